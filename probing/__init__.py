@@ -1,0 +1,1 @@
+"""Probing: what fine-tuning did to a language model, token by token."""

@@ -1,0 +1,1 @@
+"""Decoding, tail, kinds, deltas, inference: arrays in, arrays out, NumPy and SciPy only."""

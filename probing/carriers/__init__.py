@@ -1,0 +1,1 @@
+"""Prompt + response records: read, graded, stratified, sampled."""

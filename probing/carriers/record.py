@@ -1,0 +1,55 @@
+"""The carrier record: one prompt + response, with what is known of it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from probing.vocabulary import Template
+
+
+@dataclass(frozen=True, kw_only=True)
+class Carrier:
+    """One prompt + response. `correct` is None when nobody graded it or it cannot be graded.
+
+    Exactly one of `prompt` and `messages` may be missing when token ids are given; token ids,
+    where present, are used as they are. `prompt_token_ids` and `response_token_ids` come together.
+    `sampling_probability` is the probability that the seeded sample kept this carrier.
+    """
+
+    carrier_id: str
+    problem_id: str
+    response: str
+    generator: str
+    prompt: str | None = None
+    messages: tuple[dict[str, Any], ...] | None = None
+    prompt_token_ids: tuple[int, ...] | None = None
+    response_token_ids: tuple[int, ...] | None = None
+    template: Template = Template.CHAT
+    gold: str | None = None
+    answer: str | None = None
+    correct: bool | None = None
+    finish_reason: str | None = None
+    temperature: float | None = None
+    difficulty: str | None = None
+    subject: str | None = None
+    source: str | None = None
+    sampling_probability: float = 1.0
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A record that was left out: where it stood and why."""
+
+    file: str
+    line: int
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class ReadResult:
+    """What a reader found: `rows_read` counts every record, kept or skipped."""
+
+    carriers: tuple[Carrier, ...]
+    skipped: tuple[Skipped, ...]
+    rows_read: int

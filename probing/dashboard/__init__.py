@@ -1,0 +1,1 @@
+"""Streamlit pages over reporting: the only Streamlit code."""

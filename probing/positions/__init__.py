@@ -1,0 +1,1 @@
+"""Which token positions are compared, and why each was chosen."""

@@ -1,0 +1,1 @@
+"""Tidy tables, charts, exports over a run."""

@@ -1,0 +1,1 @@
+"""Every model's distribution at the chosen positions: the only torch code."""

@@ -1,0 +1,268 @@
+"""Frozen dataclasses: the only home of a default."""
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_type_hints
+
+from probing.errors import UsageFault
+from probing.vocabulary import Assignment
+
+GREEDY_BELOW = 1e-5
+"""Temperatures under this are greedy: all mass on the largest logit (method.md section 2)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """Temperature and truncation: T, then top-k, then top-p (method.md section 2).
+
+    `top_k = 0` switches top-k off; `top_p = 1` switches top-p off.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 20
+    top_p: float = 0.95
+
+    def __post_init__(self) -> None:
+        require(self.temperature >= 0, "temperature must be >= 0", self.temperature)
+        require(self.top_k >= 0, "top_k must be >= 0 (0 switches it off)", self.top_k)
+        require(0 < self.top_p <= 1, "top_p must be in (0, 1]", self.top_p)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KindRule:
+    """Thresholds that turn a distribution into a kind (method.md section 5)."""
+
+    preset: str = "post"
+    lock_top1: float = 0.5
+    lock_nucleus: int = 5
+    lock_tail: float = 0.05
+    fork_tail: float = 0.15
+    close_ratio: float = 0.25
+    close_among: int = 10
+    fork_close_tokens: int = 2
+
+
+KIND_PRESETS: dict[str, KindRule] = {
+    "post": KindRule(),
+    "strict": KindRule(
+        preset="strict", lock_top1=0.9, lock_nucleus=2, lock_tail=0.02, fork_tail=0.1
+    ),
+}
+
+DEFAULT_ASSIGNMENT = Assignment.MEAN
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inference:
+    """Intervals: the cluster bootstrap of method.md section 7."""
+
+    draws: int = 2000
+    level: float = 0.95
+    few_clusters: int = 40
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TailGrid:
+    """Where the tail is stored: Chebyshev nodes in log beta over a range of temperatures."""
+
+    nodes: int = 16
+    temperature_min: float = 0.25
+    temperature_max: float = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which response positions are compared (method.md section 4). 0 switches a selector off."""
+
+    interval_every: int = 8
+    random_count: int = 8
+    marker_window: int = 0
+    all_positions: bool = False
+    lexicon: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.interval_every >= 0, "interval_every must be >= 0", self.interval_every)
+        require(self.random_count >= 0, "random_count must be >= 0", self.random_count)
+        require(self.marker_window >= -1, "marker_window must be >= -1 (off)", self.marker_window)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How carriers are drawn: `carriers = 0` keeps all. `by` names the strata to balance over."""
+
+    carriers: int = 0
+    by: tuple[str, ...] = ("generator", "correct", "length_bin")
+    length_bins: int = 3
+    max_response_tokens: int = 65536
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreLayout:
+    """Sizes of the store: `top_k` is K of method.md section 3; rows and candidates are counts."""
+
+    top_k: int = 256
+    max_watched: int = 32
+    shard_rows: int = 512
+    chunk_rows: int = 128
+    chunk_candidates: int = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """How models are run. Lengths are tokens; `head_rows` is positions per block of logits."""
+
+    device: str = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    attention: str = "sdpa"
+    token_budget: int = 4096
+    chunk_tokens: int = 4096
+    head_rows: int = 128
+    temperatures: tuple[float, ...] = (1.0,)
+    self_check_tolerance: float = 1e-4
+    self_check_tolerance_half: float = 0.5
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """One model: a folder (or hub id) of a checkpoint, or an adapter over the baseline."""
+
+    name: str
+    path: str | None = None
+    adapter: str | None = None
+    revision: str | None = None
+
+    def __post_init__(self) -> None:
+        require(
+            (self.path is None) != (self.adapter is None),
+            f"model {self.name!r} needs exactly one of `path` and `adapter`",
+            f"path={self.path!r}, adapter={self.adapter!r}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """All that `probing score` needs; the TOML file has one table per field."""
+
+    out: str
+    carriers: tuple[str, ...]
+    baseline: ModelSpec
+    others: tuple[ModelSpec, ...]
+    selection: Selection = field(default_factory=Selection)
+    sampling: Sampling = field(default_factory=Sampling)
+    store: StoreLayout = field(default_factory=StoreLayout)
+    tail: TailGrid = field(default_factory=TailGrid)
+    scoring: Scoring = field(default_factory=Scoring)
+
+
+Section = TypeVar("Section")
+
+
+def require(holds: bool, rule: str, got: object) -> None:
+    """Raise `UsageFault` with "rule, got" unless `holds`."""
+    if not holds:
+        raise UsageFault(f"{rule}, got {got!r}")
+
+
+def section(kind: type[Section], values: dict[str, Any], *, where: str) -> Section:
+    """Build one settings dataclass from a TOML table; unknown keys and wrong types are named."""
+    known = get_type_hints(kind)
+    for key, value in values.items():
+        require(key in known, f"{where} takes {', '.join(sorted(known))}", key)
+        require(
+            _fits(value, known[key]), f"{where}.{key} must be {_type_name(known[key])}", value
+        )
+    frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    try:
+        return kind(**frozen)
+    except TypeError as error:
+        raise UsageFault(f"{where}: {error}") from error
+
+
+def _fits(value: object, hint: Any) -> bool:
+    if value is None or hint is Any:
+        return True
+    if isinstance(value, list):
+        return getattr(hint, "__origin__", None) is tuple
+    if isinstance(value, bool):
+        return hint is bool
+    arguments = getattr(hint, "__args__", ())
+    if getattr(hint, "__origin__", None) is Literal:
+        return value in arguments
+    if hint is float:
+        return isinstance(value, int | float)
+    if arguments:
+        return any(argument is type(value) for argument in arguments)
+    return isinstance(hint, type) and isinstance(value, hint)
+
+
+def _type_name(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+
+
+def load_run_file(path: Path) -> RunSettings:
+    """Read a run file (see examples/run.toml).
+
+    Relative paths inside it are taken from the folder that `probing` is started in.
+
+    Raises:
+        UsageFault: absent or malformed file, unknown key, wrong type, or missing baseline.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageFault(
+            f"run file {path} cannot be read: {error}; see examples/run.toml"
+        ) from error
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageFault(f"run file {path} is not valid TOML: {error}") from error
+    return run_settings(document, where=str(path))
+
+
+def run_settings(document: dict[str, Any], *, where: str) -> RunSettings:
+    """Turn a parsed run file into settings; `where` names the file in messages."""
+    tables = {f.name for f in dataclasses.fields(RunSettings)} - {"baseline", "others"} | {"models"}
+    for key in document:
+        require(key in tables, f"{where} takes {', '.join(sorted(tables))}", key)
+    models = document.get("models", {})
+    require(isinstance(models, dict) and "baseline" in models, f"{where} needs a table "
+            "[models.baseline] and at least one [models.others.NAME]", sorted(models))
+    require(set(models) <= {"baseline", "others"}, "[models] takes baseline, others", sorted(models))
+    others = models.get("others", {})
+    require(len(others) > 0, f"{where} needs at least one [models.others.NAME]", "none")
+    carriers = document.get("carriers", [])
+    carriers = [carriers] if isinstance(carriers, str) else carriers
+    require(len(carriers) > 0, f"{where} needs `carriers = [FILE, …]`", carriers)
+    require("out" in document, f"{where} needs `out = \"cache/NAME.zarr\"`", sorted(document))
+    kinds: dict[str, type[Any]] = {
+        "selection": Selection, "sampling": Sampling, "store": StoreLayout,
+        "tail": TailGrid, "scoring": Scoring,
+    }
+    sections = {
+        name: section(kind, document.get(name, {}), where=f"[{name}]")
+        for name, kind in kinds.items()
+    }
+    return RunSettings(
+        out=str(document["out"]),
+        carriers=tuple(str(item) for item in carriers),
+        baseline=_model(models["baseline"], name="baseline"),
+        others=tuple(_model(table, name=name) for name, table in others.items()),
+        **sections,
+    )
+
+
+def _model(table: dict[str, Any], *, name: str) -> ModelSpec:
+    return section(ModelSpec, {"name": name, **table}, where=f"[models … {name}]")
+
+
+def as_json(settings: object) -> dict[str, Any]:
+    """A settings dataclass as plain JSON values, for manifests and downloads."""
+    assert dataclasses.is_dataclass(settings) and not isinstance(settings, type)
+    return dataclasses.asdict(settings)

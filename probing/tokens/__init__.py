@@ -1,0 +1,1 @@
+"""Tokenizer adapter: encode with offsets, templates, bytes of an id."""

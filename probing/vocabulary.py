@@ -1,0 +1,80 @@
+"""Names used everywhere: kinds, assignments, selectors, phases, strata and shape aliases."""
+
+from enum import StrEnum
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+PerPosition: TypeAlias = Float[np.ndarray, " position"]
+PositionMask: TypeAlias = Bool[np.ndarray, " position"]
+PositionIds: TypeAlias = Int[np.ndarray, " position"]
+CandidateLogits: TypeAlias = Float[np.ndarray, "position candidate"]
+CandidateIds: TypeAlias = Int[np.ndarray, "position candidate"]
+TailNodes: TypeAlias = Float[np.ndarray, "position beta"]
+
+PADDING_ID = -1
+"""The id that fills unused places on the candidate axis."""
+
+
+class Kind(StrEnum):
+    """What a distribution looks like; method.md section 5. Exactly one per distribution."""
+
+    LOCK = "lock-like"
+    FORK = "fork-like"
+    DIFFUSE = "diffuse"
+    MIXED = "mixed"
+
+
+class Assignment(StrEnum):
+    """Whose distribution gives a position its kind."""
+
+    MEAN = "mean"
+    BASELINE = "baseline"
+    OTHER = "other"
+
+
+class Phase(StrEnum):
+    """Where a position lies relative to the end of the thinking span."""
+
+    BEFORE_THINK_CLOSE = "before think-close"
+    AFTER_THINK_CLOSE = "after think-close"
+    NO_THINK_CLOSE = "no think-close"
+
+
+class Template(StrEnum):
+    """How the prompt of a carrier becomes text for the tokenizer."""
+
+    CHAT = "chat"
+    RAW = "raw"
+    ALREADY_APPLIED = "already_applied"
+
+
+class Selector(StrEnum):
+    """Selectors that do not come from the lexicon; every lexicon group is one more selector."""
+
+    INTERVAL = "interval"
+    RANDOM = "random"
+    ALL = "all"
+
+
+CONTENT_FREE_SELECTORS = frozenset({Selector.INTERVAL, Selector.RANDOM, Selector.ALL})
+"""Selectors that do not look at the text: only their positions carry headline figures."""
+
+
+class Stratum(StrEnum):
+    """Columns by which carriers and positions can be filtered and grouped."""
+
+    KIND = "kind"
+    LENGTH = "length_bin"
+    CORRECT = "correct"
+    GENERATOR = "generator"
+    PHASE = "phase"
+    SUBJECT = "subject"
+    DIFFICULTY = "difficulty"
+    SOURCE = "source"
+    SAMPLING_TEMPERATURE = "sampling_temperature"
+
+
+UNKNOWN = "unknown"
+"""Shown where a carrier does not say (an ungraded response, no difficulty)."""
