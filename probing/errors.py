@@ -69,7 +69,7 @@ class CorruptRun(ProbingError):
 
 
 class RunDiffers(ProbingError):
-    """A run cannot be resumed: its inputs, models or settings changed; the differences are listed."""
+    """A run cannot be resumed: its inputs, models or settings changed; it says which."""
 
 
 class RunBusy(ProbingError):

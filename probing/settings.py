@@ -1,10 +1,12 @@
 """Frozen dataclasses: the only home of a default."""
 
-import dataclasses
+import json
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from probing.errors import UsageFault
 from probing.vocabulary import Assignment
@@ -13,8 +15,14 @@ GREEDY_BELOW = 1e-5
 """Temperatures under this are greedy: all mass on the largest logit (method.md section 2)."""
 
 
+class Strict:
+    """What a run file says is taken as it is: no unknown keys, no guessed types."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Decoding:
+class Decoding(Strict):
     """Temperature and truncation: T, then top-k, then top-p (method.md section 2).
 
     `top_k = 0` switches top-k off; `top_p = 1` switches top-p off.
@@ -31,7 +39,7 @@ class Decoding:
 
 
 @dataclass(frozen=True, kw_only=True)
-class KindRule:
+class KindRule(Strict):
     """Thresholds that turn a distribution into a kind (method.md section 5)."""
 
     preset: str = "post"
@@ -55,7 +63,7 @@ DEFAULT_ASSIGNMENT = Assignment.MEAN
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inference:
+class Inference(Strict):
     """Intervals: the cluster bootstrap of method.md section 7."""
 
     draws: int = 2000
@@ -65,7 +73,7 @@ class Inference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TailGrid:
+class TailGrid(Strict):
     """Where the tail is stored: Chebyshev nodes in log beta over a range of temperatures."""
 
     nodes: int = 16
@@ -74,7 +82,7 @@ class TailGrid:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Selection:
+class Selection(Strict):
     """Which response positions are compared (method.md section 4). 0 switches a selector off."""
 
     interval_every: int = 8
@@ -91,7 +99,7 @@ class Selection:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampling:
+class Sampling(Strict):
     """How carriers are drawn: `carriers = 0` keeps all. `by` names the strata to balance over."""
 
     carriers: int = 0
@@ -102,7 +110,7 @@ class Sampling:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StoreLayout:
+class StoreLayout(Strict):
     """Sizes of the store: `top_k` is K of method.md section 3; rows and candidates are counts."""
 
     top_k: int = 256
@@ -113,7 +121,7 @@ class StoreLayout:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scoring:
+class Scoring(Strict):
     """How models are run. Lengths are tokens; `head_rows` is positions per block of logits."""
 
     device: str = "auto"
@@ -129,7 +137,7 @@ class Scoring:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSpec:
+class ModelSpec(Strict):
     """One model: a folder (or hub id) of a checkpoint, or an adapter over the baseline."""
 
     name: str
@@ -146,63 +154,31 @@ class ModelSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSettings:
-    """All that `probing score` needs; the TOML file has one table per field."""
+class RunSettings(Strict):
+    """All that `probing score` needs; the TOML file has one table per field.
+
+    `baseline` and each of `others` is a model; the order of `others` is the order of the run.
+    """
 
     out: str
-    carriers: tuple[str, ...]
+    carriers: Annotated[tuple[str, ...], Field(min_length=1)]
     baseline: ModelSpec
-    others: tuple[ModelSpec, ...]
+    others: Annotated[tuple[ModelSpec, ...], Field(min_length=1)]
     selection: Selection = field(default_factory=Selection)
     sampling: Sampling = field(default_factory=Sampling)
     store: StoreLayout = field(default_factory=StoreLayout)
     tail: TailGrid = field(default_factory=TailGrid)
     scoring: Scoring = field(default_factory=Scoring)
 
-
-Section = TypeVar("Section")
+    def __post_init__(self) -> None:
+        names = [self.baseline.name, *(other.name for other in self.others)]
+        require(len(set(names)) == len(names), "every model needs a name of its own", names)
 
 
 def require(holds: bool, rule: str, got: object) -> None:
     """Raise `UsageFault` with "rule, got" unless `holds`."""
     if not holds:
         raise UsageFault(f"{rule}, got {got!r}")
-
-
-def section(kind: type[Section], values: dict[str, Any], *, where: str) -> Section:
-    """Build one settings dataclass from a TOML table; unknown keys and wrong types are named."""
-    known = get_type_hints(kind)
-    for key, value in values.items():
-        require(key in known, f"{where} takes {', '.join(sorted(known))}", key)
-        require(
-            _fits(value, known[key]), f"{where}.{key} must be {_type_name(known[key])}", value
-        )
-    frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    try:
-        return kind(**frozen)
-    except TypeError as error:
-        raise UsageFault(f"{where}: {error}") from error
-
-
-def _fits(value: object, hint: Any) -> bool:
-    if value is None or hint is Any:
-        return True
-    if isinstance(value, list):
-        return getattr(hint, "__origin__", None) is tuple
-    if isinstance(value, bool):
-        return hint is bool
-    arguments = getattr(hint, "__args__", ())
-    if getattr(hint, "__origin__", None) is Literal:
-        return value in arguments
-    if hint is float:
-        return isinstance(value, int | float)
-    if arguments:
-        return any(argument is type(value) for argument in arguments)
-    return isinstance(hint, type) and isinstance(value, hint)
-
-
-def _type_name(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
 
 
 def load_run_file(path: Path) -> RunSettings:
@@ -227,42 +203,37 @@ def load_run_file(path: Path) -> RunSettings:
 
 
 def run_settings(document: dict[str, Any], *, where: str) -> RunSettings:
-    """Turn a parsed run file into settings; `where` names the file in messages."""
-    tables = {f.name for f in dataclasses.fields(RunSettings)} - {"baseline", "others"} | {"models"}
-    for key in document:
-        require(key in tables, f"{where} takes {', '.join(sorted(tables))}", key)
-    models = document.get("models", {})
-    require(isinstance(models, dict) and "baseline" in models, f"{where} needs a table "
-            "[models.baseline] and at least one [models.others.NAME]", sorted(models))
-    require(set(models) <= {"baseline", "others"}, "[models] takes baseline, others", sorted(models))
-    others = models.get("others", {})
-    require(len(others) > 0, f"{where} needs at least one [models.others.NAME]", "none")
-    carriers = document.get("carriers", [])
-    carriers = [carriers] if isinstance(carriers, str) else carriers
-    require(len(carriers) > 0, f"{where} needs `carriers = [FILE, …]`", carriers)
-    require("out" in document, f"{where} needs `out = \"cache/NAME.zarr\"`", sorted(document))
-    kinds: dict[str, type[Any]] = {
-        "selection": Selection, "sampling": Sampling, "store": StoreLayout,
-        "tail": TailGrid, "scoring": Scoring,
-    }
-    sections = {
-        name: section(kind, document.get(name, {}), where=f"[{name}]")
-        for name, kind in kinds.items()
-    }
-    return RunSettings(
-        out=str(document["out"]),
-        carriers=tuple(str(item) for item in carriers),
-        baseline=_model(models["baseline"], name="baseline"),
-        others=tuple(_model(table, name=name) for name, table in others.items()),
-        **sections,
-    )
+    """Turn a parsed run file into settings; `where` names the file in messages.
+
+    A model's name is its table's name: `[baseline]` may set `name`, `[others.ssd]` is `ssd`.
+    """
+    named = dict(document)
+    others = document.get("others")
+    if isinstance(document.get("baseline"), dict):
+        named["baseline"] = {"name": "baseline", **document["baseline"]}
+    if isinstance(others, dict):
+        named["others"] = [
+            {"name": name, **table} for name, table in others.items() if isinstance(table, dict)
+        ]
+    try:
+        return TypeAdapter(RunSettings).validate_json(json.dumps(named))
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}, got "
+            f"{_short(fault['input'])}"
+            for fault in error.errors()
+        )
+        raise UsageFault(f"{where}: {faults}; see examples/run.toml") from error
+    except UsageFault as error:
+        raise UsageFault(f"{where}: {error}; see examples/run.toml") from error
 
 
-def _model(table: dict[str, Any], *, name: str) -> ModelSpec:
-    return section(ModelSpec, {"name": name, **table}, where=f"[models … {name}]")
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def as_json(settings: object) -> dict[str, Any]:
     """A settings dataclass as plain JSON values, for manifests and downloads."""
-    assert dataclasses.is_dataclass(settings) and not isinstance(settings, type)
-    return dataclasses.asdict(settings)
+    values: dict[str, Any] = TypeAdapter(type(settings)).dump_python(settings, mode="json")
+    return values

@@ -11,6 +11,7 @@ PositionMask: TypeAlias = Bool[np.ndarray, " position"]
 PositionIds: TypeAlias = Int[np.ndarray, " position"]
 CandidateLogits: TypeAlias = Float[np.ndarray, "position candidate"]
 CandidateIds: TypeAlias = Int[np.ndarray, "position candidate"]
+GridNodes: TypeAlias = Float[np.ndarray, " beta"]
 TailNodes: TypeAlias = Float[np.ndarray, "position beta"]
 
 PADDING_ID = -1

@@ -1,8 +1,19 @@
 """What the store knows of one distribution per position: exact candidates and a tempered tail."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Self, TypeAlias
+
+import numpy as np
+from jaxtyping import Float
 
 from probing.vocabulary import CandidateIds, CandidateLogits, PerPosition, TailNodes
+
+Betas: TypeAlias = Float[np.ndarray, " beta"]
+"""Inverse temperatures: the nodes of a tail grid, ascending."""
+
+BLOCK_ROWS = 2048
+"""Rows worked on at a time: their candidates stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,9 @@ class Distributions:
             every distribution of a run, so columns of two distributions align.
         tail: the rest of the vocabulary.
         betas: the nodes of the tail grid, inverse temperatures, shape (beta,).
+        is_mean: the mean of several models' logits. Its own leading ids may lie outside the
+            candidates in some rows, which then hold NaN ("not measured") where a model's
+            distribution would refuse the question.
 
     Candidates with `logits >= tail.reference` are this distribution's own top ones, exactly;
     ranks of the others are only bounded below.
@@ -45,4 +59,20 @@ class Distributions:
     ids: CandidateIds
     logits: CandidateLogits
     tail: Tail
-    betas: PerPosition
+    betas: Betas
+    is_mean: bool = False
+
+    def part(self, rows: slice) -> Self:
+        """The same for a range of positions, without copying."""
+        tail = Tail(
+            reference=self.tail.reference[rows],
+            log_mass=self.tail.log_mass[rows],
+            mean=self.tail.mean[rows],
+            square=self.tail.square[rows],
+        )
+        return replace(self, ids=self.ids[rows], logits=self.logits[rows], tail=tail)
+
+    def blocks(self) -> Iterator[slice]:
+        """Ranges of positions that cover all rows, in order; one empty range if there are none."""
+        for start in range(0, max(len(self.ids), 1), BLOCK_ROWS):
+            yield slice(start, start + BLOCK_ROWS)

@@ -1,0 +1,158 @@
+"""Candidates in order of probability, and the prefixes of that order which truncation keeps."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Int
+
+from probing.analysis.distributions import Distributions
+from probing.analysis.moments import Tempered, settle, temper
+from probing.errors import OutsideContract
+from probing.settings import Decoding
+from probing.vocabulary import CandidateLogits, PerPosition
+
+EDGE_TOLERANCE = 1e-7
+"""Masses closer than this to an edge are on it: float32 logits do not tell them apart."""
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Rows at one temperature with candidates in descending order, unused places last.
+
+    Attributes:
+        logits: sorted.
+        reference: the tail's largest logit; -inf without a tail.
+        tempered: the same order; see `Tempered`.
+        cumulative: summed weights up to and including each place.
+        exact: how many leading places are this distribution's own top ones.
+        is_mean: see `Distributions`.
+    """
+
+    logits: CandidateLogits
+    reference: PerPosition
+    tempered: Tempered
+    cumulative: CandidateLogits
+    exact: Int[np.ndarray, " position"]
+    is_mean: bool
+
+    @property
+    def total(self) -> PerPosition:
+        """All weights, summed in the order of `cumulative`, so that nothing is left over."""
+        return self.cumulative[:, -1] + self.tempered.tail_weight
+
+    @property
+    def has_tail(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """Rows of which some ids are no candidates."""
+        return np.isfinite(self.reference)
+
+
+def ranked(rows: Distributions, *, temperature: float) -> Ranked:
+    """Sort and temper.
+
+    Raises:
+        OutsideContract: some row has a tail and T lies outside the grid's range.
+    """
+    rows, temperature = settle(rows, temperature=temperature)
+    return ranked_in_order(
+        replace(rows, logits=-np.sort(-rows.logits, axis=1)), temperature=temperature
+    )
+
+
+def ranked_in_order(rows: Distributions, *, temperature: float) -> Ranked:
+    """As `ranked`, of rows that are settled and whose logits descend already."""
+    tempered = temper(rows, temperature=temperature)
+    reference = rows.tail.reference
+    own = (rows.logits >= reference[:, None]) & np.isfinite(rows.logits)
+    return Ranked(
+        logits=rows.logits,
+        reference=reference,
+        tempered=tempered,
+        cumulative=np.cumsum(tempered.weight, axis=1),
+        exact=own.sum(axis=1),
+        is_mean=rows.is_mean,
+    )
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """The leading tokens that a truncation keeps.
+
+    Attributes:
+        size: how many; inf where that is more than the candidates can tell.
+        weight: their summed weight (over `Ranked.total` for their mass); NaN where not known. A
+            prefix of the whole vocabulary is known by its weight though not by its size.
+    """
+
+    size: PerPosition
+    weight: PerPosition
+
+    def places(self, rows: Ranked) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+        """Which places of the order are kept: all that are seen where the size is not known."""
+        inside: np.ndarray[tuple[int, int], np.dtype[np.bool_]] = (
+            np.arange(rows.logits.shape[1]) < self.size[:, None]
+        )
+        return inside & np.isfinite(rows.logits)
+
+
+def top_k_prefix(rows: Ranked, *, top_k: int) -> Prefix:
+    """Keep logits not below the k-th largest: ties at k all stay. 0 keeps everything.
+
+    Not known where ties at k may reach into the tail, and where a mean's own top k does.
+
+    Raises:
+        OutsideContract: a model's row has a tail and fewer than `top_k` exactly known ranks.
+    """
+    finite = np.isfinite(rows.logits).sum(axis=1)
+    if top_k == 0:
+        return Prefix(size=np.where(rows.has_tail, np.inf, finite), weight=rows.total)
+    short = rows.has_tail & (rows.exact < top_k)
+    if short.any() and not rows.is_mean:
+        raise OutsideContract(
+            f"top_k must be at most the number of ranks known exactly ({rows.exact[short].min()} "
+            f"at some position), got {top_k}; lower it, switch it off with 0, or score again with "
+            "a larger [store] top_k"
+        )
+    at_k = np.clip(np.minimum(top_k, finite) - 1, 0, None)
+    kth = np.take_along_axis(rows.logits, at_k[:, None], axis=1)
+    known = ~rows.has_tail | (~short & (kth[:, 0] > rows.reference))
+    size = ((rows.logits >= kth) & np.isfinite(rows.logits)).sum(axis=1)
+    last = np.clip(size - 1, 0, None)
+    weight = np.take_along_axis(rows.cumulative, last[:, None], axis=1)[:, 0]
+    return Prefix(size=np.where(known, size, np.inf), weight=np.where(known, weight, np.nan))
+
+
+def nucleus_prefix(rows: Ranked, *, within: Prefix, top_p: float) -> Prefix:
+    """Keep a token iff the mass ranked strictly above it is below `top_p` of `within`.
+
+    One token always stays. 1 keeps all of `within`. Between equal logits the order decides, so
+    the size is exact and the mass too.
+    """
+    if top_p == 1:
+        return within
+    edge = (top_p - EDGE_TOLERANCE) * within.weight
+    wanted = 1.0 + (rows.cumulative < edge[:, None]).sum(axis=1)
+    wanted = np.minimum(wanted, np.maximum(within.size, 1.0))
+    fits = np.isfinite(within.weight) & (wanted <= rows.exact)
+    last = np.clip(wanted, 1, rows.logits.shape[1]).astype(np.int64) - 1
+    weight = np.take_along_axis(rows.cumulative, last[:, None], axis=1)[:, 0]
+    return Prefix(size=np.where(fits, wanted, np.inf), weight=np.where(fits, weight, np.nan))
+
+
+@dataclass(frozen=True)
+class Truncation:
+    """What sequential decoding keeps: the top k, then the nucleus within."""
+
+    top_k: Prefix
+    nucleus: Prefix
+
+
+def truncation(rows: Ranked, *, decoding: Decoding) -> Truncation:
+    """Top-k, then renormalise, then top-p (method.md section 2).
+
+    Raises:
+        OutsideContract: see `top_k_prefix`.
+    """
+    top_k = top_k_prefix(rows, top_k=decoding.top_k)
+    return Truncation(
+        top_k=top_k, nucleus=nucleus_prefix(rows, within=top_k, top_p=decoding.top_p)
+    )

@@ -1,0 +1,214 @@
+"""The tail: what lies outside the candidates, at any temperature of the grid's range."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from probing.analysis.distributions import Betas, Tail
+from probing.errors import OutsideContract
+from probing.settings import TailGrid
+from probing.vocabulary import PerPosition, TailNodes
+
+RANGE_SLACK = 1e-6
+"""How far outside the grid, relative to beta, a temperature still counts as its end: nodes may
+have been stored in float32."""
+
+
+def tail_betas(grid: TailGrid) -> Betas:
+    """Nodes of the tail grid: Chebyshev points in log beta, beta = 1/T, ascending, float64.
+
+    They are the points of the second kind, which include both ends, so that the stored nodes
+    themselves say which temperatures may be asked for.
+    """
+    low, high = -np.log(grid.temperature_max), -np.log(grid.temperature_min)
+    angles = np.pi * np.arange(grid.nodes)[::-1] / (grid.nodes - 1)
+    betas = np.exp((low + high) / 2 + (high - low) / 2 * np.cos(angles))
+    betas[0], betas[-1] = 1 / grid.temperature_max, 1 / grid.temperature_min
+    return betas
+
+
+class InterpolationWeights(NamedTuple):
+    """What each node contributes at one beta, log beta being the variable.
+
+    With values f_n and slopes g_n = df/dlog beta at the nodes, `sum(value * f)` is the polynomial
+    through the values, and `sum(osculating_value * f + osculating_slope * g)` the one of twice the
+    degree that also has the slopes (Hermite).
+    """
+
+    value: Betas
+    osculating_value: Betas
+    osculating_slope: Betas
+
+
+def interpolation_weights(betas: Betas, *, beta: float) -> InterpolationWeights:
+    """Weights of the nodes at `beta`.
+
+    Raises:
+        OutsideContract: beta lies outside the nodes.
+    """
+    require_inside(betas, beta=beta)
+    nodes = np.log(np.asarray(betas, dtype=np.float64))
+    # A beta within the slack of an end is taken as that end.
+    offsets = np.clip(np.log(beta), nodes[0], nodes[-1]) - nodes
+    gaps = nodes[:, None] - nodes[None, :]
+    np.fill_diagonal(gaps, 1.0)
+    ratios = offsets[None, :] / gaps
+    np.fill_diagonal(ratios, 1.0)
+    lagrange = ratios.prod(axis=1)
+    steepness = (1 / gaps).sum(axis=1) - 1.0  # The diagonal contributed 1.
+    return InterpolationWeights(
+        value=lagrange,
+        osculating_value=lagrange**2 * (1 - 2 * steepness * offsets),
+        osculating_slope=lagrange**2 * offsets,
+    )
+
+
+def require_inside(betas: Betas, *, beta: float) -> None:
+    """Raise `OutsideContract` unless beta lies within the nodes."""
+    if not betas[0] * (1 - RANGE_SLACK) <= beta <= betas[-1] * (1 + RANGE_SLACK):
+        raise OutsideContract(
+            f"temperature must be in [{1 / betas[-1]:.6g}, {1 / betas[0]:.6g}] (or 0 for greedy) "
+            f"where part of the vocabulary is stored as a tail, got {1 / beta:.6g}; choose one "
+            "inside, or score again with a wider [tail] range"
+        )
+
+
+@dataclass(frozen=True)
+class TailAt:
+    """The tail at one temperature; as in `Tail`, per position, float64. Empty tails hold 0."""
+
+    log_mass: PerPosition
+    mean: PerPosition
+    square: PerPosition
+
+
+def at_temperature(tail: Tail, betas: Betas, *, temperature: float) -> TailAt:
+    """Interpolate the tail in log beta.
+
+    The stored moments are derivatives of each other: d log_mass / d beta = mean, and
+    d mean / d beta = square - mean^2. Log mass and mean are therefore interpolated with their
+    slopes, which a tail of two levels (a sharp turn in log beta) needs: values alone missed the
+    tail's mass by 2e-3 there, with slopes 4e-5. See `_steadied` for the square.
+
+    Raises:
+        OutsideContract: some row has a tail and the temperature lies outside the grid.
+    """
+    if not np.isfinite(tail.reference).any():
+        nothing = np.zeros(len(tail.reference))
+        return TailAt(log_mass=nothing, mean=nothing, square=nothing)
+    weights = interpolation_weights(betas, beta=1 / temperature)
+    means = tail.mean.astype(np.float64)
+    squares = tail.square.astype(np.float64)
+    log_mass = (
+        tail.log_mass @ weights.osculating_value + (means * betas) @ weights.osculating_slope
+    )
+    mean = _own_mean(means, squares, betas, weights)
+    square = _steadied(squares, means, mean, weights)
+    return TailAt(log_mass=log_mass, mean=mean, square=np.maximum(square, mean**2))
+
+
+def cross_mean_at(
+    tail: Tail, betas: Betas, *, cross_mean: TailNodes, temperature: float
+) -> PerPosition:
+    """The mean of another distribution's logits over this tail, at one temperature.
+
+    Args:
+        tail: Whose tempered tail the mean is taken over.
+        betas: Nodes of the grid.
+        cross_mean: That mean at the nodes, relative to the other's own `reference`.
+        temperature: Of the tail.
+
+    Raises:
+        OutsideContract: some row has a tail and the temperature lies outside the grid.
+    """
+    if not np.isfinite(tail.reference).any():
+        return np.zeros(len(tail.reference))
+    weights = interpolation_weights(betas, beta=1 / temperature)
+    means = tail.mean.astype(np.float64)
+    mean = _own_mean(means, tail.square.astype(np.float64), betas, weights)
+    return _steadied(cross_mean.astype(np.float64), means, mean, weights)
+
+
+def _own_mean(
+    means: TailNodes, squares: TailNodes, betas: Betas, weights: InterpolationWeights
+) -> PerPosition:
+    variance = np.maximum(squares - means**2, 0.0)
+    mean: PerPosition = (
+        means @ weights.osculating_value + (variance * betas) @ weights.osculating_slope
+    )
+    return np.minimum(mean, 0.0)
+
+
+def _steadied(
+    values: TailNodes, means: TailNodes, mean: PerPosition, weights: InterpolationWeights
+) -> PerPosition:
+    """Interpolate a moment whose slope is not stored, helped by the tail's own mean.
+
+    Its part that is linear in the own mean (all of it, for a tail of two levels) follows the
+    well-known mean; only the rest is left to the polynomial through the values.
+    """
+    centred = means - means.mean(axis=1, keepdims=True)
+    spread = np.einsum("pb,pb->p", centred, centred)
+    shared = np.einsum("pb,pb->p", centred, values)
+    share = np.divide(shared, spread, out=np.zeros_like(spread), where=spread > 0)
+    steadied: PerPosition = values @ weights.value + share * (mean - means @ weights.value)
+    return steadied
+
+
+def tail_of_rows(
+    logits: Float[np.ndarray, "position vocabulary"],
+    is_candidate: Bool[np.ndarray, "position vocabulary"],
+    *,
+    betas: Betas,
+) -> Tail:
+    """The tail of full rows, plainly, row by row: for synthetic rows, and to compare with."""
+    rows = len(logits)
+    reference = np.full(rows, -np.inf, dtype=np.float32)
+    moments = np.zeros((3, rows, len(betas)), dtype=np.float32)
+    for row in range(rows):
+        outside = _outside(logits[row], is_candidate[row])
+        if not outside.size:
+            continue
+        reference[row] = outside.max()
+        shifted = outside - outside.max()
+        for node, beta in enumerate(betas):
+            weight = np.exp(beta * shifted)
+            mass = weight.sum()
+            moments[0, row, node] = np.log(mass)
+            moments[1, row, node] = (weight * shifted).sum() / mass
+            moments[2, row, node] = (weight * shifted**2).sum() / mass
+    return Tail(reference=reference, log_mass=moments[0], mean=moments[1], square=moments[2])
+
+
+def cross_mean_of_rows(
+    logits: Float[np.ndarray, "position vocabulary"],
+    other: Float[np.ndarray, "position vocabulary"],
+    is_candidate: Bool[np.ndarray, "position vocabulary"],
+    *,
+    betas: Betas,
+) -> TailNodes:
+    """The mean of `other` over the tempered tail of `logits`, relative to `other`'s own maximum
+    outside the candidates; plainly, as `tail_of_rows`. Ids that either masks are left out.
+    """
+    means = np.zeros((len(logits), len(betas)), dtype=np.float32)
+    for row in range(len(logits)):
+        outside = ~is_candidate[row] & np.isfinite(logits[row])
+        both = outside & np.isfinite(other[row])
+        if not both.any():
+            continue
+        reference = _outside(other[row], is_candidate[row]).max()
+        shifted = logits[row, both].astype(np.float64)
+        shifted -= shifted.max()
+        for node, beta in enumerate(betas):
+            weight = np.exp(beta * shifted)
+            means[row, node] = (weight * (other[row, both] - reference)).sum() / weight.sum()
+    return means
+
+
+def _outside(
+    logits: Float[np.ndarray, " vocabulary"], is_candidate: Bool[np.ndarray, " vocabulary"]
+) -> Float[np.ndarray, " outside"]:
+    """Finite logits of ids that are no candidates, float64."""
+    return logits[~is_candidate & np.isfinite(logits)].astype(np.float64)

@@ -1,0 +1,83 @@
+"""Second pass: the model's own CausalLM forward over hidden rows, in float32, block by block."""
+
+import copy
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPast
+
+from probing.scoring.models import ScoredModel
+
+
+class CannotSplit(Exception):
+    """A model has no backbone that can be taken out of its CausalLM forward."""
+
+
+class PassThrough(nn.Module):
+    """Stands where the backbone stood, and returns the rows it is given."""
+
+    def forward(self, *, inputs_embeds: torch.Tensor, **_: Any) -> BaseModelOutputWithPast:
+        """The hidden rows, as a backbone would return them."""
+        return BaseModelOutputWithPast(last_hidden_state=inputs_embeds)
+
+
+class Head:
+    """The part of one model that follows its backbone: output embedding, soft-cap, scale.
+
+    It runs the model's own forward method, so what the model does to its logits is done here. A
+    half-precision model's output embedding is copied to float32; the model itself, whose input
+    embedding may be the same tensor, is never touched.
+
+    Raises:
+        CannotSplit: The backbone is not a direct part of the CausalLM.
+    """
+
+    def __init__(self, model: ScoredModel) -> None:
+        self._model = model
+        # Under `active`, so that a copied output embedding keeps this model's adapter.
+        with model.active() as causal_lm:
+            self._stubbed = stubbed(causal_lm)
+
+    def logits(self, hidden: Float[torch.Tensor, "position hidden"]) -> torch.Tensor:
+        """Logits of a block of hidden rows, float32, shape (position, vocabulary)."""
+        with self._model.active():
+            output = self._stubbed(inputs_embeds=hidden.float()[None], use_cache=False)
+            return output.logits[0].float()
+
+
+def backbone_of(causal_lm: PreTrainedModel) -> nn.Module:
+    """The decoder stack that ends in the hidden rows the output embedding takes.
+
+    Raises:
+        CannotSplit: It is not a direct part of the CausalLM.
+    """
+    backbone = dict(causal_lm.named_children()).get(causal_lm.base_model_prefix)
+    if backbone is None:
+        raise CannotSplit(
+            f"{type(causal_lm).__name__} has no part {causal_lm.base_model_prefix!r}"
+        )
+    return backbone
+
+
+def stubbed(causal_lm: PreTrainedModel) -> nn.Module:
+    """The same CausalLM with its backbone replaced by `PassThrough`, everything else in float32.
+
+    Shares the weights of a float32 model; copies what follows the backbone of any other.
+    """
+    backbone = backbone_of(causal_lm)
+    head = copy.copy(causal_lm)
+    head._modules = {
+        name: PassThrough() if part is backbone else _in_float32(part)
+        for name, part in causal_lm.named_children()
+    }
+    return head
+
+
+def _in_float32(part: nn.Module) -> nn.Module:
+    weights = [*part.parameters(), *part.buffers()]
+    if all(not each.is_floating_point() or each.dtype == torch.float32 for each in weights):
+        return part
+    return copy.deepcopy(part).float()

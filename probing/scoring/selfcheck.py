@@ -1,0 +1,117 @@
+"""Before a run: two passes against one plain forward, for every model."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from probing.errors import NonFiniteLogits, SelfCheckFailed
+from probing.scoring.batching import Wanted
+from probing.scoring.forward import PlainForward, Runner, TwoPass, plain_logits
+from probing.scoring.heads import CannotSplit
+from probing.scoring.models import ScoredModel
+from probing.settings import Scoring
+
+logger = logging.getLogger(__name__)
+
+CHECK_TOKENS = 512
+"""The check looks at no more than this prefix of a carrier, so that plain logits stay small."""
+CHECK_ROWS = 32
+CHECK_CHUNKS = 3
+
+
+@dataclass(frozen=True)
+class SelfCheck:
+    """What the check of one model found.
+
+    Attributes:
+        name: the model's.
+        two_pass: whether the run uses two passes; if not, the plain forward.
+        difference: largest difference of a logit between the two, NaN where there was no split.
+        tolerance: what it must stay within.
+        note: why the plain forward is used; empty otherwise.
+    """
+
+    name: str
+    two_pass: bool
+    difference: float
+    tolerance: float
+    note: str
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A model's way to its logits, and the check it passed."""
+
+    runner: Runner
+    check: SelfCheck
+
+
+def check_model(
+    model: ScoredModel, carriers: Sequence[Wanted], *, scoring: Scoring, chunked: bool
+) -> Checked:
+    """Choose two passes where they agree with the plain forward, else the plain forward.
+
+    Args:
+        model: The model.
+        carriers: The first carrier, and one more so that the first is also seen in a padded batch.
+        scoring: Its tolerances, and how the run will batch.
+        chunked: Whether the run has carriers that go in chunks: then chunks are checked too.
+
+    Raises:
+        SelfCheckFailed: The plain forward does not agree with itself either.
+        NonFiniteLogits: The plain forward gives NaN or +inf.
+    """
+    half = model.dtype != torch.float32
+    tolerance = scoring.self_check_tolerance_half if half else scoring.self_check_tolerance
+    prefixes = [_prefix(carrier) for carrier in carriers]
+    plain = torch.cat([plain_logits(model, prefix) for prefix in prefixes])
+    if bool((torch.isnan(plain) | torch.isposinf(plain)).any()):
+        raise NonFiniteLogits(
+            f"model {model.name!r} must give finite logits (or -inf); a plain forward over the "
+            "first carrier gives NaN or +inf; set dtype = 'float32' under [scoring], or check the "
+            "checkpoint"
+        )
+    try:
+        runner = TwoPass(model, scoring=scoring)
+        difference = _difference(runner, prefixes, plain)
+        if chunked:
+            cut = max(1, prefixes[0].length // CHECK_CHUNKS)
+            pieces = TwoPass(model, scoring=replace(scoring, chunk_tokens=cut))
+            difference = max(difference, _difference(pieces, prefixes, plain))
+    except (CannotSplit, AttributeError, TypeError, ValueError, KeyError, RuntimeError) as error:
+        # A model of its own shape may fail in any way when its parts run alone.
+        difference, note = float("nan"), f"cannot be split: {error}"
+    else:
+        note = "" if difference <= tolerance else f"two passes differ by {difference:.3g}"
+    if not note:
+        return Checked(runner, SelfCheck(model.name, True, difference, tolerance, note))
+    logger.warning("model %s: %s; using the plain forward", model.name, note)
+    fallback = PlainForward(model)
+    again = _difference(fallback, prefixes, plain)
+    if not again <= tolerance:
+        raise SelfCheckFailed(
+            f"model {model.name!r} must repeat its own logits within {tolerance:g}; two plain "
+            f"forward passes over one carrier differ by {again:.3g} ({note}); check that the model "
+            "is deterministic, or try attention = 'eager' under [scoring]"
+        )
+    return Checked(fallback, SelfCheck(model.name, False, difference, tolerance, note))
+
+
+def _prefix(carrier: Wanted) -> Wanted:
+    """The carrier's start with rows spread over it: its head is checked wherever it is cut."""
+    length = min(carrier.length, CHECK_TOKENS)
+    rows = np.unique(np.linspace(0, length - 1, num=min(CHECK_ROWS, length)).astype(np.int64))
+    return Wanted(token_ids=carrier.token_ids[:length], rows=rows)
+
+
+def _difference(runner: Runner, carriers: Sequence[Wanted], plain: torch.Tensor) -> float:
+    """Largest difference of any logit; two -inf are equal."""
+    rows = runner.rows(carriers)
+    logits = rows.block(0, plain.shape[0])
+    if logits.shape != plain.shape:
+        raise CannotSplit(f"gives logits of shape {tuple(logits.shape)}, not {tuple(plain.shape)}")
+    gap = torch.where(logits == plain, torch.zeros_like(plain), (logits - plain).abs())
+    return float(gap.max())

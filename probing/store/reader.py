@@ -1,0 +1,365 @@
+"""Reading a run: committed units only, by row; no tokenizer, model or torch needed."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from probing.analysis.decoding import Statistics, statistics
+from probing.analysis.distributions import Distributions, Tail
+from probing.analysis.tail import tail_betas
+from probing.carriers.record import Carrier
+from probing.settings import Decoding, KindRule, as_json
+from probing.store.arrays import decoding as damage_named
+from probing.store.arrays import open_array, read_rows
+from probing.store.manifest import Manifest
+from probing.store.opening import Opened, open_committed
+from probing.store.place import CommittedStore, Place, place_of
+from probing.store.plan import Plan
+from probing.store.schema import CARRIERS, PAD_CANDIDATES, POSITION_ARRAYS, STATISTICS, VOCABULARY
+from probing.store.texts import carrier_of, piece, text_of
+from probing.store.unit import Measures
+from probing.vocabulary import CandidateLogits, PerPosition, PositionIds, TailNodes
+
+Rows = Int[np.ndarray, " row"]
+
+BLOCK_ROWS = 4096
+"""Rows whose distributions are held at once when statistics are computed for a whole run."""
+
+
+@dataclass(frozen=True)
+class PositionTable:
+    """What is known of each position apart from the models: as in `UnitArrays`, in row order."""
+
+    carrier: PositionIds
+    position: PositionIds
+    token_id: PositionIds
+    selectors: Shaped[np.ndarray, " position"]
+    inclusion: PerPosition
+    phase: Shaped[np.ndarray, " position"]
+    char_start: PositionIds
+    char_end: PositionIds
+
+
+class Run:
+    """The committed state of a run when it was opened, read-only; safe to share over threads.
+
+    Row indices are indices into the committed positions, 0 … rows - 1, in stored order; spare rows
+    never show. `rows=None` means all. A measure is named, or given as its index.
+
+    Attributes:
+        location: the path or URL it was opened from.
+        manifest, plan: see there.
+        fingerprint: SHA-256 over the manifest and the commits; it changes when units are added.
+        complete: every unit is committed and the default statistics are there.
+        committed: the units that can be read.
+        summary: what the scorer left when it finished; empty before.
+        storage_rows: the place of each row in the arrays.
+    """
+
+    def __init__(self, place: Place, opened: Opened) -> None:
+        self.location: str = place.location
+        self.manifest: Manifest = opened.manifest
+        self.plan: Plan = opened.plan
+        self.fingerprint: str = opened.fingerprint
+        self.complete: bool = opened.finish is not None
+        self.committed: tuple[int, ...] = tuple(commit.unit for commit in opened.commits)
+        self.commits = opened.commits
+        self.summary: dict[str, Any] = opened.finish.summary if opened.finish else {}
+        self.storage_rows: Int[np.ndarray, " position"] = np.concatenate(
+            [
+                np.zeros(0, dtype=np.int64),
+                *(np.arange(c.row_start, c.row_start + c.rows) for c in opened.commits),
+            ]
+        )
+        self._finish = opened.finish
+        self._store = CommittedStore(place.store())
+        self._width = max((commit.candidates for commit in opened.commits), default=0)
+
+    def __len__(self) -> int:
+        return len(self.storage_rows)
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """Baseline first, then the others."""
+        return self.manifest.model_names
+
+    @property
+    def measures(self) -> Measures:
+        """Models, then means: what `distributions` can be asked for."""
+        return self.manifest.measures
+
+    @cached_property
+    def betas(self) -> PerPosition:
+        """Nodes of the tail grid, ascending."""
+        return tail_betas(self.manifest.settings.tail)
+
+    def measure_index(self, measure: str | int) -> int:
+        """The place of a measure on its axis.
+
+        Raises:
+            ValueError: the run has no such measure; those it has are listed.
+        """
+        names = self.measures.names
+        index = names.index(measure) if measure in names else measure
+        if not isinstance(index, int) or not 0 <= index < len(names):
+            raise ValueError(f"a measure must be one of {', '.join(names)}, got {measure!r}")
+        return index
+
+    def array(
+        self, name: str, rows: Rows | None = None, *, candidates: int | None = None
+    ) -> Shaped[np.ndarray, "row ..."]:
+        """Rows of one stored array (a field of `UnitArrays`), first axis `position`.
+
+        Args:
+            name: of the array.
+            rows: which rows, in any order, repeats allowed.
+            candidates: for arrays with that axis: only the first so many, without reading the
+                rest. By default as many as the widest committed position uses.
+
+        Raises:
+            ValueError: no such array.
+            IndexError: a row outside the run.
+            CorruptRun: bytes on the disk are not what was written.
+        """
+        if name not in POSITION_ARRAYS:
+            raise ValueError(f"an array must be one of {', '.join(POSITION_ARRAYS)}, got {name!r}")
+        width = None
+        if name in PAD_CANDIDATES:
+            width = self._width if candidates is None else min(candidates, self._width)
+        return self._read(name, rows, candidates=width)
+
+    def _read(self, name: str, rows: Rows | None, *, candidates: int | None = None) -> np.ndarray:
+        array = self._open(name)
+        with damage_named(name):
+            return read_rows(array, self._stored(rows), candidates=candidates)
+
+    def _stored(self, rows: Rows | None) -> Int[np.ndarray, " row"]:
+        if rows is None:
+            return self.storage_rows
+        if len(rows) and (rows.min() < 0 or rows.max() >= len(self)):
+            raise IndexError(
+                f"rows must be in 0 … {len(self) - 1}, got {rows.min()} … {rows.max()}"
+            )
+        return self.storage_rows[rows]
+
+    def _open(self, name: str) -> Any:
+        found = self._arrays.get(name)
+        if found is None:
+            found = self._arrays[name] = open_array(self._store, name)
+        return found
+
+    @cached_property
+    def _arrays(self) -> dict[str, Any]:
+        return {}
+
+    @cached_property
+    def _positions(self) -> PositionTable:
+        return PositionTable(
+            **{field.name: self.array(field.name) for field in dataclasses.fields(PositionTable)}
+        )
+
+    def positions(self) -> PositionTable:
+        """Carrier, place, token and selection of every position. Do not write into it."""
+        return self._positions
+
+    def distributions(self, measure: str | int, *, rows: Rows | None = None) -> Distributions:
+        """One distribution per row: a model's, or that of the mean of several models' logits.
+
+        The candidate axis is as long as the widest committed position needs, the same for every
+        measure and every choice of rows.
+        """
+        index = self.measure_index(measure)
+        weights = self.measures.weights[index]
+        logits = weighted_logits(self.array("logit", rows), weights)
+        reference = self.array("tail_reference", rows)
+        means = self.array("tail_mean", rows)[:, index]
+        tail = Tail(
+            reference=reference[:, index],
+            log_mass=self.array("tail_log_mass", rows)[:, index].astype(np.float64),
+            mean=weighted_tail_mean(means, reference, weights=weights, measure=index),
+            square=self.array("tail_square", rows)[:, index].astype(np.float64),
+        )
+        return Distributions(
+            ids=self.array("candidate_id", rows), logits=logits, tail=tail, betas=self.betas
+        )
+
+    def cross_mean(
+        self, measure: str | int, *, of: str | int, rows: Rows | None = None
+    ) -> TailNodes:
+        """Over a measure's tempered tail, the mean of model `of`'s logits less that model's own
+        `tail_reference`; (position, beta). It is what a divergence at any temperature needs.
+        """
+        model = self.measure_index(of)
+        if model >= len(self.model_names):
+            raise ValueError(f"`of` must be a model ({', '.join(self.model_names)}), got {of!r}")
+        means = self.array("tail_mean", rows)[:, self.measure_index(measure), model]
+        return means.astype(np.float64)
+
+    def statistics(self, measure: str | int, *, decoding: Decoding, rule: KindRule) -> Statistics:
+        """Statistics of every row: stored ones where they were asked for alike, else computed."""
+        stored = self.default_statistics(measure, decoding=decoding, rule=rule)
+        if stored is not None:
+            return stored
+        return self.computed_statistics(measure, decoding=decoding, rule=rule)
+
+    def default_statistics(
+        self,
+        measure: str | int,
+        *,
+        decoding: Decoding | None = None,
+        rule: KindRule | None = None,
+    ) -> Statistics | None:
+        """The stored statistics of every row, or None.
+
+        None where the run is not complete, or where the decoding or rule asked for (the defaults
+        when left out) is not the one they were stored under.
+        """
+        index = self.measure_index(measure)
+        asked = (as_json(decoding or Decoding()), as_json(rule or KindRule()))
+        if self._finish is None or asked != (self._finish.decoding, self._finish.rule):
+            return None
+        columns = {
+            field.name: self._read(f"{STATISTICS}/{field.name}", None)[:, index]
+            for field in dataclasses.fields(Statistics)
+        }
+        return Statistics(**columns)
+
+    def computed_statistics(
+        self, measure: str | int, *, decoding: Decoding, rule: KindRule
+    ) -> Statistics:
+        """Statistics of every row, computed from the stored distributions, some rows at a time."""
+        every = np.arange(len(self))
+        parts = [
+            statistics(
+                self.distributions(measure, rows=every[start : start + BLOCK_ROWS]),
+                decoding=decoding,
+                rule=rule,
+            )
+            for start in range(0, max(1, len(self)), BLOCK_ROWS)
+        ]
+        return Statistics(
+            **{
+                field.name: np.concatenate([getattr(part, field.name) for part in parts])
+                for field in dataclasses.fields(Statistics)
+            }
+        )
+
+    def carriers(self) -> list[Carrier]:
+        """Every carrier of the run, committed or not; `carrier` of a position indexes it."""
+        return list(self._carriers)
+
+    @cached_property
+    def _carriers(self) -> tuple[Carrier, ...]:
+        content = self._flat(f"{CARRIERS}/record").tobytes()
+        edges = self._flat(f"{CARRIERS}/record_offset")
+        return tuple(carrier_of(piece(content, edges, i)) for i in range(len(edges) - 1))
+
+    def carrier_token_ids(self, carrier: int) -> Int[np.ndarray, " token"]:
+        """Prompt and response of one carrier as ids; y_0 is at `response_start(carrier)`."""
+        edges = self._flat(f"{CARRIERS}/token_id_offset")
+        array = self._open(f"{CARRIERS}/token_id")
+        with damage_named(f"{CARRIERS}/token_id"):
+            found: np.ndarray = array[int(edges[carrier]) : int(edges[carrier + 1])]
+        return found
+
+    def response_start(self, carrier: int) -> int:
+        """Index of y_0 in `carrier_token_ids`."""
+        return int(self._flat(f"{CARRIERS}/response_start")[carrier])
+
+    def seam_moved(self, carrier: int) -> bool:
+        """Whether a token straddled prompt and response."""
+        return bool(self._flat(f"{CARRIERS}/seam_moved")[carrier])
+
+    def response_text(self, carrier: int) -> str:
+        """The text that `char_start` and `char_end` of the carrier's positions index."""
+        own = piece(self._response_texts, self._flat(f"{CARRIERS}/response_text_offset"), carrier)
+        return text_of(own) if own else self._carriers[carrier].response
+
+    @cached_property
+    def _response_texts(self) -> bytes:
+        return self._flat(f"{CARRIERS}/response_text").tobytes()
+
+    def token_bytes(self, ids: Sequence[int] | Int[np.ndarray, " id"]) -> list[bytes]:
+        """The raw bytes of each id; nothing for padding and for ids that have no token.
+
+        Raises:
+            IndexError: an id outside the vocabulary.
+        """
+        content, edges = self._vocabulary_bytes, self._flat(f"{VOCABULARY}/bytes_offset")
+        size = len(edges) - 1
+        found: list[bytes] = []
+        for one in ids:
+            if one >= size:
+                raise IndexError(f"ids must be below {size}, got {one}")
+            found.append(piece(content, edges, int(one)) if one >= 0 else b"")
+        return found
+
+    @cached_property
+    def _vocabulary_bytes(self) -> bytes:
+        return self._flat(f"{VOCABULARY}/bytes").tobytes()
+
+    def _flat(self, name: str) -> np.ndarray:
+        """A one-axis array that is not over positions, whole; kept."""
+        found = self._flat_arrays.get(name)
+        if found is None:
+            array = self._open(name)
+            with damage_named(name):
+                found = self._flat_arrays[name] = array[:]
+        return found
+
+    @cached_property
+    def _flat_arrays(self) -> dict[str, np.ndarray]:
+        return {}
+
+
+def weighted_logits(
+    logits: Float[np.ndarray, "position model candidate"], weights: Float[np.ndarray, " model"]
+) -> CandidateLogits:
+    """The logits of a measure; -inf where any model it is made of has -inf."""
+    used = np.flatnonzero(weights)
+    if len(used) == 1 and weights[used[0]] == 1:
+        return np.ascontiguousarray(logits[:, used[0]])
+    total = sum(weights[model] * logits[:, model].astype(np.float64) for model in used)
+    return np.asarray(total, dtype=np.float32)
+
+
+def weighted_tail_mean(
+    means: Float[np.ndarray, "position model beta"],
+    reference: Float[np.ndarray, "position measure"],
+    *,
+    weights: Float[np.ndarray, " model"],
+    measure: int,
+) -> TailNodes:
+    """Over a measure's tail, the mean of the measure's own logits less its own reference.
+
+    Args:
+        means: over the measure's tail, of each model's logits less that model's reference.
+        reference: of every measure; models come first. -inf where there is no tail: 0 results.
+        weights: of the models in the measure.
+        measure: its index.
+    """
+    total = np.zeros((means.shape[0], means.shape[2]), dtype=np.float64)
+    own = reference[:, measure].astype(np.float64)
+    tailed = np.isfinite(own)
+    for model in np.flatnonzero(weights):
+        shift = reference[tailed, model].astype(np.float64)[:, None]
+        total[tailed] += weights[model] * (means[tailed, model] + shift)
+    total[tailed] -= own[tailed, None]
+    return total
+
+
+def open_run(location: str) -> Run:
+    """Open a run for reading, at a path or an fsspec URL; it may be still being written.
+
+    Raises:
+        NotARun: nothing there, or something else; what there is, is listed.
+        NewerSchema: it was written by a newer version.
+        CorruptRun: a committed object is missing or differs; it is named.
+    """
+    place = place_of(location)
+    return Run(place, open_committed(place))
