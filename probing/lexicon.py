@@ -127,12 +127,13 @@ class Lexicon:
         raise UsageFault(f"a lexicon group must be one of {', '.join(self.groups)}, got {name!r}")
 
 
-def is_entry(token_text: str, *, entry: str) -> bool:
-    """Whether a candidate token is a one-word entry: equal, one leading space aside.
+def candidate_word(token_text: str) -> str:
+    """What one-word entries are compared with: a candidate token's text, one leading space aside.
 
-    Case-sensitive, and never by prefix: `Let` would else be the self-correction `Let me check`.
+    The comparison is for equality and case-sensitive, never by prefix: `Let` would else be the
+    self-correction `Let me check`.
     """
-    return token_text.removeprefix(" ") == entry
+    return token_text.removeprefix(" ")
 
 
 def phrase_pattern(phrase: str) -> re.Pattern[str]:

@@ -1,6 +1,6 @@
 """What sequential decoding sees: every statistic of one distribution, and what truncation keeps."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -71,8 +71,7 @@ def statistics(rows: Distributions, *, decoding: Decoding, rule: KindRule) -> St
             exactly known ranks, where a tail exists.
     """
     parts = [
-        _statistics_block(rows.part(block), decoding=decoding, rule=rule)
-        for block in rows.blocks()
+        _statistics_block(rows.part(block), decoding=decoding, rule=rule) for block in rows.blocks()
     ]
     return Statistics(
         **{
@@ -168,12 +167,10 @@ def kept_probabilities(rows: Distributions, *, decoding: Decoding) -> Kept:
     """
     settled, temperature = settle(rows, temperature=decoding.temperature)
     order = _descending(settled)
-    sorted_rows = settled.__class__(
+    sorted_rows = replace(
+        settled,
         ids=np.take_along_axis(rows.ids, order, axis=1),
         logits=np.take_along_axis(settled.logits, order, axis=1),
-        tail=settled.tail,
-        betas=settled.betas,
-        is_mean=settled.is_mean,
     )
     in_order = ranked_in_order(sorted_rows, temperature=temperature)
     nucleus = truncation(in_order, decoding=decoding).nucleus
@@ -206,9 +203,7 @@ def own_ranks(rows: Distributions) -> Int[np.ndarray, "position candidate"]:
     return np.where(known, ranks, 0)
 
 
-def probability_of(
-    rows: Distributions, ids: PositionIds, *, temperature: float
-) -> PerPosition:
+def probability_of(rows: Distributions, ids: PositionIds, *, temperature: float) -> PerPosition:
     """The probability at T of one given id per position, before truncation.
 
     NaN where the id is no candidate of the row (`PADDING_ID` never is).

@@ -1,29 +1,47 @@
-"""Intervals for weighted means over positions that come in clusters (problems)."""
+"""Intervals for weighted means: whole clusters (problems) are resampled, never positions."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from enum import StrEnum
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Float
-from scipy import stats
+from jaxtyping import Bool, Float, Int
+from scipy import stats as scipy_stats
 
 from probing.settings import Inference
 from probing.vocabulary import PerPosition, PositionIds
 
+Columns: TypeAlias = Float[np.ndarray, "position column"]
+ClusterSums: TypeAlias = Float[np.ndarray, "cluster column"]
+PerColumn: TypeAlias = Float[np.ndarray, " column"]
+
+DRAW_BLOCK_COUNTS = 1 << 22
+"""Cluster counts held at a time, over all draws of a block."""
+
+UNDEFINED_DRAWS_ALLOWED = 0.01
+"""Share of draws without a standard error (every drawn cluster alike) that may be left out."""
+
+
+class IntervalMethod(StrEnum):
+    """How an interval was made."""
+
+    BOOTSTRAP = "studentised cluster bootstrap"
+    STUDENT = "t(G - 1) over clusters"
+    NONE = "none"
+
 
 @dataclass(frozen=True)
 class ClusterInterval:
-    """A weighted mean with its interval.
+    """A weighted mean over positions and its interval.
 
     Attributes:
-        estimate: weighted mean over positions with a value; NaN when there is none.
-        low: lower end; NaN where no interval can be given.
-        high: upper end; NaN where no interval can be given.
-        clusters: problems with at least one value.
-        positions: positions with a value.
-        missing: positions without one (NaN): excluded, counted.
-        method: "studentised bootstrap", "t" or "none".
-        note: a warning for the reader, or "".
+        estimate: NaN if no position was measured.
+        low, high: bounds; NaN with fewer than two clusters.
+        clusters: clusters with at least one measured position of positive weight.
+        positions: measured positions of positive weight.
+        missing: positions of positive weight that were left out as not measured.
+        method: how the bounds were made.
+        note: a warning to show beside the interval; empty if there is none.
     """
 
     estimate: float
@@ -32,56 +50,15 @@ class ClusterInterval:
     clusters: int
     positions: int
     missing: int
-    method: str
+    method: IntervalMethod
     note: str
 
 
-@dataclass(frozen=True)
-class _ClusterSums:
-    """Per-cluster sufficient statistics of a ratio: S = sum of w x, W = sum of w."""
+class _Sufficient(NamedTuple):
+    """Per cluster and column: summed weight, and summed weight times value."""
 
-    value: Float[np.ndarray, " cluster"]
-    weight: Float[np.ndarray, " cluster"]
-
-
-@dataclass(frozen=True)
-class _Ratio:
-    """S / W with the standard error of a ratio over clusters; arrays or single numbers."""
-
-    estimate: Float[np.ndarray, " *draw"]
-    error: Float[np.ndarray, " *draw"]
-
-
-def cluster_intervals(
-    values: Float[np.ndarray, "position column"],
-    *,
-    weights: PerPosition,
-    clusters: PositionIds,
-    settings: Inference,
-    rng: np.random.Generator,
-) -> list[ClusterInterval]:
-    """One interval per column; columns share the resampled clusters, so they are comparable.
-
-    Whole clusters are resampled, never positions (method.md section 7). With few clusters the
-    interval is Student's t with G - 1 degrees of freedom; with one cluster there is none.
-
-    Args:
-        values: deltas; NaN is "not measured".
-        weights: positive, for instance inverse inclusion probabilities.
-        clusters: the problem of each position.
-        settings: draws, level, and how many clusters are few.
-        rng: the source of the draws.
-    """
-    _, code = np.unique(clusters, return_inverse=True)
-    count = int(code.max()) + 1 if len(code) else 0
-    columns = [_sums(column, weights, code, count) for column in values.T]
-    draws = np.empty((0, count), dtype=np.int64)
-    if count >= settings.few_clusters:
-        draws = rng.multinomial(count, np.full(count, 1 / count), size=settings.draws)
-    return [
-        _interval(column, sums, draws, settings=settings)
-        for column, sums in zip(values.T, columns, strict=True)
-    ]
+    weight: ClusterSums
+    value: ClusterSums
 
 
 def cluster_interval(
@@ -92,89 +69,180 @@ def cluster_interval(
     settings: Inference,
     rng: np.random.Generator,
 ) -> ClusterInterval:
-    """`cluster_intervals` for one column of values."""
+    """The weighted mean of `values` with an interval; see `cluster_intervals`."""
     return cluster_intervals(
         values[:, None], weights=weights, clusters=clusters, settings=settings, rng=rng
     )[0]
 
 
-def _sums(column: PerPosition, weights: PerPosition, code: PositionIds, count: int) -> _ClusterSums:
-    measured = ~np.isnan(column)
-    weight = np.where(measured, weights, 0).astype(np.float64)
-    product = weight * np.where(measured, column, 0)
-    return _ClusterSums(
-        value=np.bincount(code, weights=product, minlength=count),
-        weight=np.bincount(code, weights=weight, minlength=count),
-    )
+def cluster_intervals(
+    values: Columns,
+    *,
+    weights: PerPosition,
+    clusters: PositionIds,
+    settings: Inference,
+    rng: np.random.Generator,
+) -> list[ClusterInterval]:
+    """The weighted mean of each column with an interval (method.md section 7).
 
+    Bounds are those of the studentised bootstrap over whole clusters; all columns share the
+    draws. With fewer than `settings.few_clusters` clusters they are t(G - 1) over the clusters'
+    contributions, with a note; with one there are none.
 
-def _ratio(sums: _ClusterSums, draws: Float[np.ndarray, "draw cluster"]) -> _Ratio:
-    """The ratio of every draw (rows are how often each cluster is taken) and its error."""
-    value, weight = sums.value, sums.weight
-    taken = draws @ (weight > 0)
-    total_weight = draws @ weight
-    with np.errstate(invalid="ignore", divide="ignore"):
-        estimate = draws @ value / total_weight
-        squares = (
-            draws @ value**2
-            - 2 * estimate * (draws @ (value * weight))
-            + estimate**2 * (draws @ weight**2)
+    Args:
+        values: One column per quantity; not finite = not measured: left out and counted.
+        weights: Of positions, >= 0 (inverse inclusion probabilities).
+        clusters: Which cluster each position belongs to, any integers.
+        settings: Draws, level, few clusters.
+        rng: Draws the clusters.
+
+    Raises:
+        ValueError: a weight is negative or not finite.
+    """
+    bad = ~(np.isfinite(weights) & (weights >= 0))
+    if bad.any():
+        raise ValueError(f"weights must be finite and >= 0, got {weights[bad][0]} among them")
+    counted = weights > 0
+    values, weights = values[counted].astype(np.float64), weights[counted].astype(np.float64)
+    measured = np.isfinite(values)
+    sums = _cluster_sums(values, measured, weights, clusters[counted])
+    estimate = _ratio(sums.value.sum(axis=0), sums.weight.sum(axis=0))
+    count = (sums.weight > 0).sum(axis=0)
+    error = _standard_error(sums, estimate, count)
+    quantiles = _t_quantiles(count, level=settings.level)
+    enough = count >= max(settings.few_clusters, 2)
+    if enough.any():
+        drawn = _draw(sums, estimate, count, settings=settings, rng=rng)
+        enough &= np.isfinite(drawn).mean(axis=0) >= 1 - UNDEFINED_DRAWS_ALLOWED
+        for column in np.flatnonzero(enough):
+            quantiles[:, column] = _quantiles(drawn[:, column], level=settings.level)
+    low = np.where(count < 2, np.nan, estimate - quantiles[1] * error)
+    high = np.where(count < 2, np.nan, estimate - quantiles[0] * error)
+    return [
+        ClusterInterval(
+            estimate=float(estimate[column]),
+            low=float(low[column]),
+            high=float(high[column]),
+            clusters=int(count[column]),
+            positions=int(measured[:, column].sum()),
+            missing=int((~measured[:, column]).sum()),
+            method=_method(int(count[column]), bool(enough[column])),
+            note=_note(int(count[column]), bool(enough[column]), settings=settings),
         )
-        # Rounding may leave a tiny negative sum where every cluster has the same mean.
-        variance = np.maximum(squares, 0) / total_weight**2 * taken / (taken - 1)
-    return _Ratio(estimate=estimate, error=np.sqrt(variance))
+        for column in range(values.shape[1])
+    ]
 
 
-def _interval(
-    column: PerPosition,
-    sums: _ClusterSums,
-    draws: Float[np.ndarray, "draw cluster"],
+def _method(clusters: int, enough: bool) -> IntervalMethod:
+    if clusters < 2:
+        return IntervalMethod.NONE
+    return IntervalMethod.BOOTSTRAP if enough else IntervalMethod.STUDENT
+
+
+def _note(clusters: int, enough: bool, *, settings: Inference) -> str:
+    if clusters == 0:
+        return "nothing measured"
+    if clusters == 1:
+        return "one cluster: no interval"
+    if clusters < settings.few_clusters:
+        return f"{clusters} clusters, fewer than {settings.few_clusters}: a wide guess"
+    return "" if enough else "nearly all clusters are alike: t(G - 1), not the bootstrap"
+
+
+def _cluster_sums(
+    values: Columns,
+    measured: Bool[np.ndarray, "position column"],
+    weights: PerPosition,
+    clusters: PositionIds,
+) -> _Sufficient:
+    """Sums over the positions of each cluster; clusters measured in no column drop out."""
+    present, index = np.unique(clusters, return_inverse=True)
+    shape = (len(present), values.shape[1])
+    weight, value = np.zeros(shape), np.zeros(shape)
+    for column in range(values.shape[1]):
+        here = measured[:, column]
+        own, own_weights = index[here], weights[here]
+        weight[:, column] = np.bincount(own, weights=own_weights, minlength=len(present))
+        products = own_weights * values[here, column]
+        value[:, column] = np.bincount(own, weights=products, minlength=len(present))
+    used = (weight > 0).any(axis=1)
+    return _Sufficient(weight=weight[used], value=value[used])
+
+
+def _ratio(
+    value: Float[np.ndarray, "*any"], weight: Float[np.ndarray, "*any"]
+) -> Float[np.ndarray, "*any"]:
+    ratio = np.full_like(value, np.nan)
+    np.divide(value, weight, out=ratio, where=weight > 0)
+    return ratio
+
+
+def _standard_error(
+    sums: _Sufficient, estimate: PerColumn, count: Int[np.ndarray, " column"]
+) -> PerColumn:
+    """Linearised (ratio) error: clusters' summed residuals over the summed weight."""
+    residuals = sums.value - estimate * sums.weight
+    squares: PerColumn = (residuals**2).sum(axis=0)
+    error = np.zeros_like(squares)
+    total = sums.weight.sum(axis=0)
+    np.divide(np.sqrt(squares * _correction(count)), total, out=error, where=total > 0)
+    return error
+
+
+def _correction(count: Int[np.ndarray, " column"]) -> PerColumn:
+    correction: PerColumn = count / np.maximum(count - 1, 1)
+    return correction
+
+
+def _t_quantiles(
+    count: Int[np.ndarray, " column"], *, level: float
+) -> Float[np.ndarray, "bound column"]:
+    upper = scipy_stats.t.ppf((1 + level) / 2, np.maximum(count - 1, 1))
+    return np.stack([-upper, upper])
+
+
+def _quantiles(drawn: Float[np.ndarray, " draw"], *, level: float) -> Float[np.ndarray, " bound"]:
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    found: Float[np.ndarray, " bound"] = np.quantile(drawn[np.isfinite(drawn)], tails)
+    return found
+
+
+def _draw(
+    sums: _Sufficient,
+    estimate: PerColumn,
+    count: Int[np.ndarray, " column"],
     *,
     settings: Inference,
-) -> ClusterInterval:
-    measured = int((~np.isnan(column)).sum())
-    clusters = int((sums.weight > 0).sum())
-    whole = _ratio(sums, np.ones((1, len(sums.value))))
-    estimate, error = float(whole.estimate[0]), float(whole.error[0])
-    low, high, method, note = np.nan, np.nan, "none", ""
-    if clusters < 2:
-        note = "one problem has no interval" if clusters else "no position has a value"
-    elif clusters < settings.few_clusters or len(draws) == 0:
-        reach = float(stats.t.ppf((1 + settings.level) / 2, clusters - 1)) * error
-        low, high, method = estimate - reach, estimate + reach, "t"
-        note = f"only {clusters} problems (fewer than {settings.few_clusters})"
-    else:
-        low, high = _studentised(sums, draws, estimate=estimate, error=error, level=settings.level)
-        method = "studentised bootstrap"
-    return ClusterInterval(
-        estimate=estimate,
-        low=low,
-        high=high,
-        clusters=clusters,
-        positions=measured,
-        missing=len(column) - measured,
-        method=method,
-        note=note,
+    rng: np.random.Generator,
+) -> Float[np.ndarray, "draw column"]:
+    """Studentised draws, (mean* - mean) / error*; NaN where a draw has no error.
+
+    A draw's sums are how often each cluster was drawn, times the clusters' sums.
+    """
+    clusters = len(sums.weight)
+    # Residuals about the estimate: what is squared stays small beside what it is compared with.
+    residual = sums.value - estimate * sums.weight
+    terms = np.concatenate(
+        [residual, sums.weight, residual**2, residual * sums.weight, sums.weight**2], axis=1
     )
-
-
-class _Bounds(NamedTuple):
-    low: float
-    high: float
+    step = max(1, DRAW_BLOCK_COUNTS // clusters)
+    parts = []
+    for start in range(0, settings.draws, step):
+        block = min(step, settings.draws - start)
+        picks = rng.integers(0, clusters, size=(block, clusters))
+        picks += np.arange(block)[:, None] * clusters
+        counts = np.bincount(picks.ravel(), minlength=block * clusters).reshape(block, clusters)
+        parts.append(_studentised(counts.astype(np.float64) @ terms, count))
+    return np.concatenate(parts)
 
 
 def _studentised(
-    sums: _ClusterSums,
-    draws: Float[np.ndarray, "draw cluster"],
-    *,
-    estimate: float,
-    error: float,
-    level: float,
-) -> _Bounds:
-    drawn = _ratio(sums, draws.astype(np.float64))
-    usable = np.isfinite(drawn.error) & (drawn.error > 0)
-    if not usable.any():  # every cluster has the same mean
-        return _Bounds(low=estimate, high=estimate)
-    pivots = (drawn.estimate[usable] - estimate) / drawn.error[usable]
-    lower, upper = np.quantile(pivots, [(1 - level) / 2, (1 + level) / 2])
-    return _Bounds(low=estimate - float(upper) * error, high=estimate - float(lower) * error)
+    drawn: Float[np.ndarray, "draw term"], count: Int[np.ndarray, " column"]
+) -> Float[np.ndarray, "draw column"]:
+    residual, weight, square, cross, weight_square = np.split(drawn, 5, axis=1)
+    shift = _ratio(residual, weight)
+    variance = square - 2 * shift * cross + shift**2 * weight_square
+    # What rounding leaves of a draw whose clusters are all alike is no error.
+    floor = 1e-12 * square
+    error = np.sqrt(np.where(variance > floor, variance, 0.0) * _correction(count))
+    return _ratio(shift * weight, error)

@@ -214,5 +214,6 @@ def _kl_block(a: Settled, b: Settled, cross_mean: TailNodes) -> PerPosition:
         where=p.tail_weight > 0,
     )
     total_gap = np.einsum("pc,pc->p", p.weight, gap) + p.tail_weight * tail_gap
-    divergence: PerPosition = total_gap / p.total + np.log(q.total) - np.log(p.total)
-    return np.maximum(divergence, 0.0)
+    gained = total_gap / p.total + np.log(q.total) - np.log(p.total)
+    divergence: PerPosition = np.maximum(gained, 0.0)
+    return divergence

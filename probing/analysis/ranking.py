@@ -3,13 +3,13 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from probing.analysis.distributions import Distributions
 from probing.analysis.moments import Tempered, settle, temper
 from probing.errors import OutsideContract
 from probing.settings import Decoding
-from probing.vocabulary import CandidateLogits, PerPosition
+from probing.vocabulary import CandidateLogits, PerPosition, PositionMask
 
 EDGE_TOLERANCE = 1e-7
 """Masses closer than this to an edge are on it: float32 logits do not tell them apart."""
@@ -38,12 +38,14 @@ class Ranked:
     @property
     def total(self) -> PerPosition:
         """All weights, summed in the order of `cumulative`, so that nothing is left over."""
-        return self.cumulative[:, -1] + self.tempered.tail_weight
+        total: PerPosition = self.cumulative[:, -1] + self.tempered.tail_weight
+        return total
 
     @property
-    def has_tail(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    def has_tail(self) -> PositionMask:
         """Rows of which some ids are no candidates."""
-        return np.isfinite(self.reference)
+        there: PositionMask = np.isfinite(self.reference)
+        return there
 
 
 def ranked(rows: Distributions, *, temperature: float) -> Ranked:
@@ -86,12 +88,11 @@ class Prefix:
     size: PerPosition
     weight: PerPosition
 
-    def places(self, rows: Ranked) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+    def places(self, rows: Ranked) -> Bool[np.ndarray, "position candidate"]:
         """Which places of the order are kept: all that are seen where the size is not known."""
-        inside: np.ndarray[tuple[int, int], np.dtype[np.bool_]] = (
-            np.arange(rows.logits.shape[1]) < self.size[:, None]
-        )
-        return inside & np.isfinite(rows.logits)
+        leading = np.arange(rows.logits.shape[1]) < self.size[:, None]
+        kept: Bool[np.ndarray, "position candidate"] = leading & np.isfinite(rows.logits)
+        return kept
 
 
 def top_k_prefix(rows: Ranked, *, top_k: int) -> Prefix:
@@ -153,6 +154,4 @@ def truncation(rows: Ranked, *, decoding: Decoding) -> Truncation:
         OutsideContract: see `top_k_prefix`.
     """
     top_k = top_k_prefix(rows, top_k=decoding.top_k)
-    return Truncation(
-        top_k=top_k, nucleus=nucleus_prefix(rows, within=top_k, top_p=decoding.top_p)
-    )
+    return Truncation(top_k=top_k, nucleus=nucleus_prefix(rows, within=top_k, top_p=decoding.top_p))

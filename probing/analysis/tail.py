@@ -24,7 +24,7 @@ def tail_betas(grid: TailGrid) -> Betas:
     """
     low, high = -np.log(grid.temperature_max), -np.log(grid.temperature_min)
     angles = np.pi * np.arange(grid.nodes)[::-1] / (grid.nodes - 1)
-    betas = np.exp((low + high) / 2 + (high - low) / 2 * np.cos(angles))
+    betas: Betas = np.exp((low + high) / 2 + (high - low) / 2 * np.cos(angles))
     betas[0], betas[-1] = 1 / grid.temperature_max, 1 / grid.temperature_min
     return betas
 
@@ -101,9 +101,7 @@ def at_temperature(tail: Tail, betas: Betas, *, temperature: float) -> TailAt:
     weights = interpolation_weights(betas, beta=1 / temperature)
     means = tail.mean.astype(np.float64)
     squares = tail.square.astype(np.float64)
-    log_mass = (
-        tail.log_mass @ weights.osculating_value + (means * betas) @ weights.osculating_slope
-    )
+    log_mass = tail.log_mass @ weights.osculating_value + (means * betas) @ weights.osculating_slope
     mean = _own_mean(means, squares, betas, weights)
     square = _steadied(squares, means, mean, weights)
     return TailAt(log_mass=log_mass, mean=mean, square=np.maximum(square, mean**2))
@@ -135,10 +133,10 @@ def _own_mean(
     means: TailNodes, squares: TailNodes, betas: Betas, weights: InterpolationWeights
 ) -> PerPosition:
     variance = np.maximum(squares - means**2, 0.0)
-    mean: PerPosition = (
-        means @ weights.osculating_value + (variance * betas) @ weights.osculating_slope
-    )
-    return np.minimum(mean, 0.0)
+    mean = means @ weights.osculating_value + (variance * betas) @ weights.osculating_slope
+    # No logit exceeds the reference, nor can their mean.
+    below: PerPosition = np.minimum(mean, 0.0)
+    return below
 
 
 def _steadied(
@@ -189,8 +187,9 @@ def cross_mean_of_rows(
     *,
     betas: Betas,
 ) -> TailNodes:
-    """The mean of `other` over the tempered tail of `logits`, relative to `other`'s own maximum
-    outside the candidates; plainly, as `tail_of_rows`. Ids that either masks are left out.
+    """The mean of `other` over the tempered tail of `logits`, plainly, as `tail_of_rows`.
+
+    Relative to `other`'s own maximum outside the candidates. Ids that either masks are left out.
     """
     means = np.zeros((len(logits), len(betas)), dtype=np.float32)
     for row in range(len(logits)):
@@ -211,4 +210,6 @@ def _outside(
     logits: Float[np.ndarray, " vocabulary"], is_candidate: Bool[np.ndarray, " vocabulary"]
 ) -> Float[np.ndarray, " outside"]:
     """Finite logits of ids that are no candidates, float64."""
-    return logits[~is_candidate & np.isfinite(logits)].astype(np.float64)
+    finite = ~is_candidate & np.isfinite(logits)
+    outside: Float[np.ndarray, " outside"] = logits[finite].astype(np.float64)
+    return outside

@@ -1,15 +1,50 @@
 """The distribution that simple self-distillation trains towards."""
 
+from dataclasses import replace
+
+import numpy as np
+
 from probing.analysis.decoding import kept_probabilities
-from probing.analysis.distributions import Distributions
+from probing.analysis.distributions import Distributions, Tail
+from probing.errors import OutsideContract
 from probing.settings import Decoding
-from probing.vocabulary import CandidateLogits
 
 
-def ssd_target(baseline: Distributions, *, training: Decoding) -> CandidateLogits:
-    """q(v) proportional to p_1(v)^(1 / T_train) on S(T_train, k, p) of the baseline, else 0.
+def ssd_target(
+    rows: Distributions, *, temperature: float, top_k: int, top_p: float
+) -> Distributions:
+    """What samples of `rows` at this decoding are distributed as (method.md section 10).
 
-    Sampling at T_train with truncation and fine-tuning on the raw output has q as its target at
-    every position (method.md section 10). Shape (position, candidate); rows sum to 1.
+    q(v) proportional to p_1(v)^(1/T) on the tokens that truncation keeps, 0 elsewhere.
+
+    Args:
+        rows: The baseline.
+        temperature: T_train.
+        top_k: 0 switches it off.
+        top_p: 1 switches it off.
+
+    Returns:
+        q over the same candidates: logits are log q (float64), -inf where cut, and no tail.
+
+    Raises:
+        OutsideContract: as `decoding.statistics`; also where the candidates cannot tell what is
+            kept.
     """
-    return kept_probabilities(baseline, decoding=training).kept_probability
+    decoding = Decoding(temperature=temperature, top_k=top_k, top_p=top_p)
+    kept = kept_probabilities(rows, decoding=decoding).kept
+    unknown = int((~np.isfinite(kept).all(axis=1)).sum())
+    if unknown:
+        raise OutsideContract(
+            f"what truncation keeps must lie within the candidates, got {unknown} positions where "
+            f"it may not under {decoding}; set top_k to at most the ranks known exactly"
+        )
+    logits = np.full(kept.shape, -np.inf)
+    np.log(kept, out=logits, where=kept > 0)
+    nothing = np.zeros_like(rows.tail.log_mass)
+    tail = Tail(
+        reference=np.full(len(kept), -np.inf, dtype=np.float32),
+        log_mass=nothing,
+        mean=nothing,
+        square=nothing,
+    )
+    return replace(rows, logits=logits, tail=tail, is_mean=False)

@@ -95,7 +95,10 @@ def _space_marked(marker: str) -> TokenBytes:
 
 
 def _has_dummy_space(content: TokenizerContent) -> bool:
-    parts = (*parts_of(content.pipeline["normalizer"]), *parts_of(content.pipeline["pre_tokenizer"]))
+    parts = (
+        *parts_of(content.pipeline["normalizer"]),
+        *parts_of(content.pipeline["pre_tokenizer"]),
+    )
     return any(
         part["type"] == "Prepend"
         or part.get("prepend_scheme", "never") != "never"

@@ -74,7 +74,11 @@ def parts_of(component: Json | None) -> Iterator[Json]:
     if component is None:
         return
     inner = next(
-        (component[key] for key in ("decoders", "pretokenizers", "normalizers") if key in component),
+        (
+            component[key]
+            for key in ("decoders", "pretokenizers", "normalizers")
+            if key in component
+        ),
         None,
     )
     if inner is None:

@@ -4,7 +4,7 @@ from codecs import utf_8_decode
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 REPLACEMENT = "�"
 """Shown for bytes that are not valid UTF-8, such as a part of a character."""
@@ -31,7 +31,7 @@ class DecodedBytes:
 def decode(raw: bytes) -> DecodedBytes:
     """Decode UTF-8 with replacement, keeping for every byte the character it went into."""
     parts: list[str] = []
-    first_of: list[Int[np.ndarray, " part"]] = []
+    first_of: list[Bool[np.ndarray, " _"]] = []
     rest = memoryview(raw)
     while len(rest) > 0:
         valid, fault = _valid_length(rest)
@@ -56,6 +56,6 @@ def _valid_length(raw: memoryview) -> tuple[int, int]:
     return len(raw), 0
 
 
-def _is_first_byte(raw: memoryview) -> np.ndarray:
+def _is_first_byte(raw: memoryview) -> Bool[np.ndarray, " byte"]:
     # Bytes 10xxxxxx go on with a character; all others begin one.
-    return (np.frombuffer(raw, dtype=np.uint8) & 0xC0) != 0x80
+    return np.not_equal(np.frombuffer(raw, dtype=np.uint8) & 0xC0, 0x80)

@@ -1,0 +1,21 @@
+"""What every reader yields: parsed records and faults, each with its place."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Row:
+    """One record of a file, before it is a carrier. `line` is 1-based (a row number in Parquet)."""
+
+    line: int
+    fields: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A record that could not even be parsed."""
+
+    line: int
+    reason: str
+    detail: str

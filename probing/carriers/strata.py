@@ -1,0 +1,71 @@
+"""The strata of a carrier: length, correctness, generator and what else it says of itself."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from probing.carriers.record import Carrier
+from probing.vocabulary import UNKNOWN
+
+CORRECT_LABELS = {True: "correct", False: "wrong", None: UNKNOWN}
+BIN_NAMES = {1: ("all",), 2: ("short", "long"), 3: ("short", "medium", "long")}
+
+
+@dataclass(frozen=True)
+class Strata:
+    """Labels of one carrier; field names are those of `vocabulary.Stratum`."""
+
+    length_bin: str
+    correct: str
+    generator: str
+    subject: str
+    difficulty: str
+    source: str
+    sampling_temperature: str
+
+
+def length_bins(lengths: Sequence[int], *, bins: int) -> tuple[str, ...]:
+    """Quantile bins of response lengths in tokens, with the edges in their labels.
+
+    Equal lengths share a bin, so with few distinct lengths there may be fewer bins.
+
+    Examples:
+        >>> length_bins([10, 20, 40], bins=2)
+        ('short (10–20 tokens)', 'short (10–20 tokens)', 'long (40 tokens)')
+    """
+    if not lengths:
+        return ()
+    values = np.asarray(lengths)
+    edges = np.quantile(values, np.arange(1, bins) / bins, method="inverted_cdf")
+    code = np.searchsorted(np.unique(edges), values, side="left")
+    present = np.unique(code)
+    names = BIN_NAMES.get(len(present), tuple(f"length {i + 1}" for i in range(len(present))))
+    labels = {}
+    for name, bin_code in zip(names, present, strict=True):
+        members = values[code == bin_code]
+        low, high = int(members.min()), int(members.max())
+        span = f"{low}–{high}" if low < high else f"{low}"
+        labels[int(bin_code)] = f"{name} ({span} tokens)"
+    return tuple(labels[int(item)] for item in code)
+
+
+def strata(carriers: Sequence[Carrier], *, lengths: Sequence[int], bins: int) -> tuple[Strata, ...]:
+    """Labels of every carrier; `lengths` are its response tokens."""
+    length_labels = length_bins(lengths, bins=bins)
+    return tuple(
+        Strata(
+            length_bin=label,
+            correct=CORRECT_LABELS[carrier.correct],
+            generator=carrier.generator,
+            subject=carrier.subject or UNKNOWN,
+            difficulty=carrier.difficulty or UNKNOWN,
+            source=carrier.source or UNKNOWN,
+            sampling_temperature=_shown(carrier.temperature),
+        )
+        for carrier, label in zip(carriers, length_labels, strict=True)
+    )
+
+
+def _shown(temperature: float | None) -> str:
+    return UNKNOWN if temperature is None else f"T = {temperature:g}"

@@ -1,0 +1,52 @@
+"""Token bytes as text: readable, never mistaken for markup or for something else."""
+
+import unicodedata
+
+MARKS = ("⟦", "⟧")
+"""Around the token a context is about. In the text around it they are escaped."""
+
+_SHOWN = {" ": "␣", "\n": "↵", "\t": "⇥", "\r": "␍"}
+_HIDDEN = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
+"""Unicode categories that a reader cannot see, or that reorder what stands around them."""
+
+
+def token_text(content: bytes) -> str:
+    r"""Bytes of a token as text. Bytes that are no UTF-8 by themselves become `\xNN`."""
+    return content.decode("utf-8", errors="backslashreplace")
+
+
+def visible(text: str) -> str:
+    r"""The same on one line with nothing hidden: white space as signs, controls as escapes.
+
+    Examples:
+        >>> visible(" So\n")
+        '␣So↵'
+        >>> visible("a\u202eb")
+        'a\\u202eb'
+    """
+    return "".join(_SHOWN.get(char) or _escaped(char) for char in text)
+
+
+def plain(text: str) -> str:
+    """Running text for a page: line breaks, tabs and spaces stay, other controls are escaped."""
+    return "".join(char if char in "\n\t" else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    if unicodedata.category(char) not in _HIDDEN:
+        return char
+    return char.encode("unicode_escape", errors="surrogatepass").decode("ascii")
+
+
+def marked(before: str, token: str, after: str) -> str:
+    """One text with the token between `MARKS`, which occur in it exactly once."""
+    opening, closing = MARKS
+    return f"{_unmarked(plain(before))}{opening}{_unmarked(visible(token))}{closing}" + _unmarked(
+        plain(after)
+    )
+
+
+def _unmarked(text: str) -> str:
+    for mark in MARKS:
+        text = text.replace(mark, mark.encode("unicode_escape").decode("ascii"))
+    return text

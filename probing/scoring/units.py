@@ -1,0 +1,149 @@
+"""The arrays of one unit: every model at every chosen position of the unit's carriers."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from probing.errors import NonFiniteLogits
+from probing.positions.selected import SelectedPositions
+from probing.scoring.batching import Wanted, wanted_rows
+from probing.scoring.forward import LogitRows, Runner
+from probing.scoring.rows import RowArrays, RowSettings, join_rows, reduce_rows
+from probing.store.unit import UnitArrays
+from probing.tokens.encoded import EncodedCarrier
+
+
+@dataclass(frozen=True)
+class Work:
+    """One carrier of the run, with its chosen positions (at least one)."""
+
+    index: int
+    encoded: EncodedCarrier
+    selected: SelectedPositions
+
+    @property
+    def wanted(self) -> Wanted:
+        """The rows that predict the chosen positions."""
+        return wanted_rows(
+            self.encoded.token_ids,
+            self.selected.position,
+            response_start=self.encoded.response_start,
+        )
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """What stays the same from unit to unit.
+
+    Attributes:
+        names: of the models, baseline first.
+        runners: their ways to logits, in the same order.
+        rows: what is stored of a row.
+        head_rows: positions per block of logits.
+        pause: called between steps; may raise to leave the unit.
+    """
+
+    names: tuple[str, ...]
+    runners: tuple[Runner, ...]
+    rows: RowSettings
+    head_rows: int
+    pause: Callable[[], None]
+
+    def unit(self, works: Sequence[Work]) -> UnitArrays:
+        """Score the carriers of one unit, in this order.
+
+        Raises:
+            NonFiniteLogits: A model gave NaN or +inf, or nothing but -inf, at a position.
+        """
+        known = _known(works)
+        per_model: list[LogitRows] = []
+        wanted = [work.wanted for work in works]
+        for runner in self.runners:
+            self.pause()
+            per_model.append(runner.rows(wanted))
+        parts: list[RowArrays] = []
+        for start in range(0, len(known.token_id), self.head_rows):
+            self.pause()
+            stop = min(start + self.head_rows, len(known.token_id))
+            block = [_reducible(rows.block(start, stop)) for rows in per_model]
+            for name, logits in zip(self.names, block, strict=True):
+                _check_finite(logits, name, works=works, known=known, start=start)
+            parts.append(reduce_rows(block, known.token_id[start:stop], settings=self.rows))
+        scored = join_rows(parts)
+        return UnitArrays(
+            **{field.name: getattr(known, field.name) for field in fields(known)},
+            **{field.name: getattr(scored, field.name) for field in fields(scored)},
+        )
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is known of each position before any model runs; names as in `UnitArrays`."""
+
+    carrier: np.ndarray
+    position: np.ndarray
+    token_id: np.ndarray
+    selectors: np.ndarray
+    inclusion: np.ndarray
+    phase: np.ndarray
+    char_start: np.ndarray
+    char_end: np.ndarray
+
+
+def _known(works: Sequence[Work]) -> _Known:
+    parts = [_known_of(work) for work in works]
+    return _Known(
+        **{
+            field.name: np.concatenate([getattr(part, field.name) for part in parts])
+            for field in fields(_Known)
+        }
+    )
+
+
+def _known_of(work: Work) -> _Known:
+    encoded, selected = work.encoded, work.selected
+    position = selected.position
+    spans = encoded.char_spans[position]
+    return _Known(
+        carrier=np.full(len(position), work.index, dtype=np.int32),
+        position=position.astype(np.int32),
+        # y_i stands at response_start + i; the row before it predicts it (see `Wanted`).
+        token_id=encoded.token_ids[encoded.response_start + position].astype(np.int32),
+        selectors=selected.selectors,
+        inclusion=selected.inclusion,
+        phase=selected.phase,
+        char_start=spans[:, 0].astype(np.int32),
+        char_end=spans[:, 1].astype(np.int32),
+    )
+
+
+def _reducible(
+    logits: Float[torch.Tensor, "position vocabulary"],
+) -> Float[torch.Tensor, "position vocabulary"]:
+    """Logits that may be overwritten, where float64 exists (Metal has none)."""
+    return logits.cpu() if logits.device.type == "mps" else logits.clone()
+
+
+def _check_finite(
+    logits: Float[torch.Tensor, "position vocabulary"],
+    name: str,
+    *,
+    works: Sequence[Work],
+    known: _Known,
+    start: int,
+) -> None:
+    """Raise at the first row without a finite maximum; amax passes NaN on."""
+    faulty = ~torch.isfinite(logits.amax(dim=1))
+    if not bool(faulty.any()):
+        return
+    row = start + int(faulty.nonzero()[0])
+    carrier = next(work for work in works if work.index == known.carrier[row])
+    top = float(logits[row - start].amax())
+    raise NonFiniteLogits(
+        f"model {name!r} must give finite logits (or -inf for masked ids); its largest is {top} "
+        f"at position {known.position[row]} of carrier {carrier.encoded.carrier_id!r}; set "
+        "dtype = 'float32' under [scoring], or check the checkpoint"
+    )
