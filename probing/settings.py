@@ -189,17 +189,23 @@ def load_run_file(path: Path) -> RunSettings:
     Raises:
         UsageFault: absent or malformed file, unknown key, wrong type, or missing baseline.
     """
+    return run_settings(parse_run_file(path), where=str(path))
+
+
+def parse_run_file(path: Path) -> dict[str, Any]:
+    """The tables of a run file, not yet checked.
+
+    Raises:
+        UsageFault: the file cannot be read, or is not TOML.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageFault(
             f"run file {path} cannot be read: {error}; see examples/run.toml"
         ) from error
-    try:
-        document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageFault(f"run file {path} is not valid TOML: {error}") from error
-    return run_settings(document, where=str(path))
 
 
 def run_settings(document: dict[str, Any], *, where: str) -> RunSettings:

@@ -1,15 +1,22 @@
-"""Full-vocabulary rows of known shapes, what the store keeps of them, and slow references."""
+"""Full-vocabulary rows of known shapes, what a run holds of them, and plain slow references.
 
+Everything here is float64 over the whole vocabulary, one position after the other.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from probing.analysis.distributions import Distributions, Tail
-from probing.analysis.tail import tail_betas, tail_of_rows
-from probing.settings import Decoding, TailGrid
+from probing.analysis.distributions import Distributions
+from probing.analysis.tail import cross_mean_of_rows, tail_betas, tail_of_rows
+from probing.settings import GREEDY_BELOW, Decoding, KindRule, TailGrid
+from probing.store.unit import measures
 from probing.vocabulary import PADDING_ID
 
 BETAS = tail_betas(TailGrid())
+
+Maker = Callable[[int, int, np.random.Generator], np.ndarray]
 
 
 def make_rows(shape: str, *, vocabulary: int, rows: int, rng: np.random.Generator) -> np.ndarray:
@@ -17,32 +24,28 @@ def make_rows(shape: str, *, vocabulary: int, rows: int, rng: np.random.Generato
     return SHAPES[shape](rows, vocabulary, rng).astype(np.float32)
 
 
-def _noise(rows: int, vocabulary: int, rng: np.random.Generator) -> np.ndarray:
-    return rng.normal(size=(rows, vocabulary))
-
-
-def _with_head(logits: np.ndarray, head: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _with_head(logits: np.ndarray, head: Sequence[float], rng: np.random.Generator) -> np.ndarray:
     for row in logits:
-        row[rng.choice(len(row), len(head), replace=False)] = head + rng.normal(size=len(head)) / 4
+        jitter = rng.normal(size=len(head)) / 4
+        row[rng.choice(len(row), len(head), replace=False)] = np.array(head) + jitter
     return logits
 
 
 def _peaked(rows: int, vocabulary: int, rng: np.random.Generator) -> np.ndarray:
-    return _with_head(2 * _noise(rows, vocabulary, rng), np.array([22.0, 14.0, 12.0]), rng)
+    return _with_head(2 * rng.normal(size=(rows, vocabulary)), (22.0, 14.0, 12.0), rng)
 
 
 def _forked(rows: int, vocabulary: int, rng: np.random.Generator) -> np.ndarray:
-    head = np.array([19.0, 18.8, 18.5, 18.3, 17.9, 16.0])
-    return _with_head(2 * _noise(rows, vocabulary, rng), head, rng)
+    head = (19.0, 18.8, 18.5, 18.3, 17.9, 16.0)
+    return _with_head(2 * rng.normal(size=(rows, vocabulary)), head, rng)
 
 
 def _flat(rows: int, vocabulary: int, rng: np.random.Generator) -> np.ndarray:
-    return _noise(rows, vocabulary, rng) / 10
+    return rng.normal(size=(rows, vocabulary)) / 10
 
 
 def _zipf(rows: int, vocabulary: int, rng: np.random.Generator) -> np.ndarray:
-    ranks = np.array([rng.permutation(vocabulary) for _ in range(rows)])
-    return -1.1 * np.log1p(ranks)
+    return -1.1 * np.log1p(np.array([rng.permutation(vocabulary) for _ in range(rows)]))
 
 
 def _laplace(rows: int, vocabulary: int, rng: np.random.Generator) -> np.ndarray:
@@ -50,15 +53,20 @@ def _laplace(rows: int, vocabulary: int, rng: np.random.Generator) -> np.ndarray
 
 
 def _two_level(rows: int, vocabulary: int, rng: np.random.Generator) -> np.ndarray:
-    """A block of 4,000 equal ids and the rest far below, so the tail's own balance tips with T."""
-    depth = rng.uniform(2, 8, size=(rows, 1))
-    logits = np.repeat(-depth, vocabulary, axis=1)
-    for row in logits:
-        row[rng.choice(vocabulary, min(4000, vocabulary // 4), replace=False)] = 0
-    return logits + _noise(rows, vocabulary, rng) / 1000
+    """A few ids high, all others far below: as T rises, mass tips from the few to the many.
+
+    Just above 256 are high, so that a tail beyond 256 candidates has both levels, and tips
+    as sharply as a tail can.
+    """
+    logits = rng.normal(size=(rows, vocabulary)) / 1000
+    for row, gap in zip(logits, np.linspace(4, 14, rows), strict=True):
+        high = rng.choice(vocabulary, 256 + 2, replace=False)
+        row -= gap
+        row[high] += gap
+    return logits
 
 
-SHAPES = {
+SHAPES: dict[str, Maker] = {
     "peaked": _peaked,
     "forked": _forked,
     "flat": _flat,
@@ -73,85 +81,113 @@ class StoredRows:
     """What a run holds of some models' full rows.
 
     Attributes:
-        distributions: one per measure: the models, then the mean of models 0 and 1 when there are
-            at least two.
-        cross_mean: `cross_mean[m][j]`, over the tail of measure m, the mean of model j's logit
-            minus model j's reference, at every node.
+        names: of the measures, as `store.unit.measures` has them.
+        full: every measure's logits over the vocabulary, (position, vocabulary).
+        distributions: one per measure.
+        cross_means: `cross_means[k][m]`, over the tail of measure k, the mean of measure m's
+            logits relative to m's own reference, at every node.
     """
 
+    names: tuple[str, ...]
+    full: list[np.ndarray]
     distributions: list[Distributions]
-    cross_mean: list[list[np.ndarray]]
+    cross_means: list[list[np.ndarray]]
 
 
-def stored(models: list[np.ndarray], *, top_k: int) -> StoredRows:
-    """The union of the models' top-k ids and the tails beyond it, by plain NumPy."""
-    rows, vocabulary = models[0].shape
-    orders = [np.argsort(-logits, axis=1, kind="stable") for logits in models]
-    unions = [_union([order[row, :top_k] for order in orders]) for row in range(rows)]
-    width = max(len(union) for union in unions)
-    ids = np.full((rows, width), PADDING_ID, dtype=np.int32)
-    inside = np.zeros((rows, vocabulary), dtype=bool)
-    for row, union in enumerate(unions):
-        ids[row, : len(union)] = union
-        inside[row, union] = True
-    measures = list(models)
-    if len(models) > 1:
-        measures.append(((models[0] + models[1]) / 2).astype(np.float32))
-    references = [np.where(inside, -np.inf, logits).max(axis=1) for logits in models]
+def distributions_of(
+    logits: np.ndarray, *, top_k: int, betas: np.ndarray = BETAS, watched: Sequence[int] = ()
+) -> Distributions:
+    """What a run of one model holds: its top-k ids exactly, the rest as a tail."""
+    return distributions_of_models([logits], top_k=top_k, betas=betas, watched=watched)[0]
+
+
+def distributions_of_models(
+    models: Sequence[np.ndarray],
+    *,
+    top_k: int,
+    betas: np.ndarray = BETAS,
+    watched: Sequence[int] = (),
+) -> list[Distributions]:
+    """One per measure: the models, then the means, over the union of the models' top-k ids."""
+    chosen = _candidates(models, top_k=top_k, watched=watched)
+    return [
+        _distribution(logits, chosen, betas=betas, is_mean=index >= len(models))
+        for index, logits in enumerate(_measured(models))
+    ]
+
+
+def stored(
+    models: Sequence[np.ndarray],
+    *,
+    top_k: int,
+    betas: np.ndarray = BETAS,
+    watched: Sequence[int] = (),
+) -> StoredRows:
+    """As `distributions_of_models`, with the full rows and every cross mean."""
+    inside = _candidates(models, top_k=top_k, watched=watched).inside
+    full = _measured(models)
     return StoredRows(
-        distributions=[_distribution(logits, ids, inside) for logits in measures],
-        cross_mean=[
-            [
-                _cross_mean(logits, model, inside, reference)
-                for model, reference in zip(models, references, strict=True)
-            ]
-            for logits in measures
+        names=measures(tuple(f"model{m}" for m in range(len(models)))).names,
+        full=full,
+        distributions=distributions_of_models(models, top_k=top_k, betas=betas, watched=watched),
+        cross_means=[
+            [cross_mean_of_rows(own, other, inside, betas=betas) for other in full] for own in full
         ],
     )
 
 
-def _union(tops: list[np.ndarray]) -> list[int]:
-    best: dict[int, int] = {}
-    for top in tops:
-        for rank, token in enumerate(top.tolist()):
-            best[token] = min(rank, best.get(token, rank))
-    return sorted(best, key=lambda token: (best[token], token))
+def _measured(models: Sequence[np.ndarray]) -> list[np.ndarray]:
+    mixtures = measures(tuple(f"model{m}" for m in range(len(models)))).weights
+    means = [sum(w * x.astype(np.float64) for w, x in zip(mix, models, strict=True) if w)
+             for mix in mixtures[len(models):]]  # fmt: skip
+    return [*models, *means]
 
 
-def _distribution(logits: np.ndarray, ids: np.ndarray, inside: np.ndarray) -> Distributions:
-    taken = np.take_along_axis(logits, np.maximum(ids, 0).astype(np.int64), axis=1)
-    tail = tail_of_rows(logits, inside, betas=BETAS)
+@dataclass(frozen=True)
+class _Candidates:
+    ids: np.ndarray
+    inside: np.ndarray
+
+
+def _candidates(
+    models: Sequence[np.ndarray], *, top_k: int, watched: Sequence[int]
+) -> _Candidates:
+    rows, vocabulary = models[0].shape
+    unions = []
+    for row in range(rows):
+        best = dict.fromkeys(watched, vocabulary)
+        for logits in models:
+            for rank, token in enumerate(np.argsort(-logits[row], kind="stable")[:top_k].tolist()):
+                best[token] = min(rank, best.get(token, rank))
+        unions.append(sorted(best, key=lambda token: (best[token], token)))  # noqa: B023
+    ids = np.full((rows, max(map(len, unions))), PADDING_ID, dtype=np.int32)
+    inside = np.zeros((rows, vocabulary), dtype=bool)
+    for row, union in enumerate(unions):
+        ids[row, : len(union)] = union
+        inside[row, union] = True
+    return _Candidates(ids=ids, inside=inside)
+
+
+def _distribution(
+    logits: np.ndarray, chosen: _Candidates, *, betas: np.ndarray, is_mean: bool
+) -> Distributions:
+    taken = np.take_along_axis(logits, np.maximum(chosen.ids, 0).astype(np.int64), axis=1)
     return Distributions(
-        ids=ids,
-        logits=np.where(ids == PADDING_ID, -np.inf, taken).astype(np.float32),
-        tail=Tail(
-            reference=tail.reference.astype(np.float32),
-            log_mass=tail.log_mass,
-            mean=tail.mean,
-            square=tail.square,
-        ),
-        betas=BETAS,
+        ids=chosen.ids,
+        logits=np.where(chosen.ids == PADDING_ID, -np.inf, taken).astype(np.float32),
+        tail=tail_of_rows(logits, chosen.inside, betas=betas),
+        betas=betas,
+        is_mean=is_mean,
     )
-
-
-def _cross_mean(
-    logits: np.ndarray, model: np.ndarray, inside: np.ndarray, reference: np.ndarray
-) -> np.ndarray:
-    means = np.zeros((len(logits), len(BETAS)))
-    for row in range(len(logits)):
-        outside = ~inside[row] & np.isfinite(logits[row])
-        if not outside.any():
-            continue
-        own, other = logits[row, outside].astype(np.float64), model[row, outside]
-        for node, beta in enumerate(BETAS):
-            mass = np.exp(beta * (own - own.max()))
-            means[row, node] = (mass * (other - reference[row])).sum() / mass.sum()
-    return means
 
 
 @dataclass(frozen=True)
 class PlainStatistics:
-    """`Statistics` of one full row, one number each."""
+    """`Statistics` of one full row, one number each.
+
+    `gap` and `gap_full` say how near a cumulative mass comes to top_p: where it is tiny, rounding
+    decides the size.
+    """
 
     top1_prob: float
     top1_id: int
@@ -166,60 +202,100 @@ class PlainStatistics:
     margin_nats: float
     close_tokens: int
     log_z: float
-    deciding_gap: float
-    """How near a cumulative sum comes to top_p: below the tolerance a size may differ by ties."""
+    gap: float
+    gap_full: float
 
 
-def plain_statistics(row: np.ndarray, *, decoding: Decoding) -> PlainStatistics:
-    """The definitions of method.md section 2, one step after the other, in float64."""
-    scaled = row.astype(np.float64) / decoding.temperature
-    top = scaled.max()
-    log_z = top + np.log(np.exp(scaled - top).sum())
-    p = np.exp(scaled - log_z)
-    order = np.argsort(-p, kind="stable")
+EXACT_NAMES = ("top1_id", "nucleus_size", "nucleus_size_full", "close_tokens")
+"""Statistics that are counts or ids."""
+
+
+def plain_statistics(
+    row: np.ndarray, *, decoding: Decoding, rule: KindRule | None = None
+) -> PlainStatistics:
+    """The definitions, one step after the other, over the whole vocabulary."""
+    rule = rule or KindRule()
+    scaled = _scaled(row, temperature=decoding.temperature)
+    p = softmax(scaled)
+    order = np.argsort(-scaled, kind="stable")
     ranked = p[order]
-    k = decoding.top_k or len(p)
-    kth = np.sort(scaled)[::-1][min(k, len(p)) - 1]
-    in_top_k = scaled >= kth
-    left = np.where(in_top_k, p, 0)[order] / p[in_top_k].sum()
-    size = _prefix(left[left > 0], decoding.top_p)
+    in_top_k = plain_top_k(scaled, top_k=decoding.top_k)
+    left = ranked[in_top_k[order]] / p[in_top_k].sum()
+    size = plain_nucleus_size(left, decoding.top_p)
     kept = ranked[:size] / ranked[:size].sum()
+    leading = ranked[: rule.close_among]
+    entropy = plain_entropy(p)
     positive = p[p > 0]
-    surprise = -np.log(positive)
-    entropy = float((positive * surprise).sum())
-    sums = np.concatenate([np.cumsum(left), np.cumsum(ranked)])
+    first, second = scaled[order[:2]]
     return PlainStatistics(
         top1_prob=float(ranked[0]),
         top1_id=int(order[0]),
         top1_prob_kept=float(kept[0]),
         nucleus_size=size,
-        nucleus_size_full=_prefix(ranked, decoding.top_p),
+        nucleus_size_full=plain_nucleus_size(ranked[np.isfinite(scaled[order])], decoding.top_p),
         tail_mass=float(p[~in_top_k].sum()),
-        excluded_mass=float(1 - ranked[:size].sum()),
+        excluded_mass=float(ranked[size:].sum()),
         entropy_nats=entropy,
-        varentropy=float((positive * (surprise - entropy) ** 2).sum()),
-        entropy_kept_nats=float(-(kept * np.log(kept)).sum()),
-        margin_nats=float(np.subtract(*np.sort(scaled)[-1:-3:-1])),
-        close_tokens=int((ranked[:10] >= 0.25 * ranked[0]).sum()),
-        log_z=float(log_z),
-        deciding_gap=float(np.abs(sums - decoding.top_p).min()),
+        varentropy=float((positive * (-np.log(positive) - entropy) ** 2).sum()),
+        entropy_kept_nats=plain_entropy(kept),
+        margin_nats=float(first - second),
+        close_tokens=int((leading >= rule.close_ratio * ranked[0]).sum()),
+        log_z=float(np.log(np.exp(scaled - scaled.max()).sum()) + scaled.max()),
+        gap=float(np.abs(np.cumsum(left) - decoding.top_p).min()),
+        gap_full=float(np.abs(np.cumsum(ranked) - decoding.top_p).min()),
     )
 
 
-def _prefix(ranked: np.ndarray, top_p: float) -> int:
-    """Number of tokens whose strictly preceding mass is below top_p."""
-    above = 0.0
-    for count, mass in enumerate(ranked):
-        if above >= top_p:
-            return count
-        above += mass
-    return len(ranked)
+def _scaled(row: np.ndarray, *, temperature: float) -> np.ndarray:
+    """Logits over T; greedy leaves the largest, the lowest id of several."""
+    row = row.astype(np.float64)
+    if temperature >= GREEDY_BELOW:
+        return row / temperature
+    only = np.full(len(row), -np.inf)
+    only[row.argmax()] = row.max()
+    return only
 
 
-def plain_kl(first: np.ndarray, second: np.ndarray, *, first_t: float, second_t: float) -> float:
-    """KL(softmax(first / first_t) || softmax(second / second_t)) over full rows, nats."""
-    logs = []
-    for row, temperature in ((first, first_t), (second, second_t)):
-        scaled = row.astype(np.float64) / temperature
-        logs.append(scaled - scaled.max() - np.log(np.exp(scaled - scaled.max()).sum()))
-    return float((np.exp(logs[0]) * (logs[0] - logs[1])).sum())
+def softmax(scaled: np.ndarray) -> np.ndarray:
+    weight = np.exp(scaled - scaled.max())
+    return weight / weight.sum()
+
+
+def plain_entropy(p: np.ndarray) -> float:
+    positive = p[p > 0]
+    return float(-(positive * np.log(positive)).sum())
+
+
+def plain_top_k(scaled: np.ndarray, *, top_k: int) -> np.ndarray:
+    """Which ids are not below the k-th largest; 0 = all."""
+    k = min(top_k or len(scaled), len(scaled))
+    return (scaled >= np.sort(scaled)[::-1][k - 1]) & np.isfinite(scaled)
+
+
+def plain_nucleus_size(ranked: np.ndarray, top_p: float) -> int:
+    """How many descending masses have less than top_p ranked above them; 1 at least."""
+    if top_p == 1:
+        return len(ranked)
+    above = np.concatenate([[0.0], np.cumsum(ranked)[:-1]])
+    return max(1, int((above < top_p).sum()))
+
+
+def plain_kept(row: np.ndarray, *, decoding: Decoding) -> np.ndarray:
+    """Every id's probability after truncation; lower ids first among equals."""
+    scaled = _scaled(row, temperature=decoding.temperature)
+    p = softmax(scaled)
+    size = plain_statistics(row, decoding=decoding).nucleus_size
+    kept = np.zeros(len(p))
+    chosen = np.argsort(-scaled, kind="stable")[:size]
+    kept[chosen] = p[chosen] / p[chosen].sum()
+    return kept
+
+
+def plain_kl(a: np.ndarray, b: np.ndarray, *, temperature_a: float, temperature_b: float) -> float:
+    """KL(softmax(a / T_a) || softmax(b / T_b)) over full rows, nats."""
+    p = softmax(_scaled(a, temperature=temperature_a))
+    q = softmax(_scaled(b, temperature=temperature_b))
+    there = p > 0
+    if (q[there] == 0).any():
+        return float("inf")
+    return float((p[there] * (np.log(p[there]) - np.log(q[there]))).sum())

@@ -7,10 +7,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import logsumexp
+
 from probing.scoring import tails as tails_module
 from probing.scoring.rows import RowArrays, RowSettings, reduce_rows
 from probing.store.unit import measures
-from scipy.special import logsumexp
 
 BETAS = np.exp(np.linspace(np.log(0.5), np.log(4.0), 5))
 NAMES = ("base", "ssd", "control")

@@ -1,98 +1,251 @@
 """Any temperature from one store: the contract of docs/method.md, on rows of known shapes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from rows import BETAS, SHAPES, make_rows, plain_kl, plain_statistics, stored
+from hypothesis import given
+from hypothesis import strategies as st
+from rows import (
+    BETAS,
+    SHAPES,
+    StoredRows,
+    distributions_of,
+    make_rows,
+    plain_entropy,
+    plain_kl,
+    plain_statistics,
+    softmax,
+    stored,
+)
 
-from probing.analysis.decoding import statistics
-from probing.analysis.moments import kl_nats
-from probing.analysis.tail import interpolation_weights, range_of
+from probing.analysis.decoding import Statistics, kept_probabilities, statistics
+from probing.analysis.distributions import BLOCK_ROWS, Tail
+from probing.analysis.moments import kl_nats, moments
+from probing.analysis.tail import at_temperature, interpolation_weights, tail_betas
 from probing.errors import OutsideContract
 from probing.settings import Decoding, KindRule, TailGrid
 
-TEMPERATURES = (0.25, 0.37, 0.6, 1.0, 1.1, 0.7 * 1.3, 1.5, 1.1 * 1.5, 2.0)
+RULE = KindRule()
+K = 256
+TEMPERATURES = (0.25, 0.37, 0.6, 0.7 * 0.8, 0.95, 1.1 * 1.5, 1.37, 1.9, 2.0)
+"""Ends, inner ones, and products such as sampling at one temperature and evaluating at another."""
 
 
-@pytest.mark.parametrize(("vocabulary", "top_k"), [(49_152, 256), (250_000, 256)])
-@pytest.mark.parametrize("shape", SHAPES)
-def test_every_temperature_within_the_contract(shape: str, vocabulary: int, top_k: int) -> None:
+def pair(shape: str, *, vocabulary: int, rows: int = 2) -> StoredRows:
     rng = np.random.default_rng(5)
-    first = make_rows(shape, vocabulary=vocabulary, rows=2, rng=rng)
-    second = first + rng.normal(scale=0.3, size=first.shape).astype(np.float32)
-    kept = stored([first, second], top_k=top_k)
-    full = [first, second, ((first + second) / 2).astype(np.float32)]
+    a = make_rows(shape, vocabulary=vocabulary, rows=rows, rng=rng)
+    b = (a * 1.2 + rng.normal(scale=0.3, size=a.shape)).astype(np.float32)
+    return stored([a, b], top_k=K)
+
+
+@pytest.mark.parametrize("vocabulary", [49_152, 250_000])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_temperature_is_within_the_contract(shape: str, vocabulary: int) -> None:
+    rows = pair(shape, vocabulary=vocabulary)
     for temperature in TEMPERATURES:
         decoding = Decoding(temperature=temperature)
-        for rows, plain_rows in zip(kept.distributions, full, strict=True):
-            got = statistics(rows, decoding=decoding, rule=KindRule())
-            for row, plain_row in enumerate(plain_rows):
-                plain = plain_statistics(plain_row, decoding=decoding)
-                assert got.top1_prob[row] == pytest.approx(plain.top1_prob, abs=1e-4)
-                assert got.tail_mass[row] == pytest.approx(plain.tail_mass, abs=1e-4)
-                assert got.excluded_mass[row] == pytest.approx(plain.excluded_mass, abs=1e-4)
-                assert got.entropy_nats[row] == pytest.approx(plain.entropy_nats, abs=5e-3)
-                if plain.deciding_gap > 1e-4:
-                    assert got.nucleus_size[row] == plain.nucleus_size
-                    fits = plain.nucleus_size_full <= top_k
-                    assert got.nucleus_size_full[row] in (
-                        {plain.nucleus_size_full} if fits else {plain.nucleus_size_full, np.inf}
-                    )
+        for kept, full in zip(rows.distributions, rows.full, strict=True):
+            got = statistics(kept, decoding=decoding, rule=RULE)
+            for position, row in enumerate(full):
+                check_row(got, position, row, decoding=decoding)
+        for (a, b), (p, q) in (((0, 1), (0, 1)), ((2, 1), (2, 1))):
+            got_kl = kl_nats(
+                rows.distributions[a],
+                rows.distributions[b],
+                cross_mean=rows.cross_means[a][b],
+                temperature_a=temperature,
+                temperature_b=temperature,
+            )
+            for position, value in enumerate(got_kl):
+                wanted = plain_kl(
+                    rows.full[p][position],
+                    rows.full[q][position],
+                    temperature_a=temperature,
+                    temperature_b=temperature,
+                )
+                assert value == pytest.approx(wanted, abs=5e-3)
+
+
+def check_row(got: Statistics, position: int, row: np.ndarray, *, decoding: Decoding) -> None:
+    plain = plain_statistics(row, decoding=decoding, rule=RULE)
+    for name in ("top1_prob", "tail_mass", "excluded_mass"):
+        assert getattr(got, name)[position] == pytest.approx(getattr(plain, name), abs=1e-4), name
+    for name in ("entropy_nats", "entropy_kept_nats"):
+        assert getattr(got, name)[position] == pytest.approx(getattr(plain, name), abs=5e-3), name
+    if plain.gap > 1e-4:
+        assert got.nucleus_size[position] == plain.nucleus_size
+    if plain.gap_full > 1e-4 or plain.nucleus_size_full > 2 * K:
+        fits = plain.nucleus_size_full <= K
+        allowed = {plain.nucleus_size_full} if fits else {plain.nucleus_size_full, np.inf}
+        assert got.nucleus_size_full[position] in allowed
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_probabilities_of_candidates_are_within_the_contract(shape: str) -> None:
+    full = make_rows(shape, vocabulary=49_152, rows=2, rng=np.random.default_rng(2))
+    rows = distributions_of(full, top_k=K, watched=(7, 40_000))
+    for temperature in TEMPERATURES:
+        got = kept_probabilities(rows, decoding=Decoding(temperature=temperature))
+        for position, row in enumerate(full):
+            wanted = softmax(row.astype(np.float64) / temperature)[rows.ids[position]]
+            np.testing.assert_allclose(got.probability[position], wanted, atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_kl_at_any_pair_of_temperatures(shape: str) -> None:
-    rng = np.random.default_rng(6)
-    first = make_rows(shape, vocabulary=49_152, rows=2, rng=rng)
-    second = first + rng.normal(scale=0.5, size=first.shape).astype(np.float32)
-    kept = stored([first, second], top_k=256)
-    a, b = kept.distributions[:2]
-    for first_t, second_t in [(1.0, 1.0), (0.25, 0.25), (1.5, 1.5), (2.0, 2.0), (1.1, 1.6)]:
-        got = kl_nats(a, b, kept.cross_mean[0][1], first_beta=1 / first_t, second_beta=1 / second_t)
-        want = [
-            plain_kl(x, y, first_t=first_t, second_t=second_t)
-            for x, y in zip(first, second, strict=True)
-        ]
-        np.testing.assert_allclose(got, want, atol=5e-3)
+    rows = pair(shape, vocabulary=49_152)
+    for temperature_a, temperature_b in [(0.25, 2.0), (2.0, 0.25), (1.1, 1.6), (0.7, 1.0), (0.0, 1.0)]:
+        got = kl_nats(
+            rows.distributions[0],
+            rows.distributions[1],
+            cross_mean=rows.cross_means[0][1],
+            temperature_a=temperature_a,
+            temperature_b=temperature_b,
+        )
+        for position, value in enumerate(got):
+            wanted = plain_kl(
+                rows.full[0][position],
+                rows.full[1][position],
+                temperature_a=temperature_a,
+                temperature_b=temperature_b,
+            )
+            assert value == pytest.approx(wanted, abs=5e-3, rel=1e-4)
 
 
-def test_a_nucleus_that_does_not_fit_is_inf_never_the_store_s_size() -> None:
-    rows = stored([make_rows("flat", vocabulary=5000, rows=3, rng=np.random.default_rng(1))],
-                  top_k=64).distributions[0]  # fmt: skip
-    got = statistics(rows, decoding=Decoding(top_k=0), rule=KindRule())
-    assert np.isinf(got.nucleus_size).all()
-    assert np.isnan(got.top1_prob_kept).all()
-    assert np.isnan(got.excluded_mass).all()
+def test_a_model_against_itself_does_not_diverge() -> None:
+    for shape in SHAPES:
+        rows = stored(
+            [make_rows(shape, vocabulary=3000, rows=3, rng=np.random.default_rng(1))], top_k=64
+        )
+        for temperature in (0.0, 0.31, 1.0, 1.7):
+            got = kl_nats(
+                rows.distributions[0],
+                rows.distributions[0],
+                cross_mean=rows.cross_means[0][0],
+                temperature_a=temperature,
+                temperature_b=temperature,
+            )
+            np.testing.assert_allclose(got, 0, atol=1e-6)
 
 
-def test_temperatures_outside_the_range_are_refused_where_a_tail_exists() -> None:
-    rows = stored([make_rows("zipf", vocabulary=900, rows=2, rng=np.random.default_rng(2))],
-                  top_k=64).distributions[0]  # fmt: skip
-    for temperature in (0.2, 2.01, 5.0):
-        with pytest.raises(OutsideContract, match=r"\[0.25, 2\].*got"):
-            statistics(rows, decoding=Decoding(temperature=temperature), rule=KindRule())
+@given(seed=st.integers(0, 2**32), scale=st.floats(0.1, 8), t=st.floats(0.25, 2.0))
+def test_moments_of_any_row(seed: int, scale: float, t: float) -> None:
+    full = np.random.default_rng(seed).normal(scale=scale, size=(2, 700)).astype(np.float32)
+    got = moments(distributions_of(full, top_k=16), temperature=t)
+    for position, row in enumerate(full):
+        plain = plain_statistics(row, decoding=Decoding(temperature=t))
+        assert got.log_z[position] == pytest.approx(plain.log_z, abs=1e-4)
+        assert got.entropy_nats[position] == pytest.approx(plain.entropy_nats, abs=5e-3)
+        assert got.varentropy[position] == pytest.approx(plain.varentropy, abs=2e-2)
 
 
-def test_whole_vocabularies_and_greedy_are_exact_at_any_temperature() -> None:
+def test_varentropy_of_a_tail_alone_and_of_nearly_nothing() -> None:
+    """Rows whose mass is nearly all in the tail, or nearly all outside it."""
+    for shape in ("flat", "peaked"):
+        full = make_rows(shape, vocabulary=49_152, rows=2, rng=np.random.default_rng(4))
+        got = moments(distributions_of(full, top_k=8), temperature=1.3)
+        for position, row in enumerate(full):
+            plain = plain_statistics(row, decoding=Decoding(temperature=1.3))
+            assert got.varentropy[position] == pytest.approx(plain.varentropy, abs=1e-3)
+
+
+@pytest.mark.parametrize("temperature", [0.2, 0.2499, 2.001, 5.0, 1e-4])
+def test_temperatures_outside_are_refused_where_a_tail_exists(temperature: float) -> None:
+    full = make_rows("zipf", vocabulary=900, rows=2, rng=np.random.default_rng(2))
+    rows = distributions_of(full, top_k=64)
+    decoding = Decoding(temperature=temperature)
+    with pytest.raises(OutsideContract, match=r"must be in \[0.25, 2\].*got .*choose one inside"):
+        statistics(rows, decoding=decoding, rule=RULE)
+    with pytest.raises(OutsideContract):
+        kept_probabilities(rows, decoding=decoding)
+    with pytest.raises(OutsideContract):
+        moments(rows, temperature=temperature)
+
+
+@pytest.mark.parametrize("temperature", [1e-4, 0.01, 0.2, 7.0, 500.0])
+def test_whole_vocabularies_are_exact_at_any_temperature(temperature: float) -> None:
     full = make_rows("laplace", vocabulary=60, rows=4, rng=np.random.default_rng(3))
-    rows = stored([full], top_k=60).distributions[0]
-    for temperature in (0.01, 0.2, 7.0):
-        decoding = Decoding(temperature=temperature, top_k=0)
-        got = statistics(rows, decoding=decoding, rule=KindRule())
-        for row, plain_row in enumerate(full):
-            plain = plain_statistics(plain_row, decoding=decoding)
-            assert got.entropy_nats[row] == pytest.approx(plain.entropy_nats, abs=1e-9)
-            assert got.nucleus_size_full[row] == plain.nucleus_size_full
-    greedy = statistics(rows, decoding=Decoding(temperature=0), rule=KindRule())
-    assert (greedy.top1_id == full.argmax(axis=1)).all()
-    assert (greedy.nucleus_size == 1).all()
-    assert (greedy.entropy_nats == 0).all()
+    rows = distributions_of(full, top_k=60)
+    decoding = Decoding(temperature=temperature, top_k=0)
+    got = statistics(rows, decoding=decoding, rule=RULE)
+    for position, row in enumerate(full):
+        plain = plain_statistics(row, decoding=decoding)
+        assert got.entropy_nats[position] == pytest.approx(plain.entropy_nats, abs=1e-9)
+        assert got.log_z[position] == pytest.approx(plain.log_z, rel=1e-12)
+        assert got.nucleus_size_full[position] == plain.nucleus_size_full
 
 
-def test_nodes_span_the_range_and_interpolate_polynomials_exactly() -> None:
-    low, high = range_of(BETAS)
-    assert low == pytest.approx(1 / TailGrid().temperature_max)
-    assert high == pytest.approx(1 / TailGrid().temperature_min)
-    values = np.log(BETAS) ** 7 - 3 * np.log(BETAS)
-    for beta in (low, 0.9, 1.0, BETAS[4], high):
-        want = np.log(beta) ** 7 - 3 * np.log(beta)
-        assert interpolation_weights(BETAS, beta=beta) @ values == pytest.approx(want, abs=1e-9)
+def test_rows_with_and_without_a_tail_stand_side_by_side() -> None:
+    """Masking all but a few ids leaves nothing outside the candidates of that row."""
+    full = make_rows("laplace", vocabulary=400, rows=3, rng=np.random.default_rng(3))
+    full[1, 30:] = -np.inf
+    rows = distributions_of(full, top_k=64)
+    assert np.isneginf(rows.tail.reference[1])
+    got = statistics(rows, decoding=Decoding(temperature=0.9, top_k=0), rule=RULE)
+    for position, row in enumerate(full):
+        plain = plain_statistics(row, decoding=Decoding(temperature=0.9, top_k=0))
+        assert got.entropy_nats[position] == pytest.approx(plain.entropy_nats, abs=1e-5)
+        assert got.nucleus_size[position] in (plain.nucleus_size, np.inf)
+    alone = statistics(rows.part(slice(1, 2)), decoding=Decoding(temperature=9.0), rule=RULE)
+    assert alone.entropy_nats[0] == pytest.approx(
+        plain_entropy(softmax(full[1].astype(np.float64) / 9)), abs=1e-9
+    )
+
+
+def test_far_logits_do_not_overflow() -> None:
+    full = make_rows("laplace", vocabulary=400, rows=3, rng=np.random.default_rng(3)) * 30
+    for shift in (-500.0, 500.0):
+        rows = distributions_of((full + shift).astype(np.float32), top_k=64)
+        got = statistics(rows, decoding=Decoding(temperature=0.25), rule=RULE)
+        for position, row in enumerate((full + shift).astype(np.float32)):
+            plain = plain_statistics(row, decoding=Decoding(temperature=0.25))
+            assert got.top1_prob[position] == pytest.approx(plain.top1_prob, abs=1e-4)
+            assert got.log_z[position] == pytest.approx(plain.log_z, rel=1e-9)
+
+
+def test_nodes_span_the_range_and_weights_reproduce_polynomials_and_slopes() -> None:
+    grid = TailGrid(nodes=9, temperature_min=0.3, temperature_max=4.0)
+    betas = tail_betas(grid)
+    assert (betas[0], betas[-1]) == (1 / 4.0, 1 / 0.3)
+    assert (np.diff(betas) > 0).all()
+    x = np.log(betas)
+    for beta in (betas[0], 0.3, 1.0, betas[4], 2.9, betas[-1]):
+        weights, at = interpolation_weights(betas, beta=beta), np.log(beta)
+        assert weights.value @ (x**7 - 3 * x) == pytest.approx(at**7 - 3 * at)
+        value, slope = x**15 - x, 15 * x**14 - 1
+        both = weights.osculating_value @ value + weights.osculating_slope @ slope
+        assert both == pytest.approx(at**15 - at, abs=1e-9)
+
+
+def test_stored_nodes_come_back_as_they_are() -> None:
+    full = make_rows("zipf", vocabulary=2000, rows=3, rng=np.random.default_rng(2))
+    tail = distributions_of(full, top_k=64).tail
+    for node, beta in enumerate(BETAS):
+        got = at_temperature(tail, BETAS, temperature=1 / beta)
+        np.testing.assert_allclose(got.log_mass, tail.log_mass[:, node], rtol=1e-6)
+        np.testing.assert_allclose(got.mean, tail.mean[:, node], rtol=1e-6)
+        np.testing.assert_allclose(got.square, tail.square[:, node], rtol=1e-5)
+
+
+def test_betas_kept_in_float32_still_answer_both_ends() -> None:
+    full = make_rows("zipf", vocabulary=900, rows=2, rng=np.random.default_rng(2))
+    rows = replace(distributions_of(full, top_k=64), betas=BETAS.astype(np.float32))
+    for temperature in (0.25, 2.0):
+        assert np.isfinite(moments(rows, temperature=temperature).log_z).all()
+
+
+def test_blocks_leave_no_trace() -> None:
+    full = np.random.default_rng(0).normal(size=(BLOCK_ROWS + 3, 40)).astype(np.float32)
+    rows = distributions_of(full, top_k=24)
+    together = statistics(rows, decoding=Decoding(), rule=RULE)
+    last = statistics(rows.part(slice(BLOCK_ROWS, None)), decoding=Decoding(), rule=RULE)
+    np.testing.assert_array_equal(together.entropy_nats[BLOCK_ROWS:], last.entropy_nats)
+    assert len(together.top1_id) == len(full)
+
+
+def test_no_positions_give_no_statistics() -> None:
+    full = np.random.default_rng(0).normal(size=(2, 40)).astype(np.float32)
+    rows = distributions_of(full, top_k=24).part(slice(0, 0))
+    assert len(statistics(rows, decoding=Decoding(), rule=RULE).top1_prob) == 0
+    assert isinstance(rows.tail, Tail)

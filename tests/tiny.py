@@ -6,13 +6,14 @@ Each is a folder of safetensors with a tokenizer beside it, seeded, made in well
 import json
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     AutoModelForCausalLM,
@@ -220,3 +221,15 @@ def copy_model(source: Path, target: Path) -> Path:
     """A copy of a model folder, for tests that damage it."""
     shutil.copytree(source, target)
     return target
+
+
+def edit_weights(
+    folder: Path,
+    change: Callable[[dict[str, torch.Tensor]], object],
+    *,
+    name: str = "model.safetensors",
+) -> None:
+    """Read a weights file, let `change` work on its tensors, and write it back."""
+    weights = load_file(folder / name)
+    change(weights)
+    save_file(weights, folder / name, metadata={"format": "pt"})

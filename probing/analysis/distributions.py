@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Self, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float
@@ -62,7 +62,7 @@ class Distributions:
     betas: Betas
     is_mean: bool = False
 
-    def part(self, rows: slice) -> Self:
+    def part(self, rows: slice) -> "Distributions":
         """The same for a range of positions, without copying."""
         tail = Tail(
             reference=self.tail.reference[rows],

@@ -28,7 +28,7 @@ class Divergences:
 def divergences(
     block: Sequence[Float[torch.Tensor, "position vocabulary"]], *, temperatures: Sequence[float]
 ) -> Divergences:
-    """log Z of every model, and KL both ways and Jensen-Shannon of every (baseline, other) pair.
+    """The log Z of every model, KL both ways and Jensen-Shannon of every (baseline, other) pair.
 
     Exact also where ids are masked (-inf): KL is then infinite from a model that gives mass to an
     id that the other masks, and finite the other way; JS is finite always.
@@ -90,4 +90,5 @@ def _pair(
 
 def _dot(weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """Row-wise sum of products."""
-    return torch.linalg.vecdot(weights, values, dim=1)
+    sums: torch.Tensor = torch.linalg.vecdot(weights, values, dim=1)
+    return sums

@@ -85,13 +85,11 @@ class StoredRows:
         return self._logits[start:stop].to(self._device)
 
 
-def plain_logits(
-    model: ScoredModel, carrier: Wanted
-) -> Float[torch.Tensor, "position vocabulary"]:
+def plain_logits(model: ScoredModel, carrier: Wanted) -> Float[torch.Tensor, "position vocabulary"]:
     """Logits at the wanted rows by one plain forward over the carrier, in float32."""
     ids = padded_ids([carrier]).to(model.device)
     with model.active() as causal_lm:
-        logits = causal_lm(input_ids=ids, use_cache=False).logits[0]
+        logits: torch.Tensor = causal_lm(input_ids=ids, use_cache=False).logits[0]
         return logits[torch.from_numpy(carrier.rows).to(logits.device)].float()
 
 

@@ -45,7 +45,8 @@ class Head:
         """Logits of a block of hidden rows, float32, shape (position, vocabulary)."""
         with self._model.active():
             output = self._stubbed(inputs_embeds=hidden.float()[None], use_cache=False)
-            return output.logits[0].float()
+            logits: torch.Tensor = output.logits[0].float()
+            return logits
 
 
 def backbone_of(causal_lm: PreTrainedModel) -> nn.Module:
@@ -54,11 +55,10 @@ def backbone_of(causal_lm: PreTrainedModel) -> nn.Module:
     Raises:
         CannotSplit: It is not a direct part of the CausalLM.
     """
-    backbone = dict(causal_lm.named_children()).get(causal_lm.base_model_prefix)
+    parts: dict[str, nn.Module] = dict(causal_lm.named_children())
+    backbone = parts.get(causal_lm.base_model_prefix)
     if backbone is None:
-        raise CannotSplit(
-            f"{type(causal_lm).__name__} has no part {causal_lm.base_model_prefix!r}"
-        )
+        raise CannotSplit(f"{type(causal_lm).__name__} has no part {causal_lm.base_model_prefix!r}")
     return backbone
 
 
@@ -68,7 +68,7 @@ def stubbed(causal_lm: PreTrainedModel) -> nn.Module:
     Shares the weights of a float32 model; copies what follows the backbone of any other.
     """
     backbone = backbone_of(causal_lm)
-    head = copy.copy(causal_lm)
+    head: nn.Module = copy.copy(causal_lm)
     head._modules = {
         name: PassThrough() if part is backbone else _in_float32(part)
         for name, part in causal_lm.named_children()

@@ -75,12 +75,14 @@ class ScoredModel:
     @property
     def device(self) -> torch.device:
         """Where its weights are."""
-        return self.causal_lm.device
+        device: torch.device = self.causal_lm.device
+        return device
 
     @property
     def dtype(self) -> torch.dtype:
         """What its backbone computes in."""
-        return self.causal_lm.dtype
+        dtype: torch.dtype = self.causal_lm.dtype
+        return dtype
 
     @property
     def attention(self) -> str:

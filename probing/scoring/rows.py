@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -79,12 +80,14 @@ def reduce_rows(
     # threads that meet at each would wait for one another, so each worker takes whole rows.
     cuts = np.linspace(0, rows, min(workers, rows) + 1).astype(int)
     try:
-        with ThreadPoolExecutor(len(cuts) - 1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with ThreadPoolExecutor(
+            len(cuts) - 1, initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool:
             parts = [
                 pool.submit(
                     _reduce, [each[start:stop] for each in block], token_ids[start:stop], settings
                 )
-                for start, stop in zip(cuts[:-1], cuts[1:], strict=True)
+                for start, stop in pairwise(cuts.tolist())
             ]
             return join_rows([part.result() for part in parts])
     finally:

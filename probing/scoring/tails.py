@@ -183,7 +183,5 @@ class _Rows:
             tempered = powers[:, :, : piece.shape[1]]
             torch.mul(piece[:, None, :], betas[None, :, None], out=tempered)
             tempered.clamp_(min=LOWEST_EXPONENT).exp_()
-            total += torch.bmm(
-                self.features[:, :, start : start + tile], tempered.transpose(1, 2)
-            )
+            total += torch.bmm(self.features[:, :, start : start + tile], tempered.transpose(1, 2))
         return total

@@ -134,7 +134,9 @@ def _text_names(keys: Iterable[str]) -> dict[str, str]:
     """Stored key by its name in the plain language model, unused parts left out."""
     named = {}
     for key in keys:
-        name = key.replace("model.language_model.", "model.").replace("language_model.model.", "model.")
+        name = key.replace("model.language_model.", "model.").replace(
+            "language_model.model.", "model."
+        )
         name = name.replace("language_model.lm_head.", "lm_head.")
         if not name.startswith(UNUSED_PREFIXES):
             named[name] = key
@@ -150,7 +152,8 @@ def _matched(
     if OUTPUT_NAME in unmatched:
         unmatched.remove(OUTPUT_NAME)
         sides = [
-            side.get(OUTPUT_NAME) or next(side[name] for name in side if name.endswith(INPUT_SUFFIX))
+            side.get(OUTPUT_NAME)
+            or next(side[name] for name in side if name.endswith(INPUT_SUFFIX))
             for side in (ours, theirs)
         ]
         pairs[OUTPUT_NAME] = (sides[0], sides[1])
@@ -168,7 +171,11 @@ def _rows(file: OpenTensors, key: str) -> Iterable[torch.Tensor]:
 
 
 def _compare(
-    count: _Count, ours: Iterable[torch.Tensor], theirs: Iterable[torch.Tensor], *, dtype: torch.dtype
+    count: _Count,
+    ours: Iterable[torch.Tensor],
+    theirs: Iterable[torch.Tensor],
+    *,
+    dtype: torch.dtype,
 ) -> None:
     for our_block, their_block in zip(ours, theirs, strict=True):
         count.elements += our_block.numel()
@@ -189,7 +196,9 @@ def _count_all(count: _Count, shape: tuple[int, ...]) -> None:
     count.changed_cast += elements
 
 
-def _summary(name: str, counts: Mapping[str, _Count], *, unmatched: tuple[str, ...]) -> WeightChange:
+def _summary(
+    name: str, counts: Mapping[str, _Count], *, unmatched: tuple[str, ...]
+) -> WeightChange:
     groups = tuple(
         GroupChange(
             group=group,

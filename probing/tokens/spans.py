@@ -47,7 +47,7 @@ def spans_by_bytes(
         pieces: bytes of each token.
         text: what the tokens should spell; bytes that are not valid UTF-8 spell U+FFFD.
         may_drop_space: tokens whose leading space the tokenizer may have put there itself, so
-            that it is not in the text.
+            that it is not in the text; the first, if any is.
 
     Returns:
         Start (inclusive) and end (exclusive), shape (token, 2), ascending. A token that holds part
@@ -88,11 +88,18 @@ def spans_by_offsets(
 def _without_dummy_spaces(
     pieces: Sequence[bytes], text: bytes, *, may_drop_space: Bool[np.ndarray, " token"]
 ) -> list[bytes]:
-    """The pieces, without leading spaces that the text does not have where a token stands."""
-    kept: list[bytes] = []
+    """The pieces, without the leading spaces of stretches that stand without one in the text.
+
+    A stretch goes from one token that may drop its space to the next. It is compared as a whole: in
+    ` Let` after a special token, told as `▁` `▁Let`, the first space is the tokenizer's own.
+    """
+    kept = list(pieces)
+    starts = np.flatnonzero(may_drop_space).tolist()
     at = 0
-    for piece, may_drop in zip(pieces, may_drop_space, strict=True):
-        dummy = may_drop and piece.startswith(b" ") and not text.startswith(piece, at)
-        kept.append(piece[1:] if dummy else piece)
-        at += len(kept[-1])
+    for start, stop in zip(starts, [*starts[1:], len(kept)], strict=True):
+        stretch = b"".join(kept[start:stop])
+        if stretch.startswith(b" ") and not text.startswith(stretch, at):
+            kept[start] = kept[start].removeprefix(b" ")
+            stretch = stretch[1:]
+        at += len(stretch)
     return kept

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from probing.tokens.unusable import UnusableCarrier
 from probing.vocabulary import Template
 
 
+@runtime_checkable
 class CarrierText(Protocol):
     """What encoding needs of a carrier record; see `probing.carriers.record.Carrier`."""
 

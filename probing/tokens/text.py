@@ -58,4 +58,5 @@ def _valid_length(raw: memoryview) -> tuple[int, int]:
 
 def _is_first_byte(raw: memoryview) -> Bool[np.ndarray, " byte"]:
     # Bytes 10xxxxxx go on with a character; all others begin one.
-    return np.not_equal(np.frombuffer(raw, dtype=np.uint8) & 0xC0, 0x80)
+    first: Bool[np.ndarray, " byte"] = (np.frombuffer(raw, dtype=np.uint8) & 0xC0) != 0x80
+    return first

@@ -1,0 +1,264 @@
+"""Every position under every model: the wide comparison of a pair and the long table of a run."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from probing.analysis.decoding import (
+    Statistics,
+    nucleus_jaccard,
+    probability_of,
+    realised_logprob,
+)
+from probing.analysis.deltas import delta
+from probing.analysis.kinds import kinds
+from probing.analysis.moments import kl_nats
+from probing.reporting.places import place_table
+from probing.reporting.quantities import (
+    MODEL_QUANTITIES,
+    PAIR_QUANTITIES,
+    baseline_column,
+    delta_column,
+    other_column,
+)
+from probing.settings import Decoding, KindRule, require
+from probing.store.reader import Run
+from probing.vocabulary import Assignment, Kind, PerPosition, PositionIds
+
+BLOCK_ROWS = 4096
+"""Rows whose distributions are held at once."""
+
+SAME_TEMPERATURE = 1e-9
+"""Two temperatures closer than this are the same named temperature."""
+
+KIND_DECODING = Decoding()
+"""Kinds are taken under this decoding unless asked otherwise: the default of method.md section 5.
+
+So a position keeps its kind while the temperature is moved, and its deltas stay comparable.
+"""
+
+
+def kind_column(assignment: Assignment) -> str:
+    """Column of a comparison that holds the kind by this assignment."""
+    return f"kind_{assignment.value}"
+
+
+def other_names(run: Run) -> tuple[str, ...]:
+    """The models that can be compared with the baseline."""
+    return run.model_names[1:]
+
+
+def other_index(run: Run, other: str) -> int:
+    """The place of an other model on the model axis.
+
+    Raises:
+        UsageFault: the run has no such other model; those it has are listed.
+    """
+    rule = f"other must be one of {', '.join(other_names(run))}"
+    require(other in other_names(run), rule, other)
+    return run.model_names.index(other)
+
+
+def mean_measure(run: Run, other: str) -> int:
+    """The measure that is the mean of the baseline's and the other's logits."""
+    return len(run.model_names) + other_index(run, other) - 1
+
+
+def comparison_table(
+    run: Run,
+    *,
+    other: str,
+    decoding: Decoding,
+    rule: KindRule,
+    kind_decoding: Decoding = KIND_DECODING,
+) -> pd.DataFrame:
+    """One row per position: place, strata, kinds by the three assignments, values and deltas.
+
+    Columns of `place_table`; `kind_mean`, `kind_baseline`, `kind_other`; for every model quantity
+    q: `q_baseline`, `q_other`, `q_delta` (other - baseline, NaN where either is not finite); every
+    pair quantity under its own name.
+
+    Args:
+        run: any committed state.
+        other: name of the model compared with the baseline.
+        decoding: temperature and truncation of the quantities.
+        rule: thresholds of the kinds.
+        kind_decoding: temperature and truncation under which kinds are taken.
+
+    Raises:
+        UsageFault: no such other model.
+        OutsideContract: a temperature or top-k the run cannot answer exactly.
+    """
+    baseline = run.model_names[0]
+    stats = {name: run.statistics(name, decoding=decoding, rule=rule) for name in (baseline, other)}
+    top_ids = stats[baseline].top1_id
+    values_a = model_columns(run, baseline, stats[baseline], top_ids, decoding=decoding)
+    values_b = model_columns(run, other, stats[other], top_ids, decoding=decoding)
+    columns: dict[str, Any] = {
+        kind_column(assignment): kind_labels(run, measure, rule=rule, decoding=kind_decoding)
+        for assignment, measure in (
+            (Assignment.MEAN, mean_measure(run, other)),
+            (Assignment.BASELINE, baseline),
+            (Assignment.OTHER, other),
+        )
+    }
+    for name in MODEL_QUANTITIES:
+        columns[baseline_column(name)] = values_a[name]
+        columns[other_column(name)] = values_b[name]
+        columns[delta_column(name)] = delta(values_a[name], values_b[name])
+    columns |= pair_columns(run, other, decoding=decoding)
+    return place_table(run).assign(**columns)
+
+
+def position_table(
+    run: Run,
+    *,
+    decoding: Decoding,
+    rule: KindRule,
+    kind_decoding: Decoding = KIND_DECODING,
+) -> pd.DataFrame:
+    """One row per position and model, baseline first within a position.
+
+    Columns of `place_table`; `model`, `kind` (of that model's own distribution), the decoding,
+    every model quantity, and the pair quantities against the baseline (NaN for the baseline).
+
+    Raises:
+        OutsideContract: a temperature or top-k the run cannot answer exactly.
+    """
+    places = place_table(run)
+    baseline = run.model_names[0]
+    top_ids = run.statistics(baseline, decoding=decoding, rule=rule).top1_id
+    parts = []
+    for name in run.model_names:
+        stats = run.statistics(name, decoding=decoding, rule=rule)
+        own: dict[str, Any] = {
+            "model": name,
+            "temperature": decoding.temperature,
+            "top_k": decoding.top_k,
+            "top_p": decoding.top_p,
+            "kind": kind_labels(run, name, rule=rule, decoding=kind_decoding),
+            "top1_id": stats.top1_id,
+        }
+        own |= model_columns(run, name, stats, top_ids, decoding=decoding)
+        if name == baseline:
+            own |= dict.fromkeys(PAIR_QUANTITIES, np.nan)
+        else:
+            own |= pair_columns(run, name, decoding=decoding)
+        parts.append(places.assign(**own))
+    table = pd.concat(parts, ignore_index=True)
+    return table.sort_values("row", kind="stable", ignore_index=True)
+
+
+def kind_labels(
+    run: Run, measure: str | int, *, rule: KindRule, decoding: Decoding
+) -> "pd.Categorical[object]":
+    """The kind of every position by one measure, categories in the order of `Kind`."""
+    stats = run.statistics(measure, decoding=decoding, rule=rule)
+    names = np.array([kind.value for kind in Kind], dtype=object)
+    return pd.Categorical(names[kinds(stats, rule=rule)], categories=names)
+
+
+def model_columns(
+    run: Run,
+    model: str,
+    stats: Statistics,
+    top_ids: PositionIds,
+    *,
+    decoding: Decoding,
+) -> dict[str, PerPosition]:
+    """Every model quantity of one model, by name.
+
+    Args:
+        run: the run.
+        model: name of the model.
+        stats: of that model under `decoding`.
+        top_ids: the baseline's top-1 id of every position.
+        decoding: as of `stats`.
+    """
+    index = run.measure_index(model)
+    known = {
+        field.name: np.asarray(getattr(stats, field.name), dtype=np.float64)
+        for field in dataclasses.fields(Statistics)
+        if field.name in MODEL_QUANTITIES
+    }
+    parts = [
+        probability_of(
+            run.distributions(model, rows=rows), top_ids[rows], temperature=decoding.temperature
+        )
+        for rows in _row_blocks(run)
+    ]
+    return known | {
+        "baseline_top1_prob": np.concatenate(parts),
+        "realised_logprob": realised_logprob(
+            run.array("realised_logit")[:, index],
+            log_z=stats.log_z,
+            temperature=decoding.temperature,
+        ),
+        "realised_rank": run.array("realised_rank")[:, index].astype(np.float64),
+    }
+
+
+@dataclass(frozen=True)
+class _PairBlock:
+    kl_baseline_other: PerPosition
+    kl_other_baseline: PerPosition
+    nucleus_jaccard: PerPosition
+
+
+def pair_columns(run: Run, other: str, *, decoding: Decoding) -> dict[str, PerPosition]:
+    """Every pair quantity of the baseline and one other model, by name.
+
+    At the temperatures named when the run was scored, divergences are the exact stored ones; at
+    others the KLs come from candidates and tail, and the JS is NaN, since it cannot be recovered.
+    """
+    blocks = [_pair_block(run, other, rows, decoding=decoding) for rows in _row_blocks(run)]
+    columns = {
+        field.name: np.concatenate([getattr(block, field.name) for block in blocks])
+        for field in dataclasses.fields(_PairBlock)
+    }
+    columns["js"] = np.full(len(run), np.nan)
+    named = named_temperature(run, decoding.temperature)
+    if named is not None:
+        pair = other_index(run, other) - 1
+        for name in ("kl_baseline_other", "kl_other_baseline", "js"):
+            columns[name] = run.array(name)[:, pair, named].astype(np.float64)
+    return columns
+
+
+def named_temperature(run: Run, temperature: float) -> int | None:
+    """The place of a temperature among those named when the run was scored, if it is one."""
+    named = np.asarray(run.manifest.settings.scoring.temperatures)
+    same = np.flatnonzero(np.abs(named - temperature) < SAME_TEMPERATURE)
+    return int(same[0]) if len(same) else None
+
+
+def _pair_block(run: Run, other: str, rows: PositionIds, *, decoding: Decoding) -> _PairBlock:
+    baseline, temperature = run.model_names[0], decoding.temperature
+    a = run.distributions(baseline, rows=rows)
+    b = run.distributions(other, rows=rows)
+    return _PairBlock(
+        kl_baseline_other=kl_nats(
+            a,
+            b,
+            cross_mean=run.cross_mean(baseline, of=other, rows=rows),
+            temperature_a=temperature,
+            temperature_b=temperature,
+        ),
+        kl_other_baseline=kl_nats(
+            b,
+            a,
+            cross_mean=run.cross_mean(other, of=baseline, rows=rows),
+            temperature_a=temperature,
+            temperature_b=temperature,
+        ),
+        nucleus_jaccard=nucleus_jaccard(a, b, decoding=decoding),
+    )
+
+
+def _row_blocks(run: Run) -> list[PositionIds]:
+    """Row indices in blocks; one empty block if the run has no rows yet."""
+    every = np.arange(len(run))
+    return [every[start : start + BLOCK_ROWS] for start in range(0, max(1, len(run)), BLOCK_ROWS)]

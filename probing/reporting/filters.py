@@ -1,0 +1,157 @@
+"""Which positions are looked at, and what each counts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import pandas as pd
+
+from probing.analysis.deltas import per_carrier_weights
+from probing.reporting.comparison import kind_column
+from probing.settings import DEFAULT_ASSIGNMENT, require
+from probing.vocabulary import (
+    CONTENT_FREE_SELECTORS,
+    Assignment,
+    PerPosition,
+    PositionMask,
+    Stratum,
+)
+
+HEADLINE = "headline"
+"""Positions chosen by interval or random (or all): they do not select on content."""
+
+EVERY = "every"
+"""Every stored position, whatever chose it."""
+
+
+class Average(StrEnum):
+    """Over what means are taken."""
+
+    POSITION = "position"
+    CARRIER = "carrier"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weighting:
+    """Which positions carry a figure, and what each counts.
+
+    Attributes:
+        selector: `HEADLINE`, `EVERY`, or a lexicon group.
+        average: every response token alike, or every carrier alike.
+    """
+
+    selector: str = HEADLINE
+    average: Average = Average.POSITION
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filters:
+    """What is kept; an empty tuple keeps all.
+
+    Attributes:
+        length_bin, correct, generator, phase: labels as in the columns of these names.
+        kind: of the kind by `assignment`.
+        selector: as in `Weighting`.
+        assignment: whose kind.
+    """
+
+    length_bin: tuple[str, ...] = ()
+    kind: tuple[str, ...] = ()
+    correct: tuple[str, ...] = ()
+    generator: tuple[str, ...] = ()
+    phase: tuple[str, ...] = ()
+    selector: str = HEADLINE
+    assignment: Assignment = DEFAULT_ASSIGNMENT
+
+
+STRATUM_FILTERS = (Stratum.LENGTH, Stratum.CORRECT, Stratum.GENERATOR, Stratum.PHASE)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How much a figure rests on."""
+
+    positions: int
+    carriers: int
+    problems: int
+
+
+def keep(comparison: pd.DataFrame, *, filters: Filters) -> pd.DataFrame:
+    """The positions that pass every filter, in their order."""
+    mask = selected(comparison, selector=filters.selector)
+    for column in STRATUM_FILTERS:
+        wanted = getattr(filters, column.value)
+        if wanted:
+            mask &= comparison[column.value].isin(wanted).to_numpy()
+    if filters.kind:
+        mask &= comparison[kind_column(filters.assignment)].isin(filters.kind).to_numpy()
+    return comparison[mask]
+
+
+def selected(comparison: pd.DataFrame, *, selector: str) -> PositionMask:
+    """Whether a selector chose each position; see `Weighting`."""
+    if selector == EVERY:
+        return np.ones(len(comparison), dtype=bool)
+    if selector == HEADLINE:
+        return comparison["headline"].to_numpy(dtype=bool, copy=True)
+    by_text = {text: selector in text.split() for text in comparison["selectors"].unique()}
+    return comparison["selectors"].map(by_text).to_numpy(dtype=bool)
+
+
+def count(comparison: pd.DataFrame) -> Counts:
+    """Positions, carriers and problems of a comparison or of a part of it."""
+    return Counts(
+        positions=len(comparison),
+        carriers=int(comparison["carrier"].nunique()),
+        problems=int(comparison["problem_id"].nunique()),
+    )
+
+
+def options(comparison: pd.DataFrame, column: str) -> list[str]:
+    """The values a filter can take, in a stable order."""
+    values = comparison[[column, "response_tokens"]]
+    if column == Stratum.LENGTH:
+        return [
+            str(label)
+            for label in values.groupby(column)["response_tokens"].min().sort_values().index
+        ]
+    return sorted(str(value) for value in values[column].unique())
+
+
+def selector_options(selector_names: Sequence[str]) -> list[str]:
+    """What `Weighting.selector` can be in a run with these selectors."""
+    markers = [name for name in selector_names if name not in CONTENT_FREE_SELECTORS]
+    return [HEADLINE, EVERY, *markers]
+
+
+def weights(comparison: pd.DataFrame, *, weighting: Weighting) -> PerPosition:
+    """Inverse probability that a position is there: of its carrier's sampling and of selection.
+
+    Interval and random choose with probability `inclusion`; a lexicon group chooses each of its
+    positions for certain; together they miss a position only if both do. Positions that the
+    selector did not choose weigh 0.
+
+    Under `Average.CARRIER` the weights of a carrier sum to its inverse sampling probability.
+
+    Raises:
+        UsageFault: a selector of no position and no known name.
+    """
+    chosen = selected(comparison, selector=weighting.selector)
+    inclusion = comparison["inclusion"].to_numpy(dtype=np.float64)
+    probability = inclusion
+    if weighting.selector == EVERY:
+        probability = np.where(comparison["marker"].to_numpy(dtype=bool), 1.0, inclusion)
+    elif weighting.selector != HEADLINE:
+        probability = np.ones(len(comparison))
+    require(
+        bool((probability[chosen] > 0).all()),
+        "every chosen position needs an inclusion probability > 0",
+        weighting.selector,
+    )
+    inverse = np.zeros(len(comparison))
+    np.divide(1.0, probability, out=inverse, where=chosen)
+    sampling = comparison["sampling_probability"].to_numpy(dtype=np.float64)
+    if weighting.average is Average.CARRIER:
+        inverse = per_carrier_weights(inverse, comparison["carrier"].to_numpy())
+    return np.asarray(inverse / sampling)

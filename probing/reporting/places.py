@@ -1,0 +1,114 @@
+"""Carriers and positions of a run as tidy columns: everything that no model decides."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Shaped
+
+from probing.carriers.strata import strata
+from probing.reporting.text import token_text
+from probing.store.reader import Run
+from probing.vocabulary import CONTENT_FREE_SELECTORS, Phase, PositionIds
+
+THIRDS = ("first third", "middle third", "last third")
+
+CARRIER_COLUMNS = ("carrier_id", "problem_id", "sampling_probability", "response_tokens")
+
+
+def response_lengths(run: Run) -> PositionIds:
+    """Response tokens of every carrier."""
+    return np.array(
+        [
+            len(run.carrier_token_ids(carrier)) - run.response_start(carrier)
+            for carrier in range(len(run.carriers()))
+        ],
+        dtype=np.int64,
+    )
+
+
+def carrier_table(run: Run) -> pd.DataFrame:
+    """One row per carrier, scored or not yet: ids, strata, length, sampling probability.
+
+    Length bins are quantiles over the carriers of this run, so their labels differ between runs.
+    """
+    carriers, lengths = run.carriers(), response_lengths(run)
+    bins = run.manifest.settings.sampling.length_bins
+    labels = strata(carriers, lengths=lengths.tolist(), bins=bins)
+    known = pd.DataFrame(
+        [
+            (c.carrier_id, c.problem_id, c.sampling_probability, length)
+            for c, length in zip(carriers, lengths.tolist(), strict=True)
+        ],
+        columns=list(CARRIER_COLUMNS),
+    )
+    return known.join(pd.DataFrame([dataclasses.asdict(label) for label in labels]))
+
+
+def place_table(run: Run) -> pd.DataFrame:
+    """One row per position: its carrier's columns, where it stands, and why it was chosen.
+
+    `headline` marks positions chosen without looking at the text (interval, random, all), `marker`
+    those that a lexicon group chose; a position can be both. `row` is the index that `Run` takes.
+    """
+    positions = run.positions()
+    names = run.manifest.selector_names
+    carriers = carrier_table(run)
+    frame = carriers.iloc[positions.carrier].reset_index(drop=True)
+    fraction = positions.position / frame["response_tokens"].to_numpy()
+    phases = np.array([phase.value for phase in Phase], dtype=object)
+    frame.insert(0, "row", np.arange(len(run)))
+    return frame.assign(
+        carrier=positions.carrier,
+        position=positions.position,
+        fraction=fraction,
+        third=_texts(np.array(THIRDS, dtype=object)[np.minimum(fraction * 3, 2).astype(np.int64)]),
+        phase=_texts(phases[positions.phase.astype(np.int64)]),
+        token_id=positions.token_id,
+        token=_texts(token_texts(run, positions.token_id)),
+        char_start=positions.char_start,
+        char_end=positions.char_end,
+        selectors=_texts(_selector_texts(positions.selectors, names)),
+        headline=chosen_by(positions.selectors, names, [*CONTENT_FREE_SELECTORS]),
+        marker=chosen_by(
+            positions.selectors, names, [n for n in names if n not in CONTENT_FREE_SELECTORS]
+        ),
+        inclusion=positions.inclusion,
+    )
+
+
+def _texts(values: Shaped[np.ndarray, " position"]) -> pd.Series:
+    return pd.Series(values, dtype="str")
+
+
+def token_texts(run: Run, ids: PositionIds) -> Shaped[np.ndarray, " position"]:
+    """The text of every id; each distinct id is looked up once."""
+    distinct, place = np.unique(ids, return_inverse=True)
+    texts = [token_text(content) for content in run.token_bytes(distinct)]
+    return np.array([*texts, ""], dtype=object)[place]
+
+
+def chosen_by(
+    masks: Shaped[np.ndarray, " position"], names: Sequence[str], wanted: Sequence[str]
+) -> Shaped[np.ndarray, " position"]:
+    """Whether any of the wanted selectors chose each position. Selectors not in `names` never do.
+
+    Args:
+        masks: bit b is selector `names[b]`.
+        names: of the bits, lowest first.
+        wanted: names of selectors.
+    """
+    bits = sum(1 << bit for bit, name in enumerate(names) if name in wanted)
+    return np.asarray((masks & np.uint32(bits)) != 0)
+
+
+def _selector_texts(
+    masks: Shaped[np.ndarray, " position"], names: Sequence[str]
+) -> Shaped[np.ndarray, " position"]:
+    distinct, place = np.unique(masks, return_inverse=True)
+    texts = [
+        " ".join(name for bit, name in enumerate(names) if int(mask) >> bit & 1)
+        for mask in distinct
+    ]
+    return np.array([*texts, ""], dtype=object)[place]
