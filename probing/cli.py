@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import pandas as pd
 import typer
@@ -272,7 +272,7 @@ class BarProgress:
         )
         self._task = self._bar.add_task("scoring", total=None, speed="")
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "BarProgress":
         """Show the bar."""
         self._bar.start()
         return self

@@ -149,9 +149,7 @@ class _Candidates:
     inside: np.ndarray
 
 
-def _candidates(
-    models: Sequence[np.ndarray], *, top_k: int, watched: Sequence[int]
-) -> _Candidates:
+def _candidates(models: Sequence[np.ndarray], *, top_k: int, watched: Sequence[int]) -> _Candidates:
     rows, vocabulary = models[0].shape
     unions = []
     for row in range(rows):
@@ -159,7 +157,7 @@ def _candidates(
         for logits in models:
             for rank, token in enumerate(np.argsort(-logits[row], kind="stable")[:top_k].tolist()):
                 best[token] = min(rank, best.get(token, rank))
-        unions.append(sorted(best, key=lambda token: (best[token], token)))  # noqa: B023
+        unions.append(sorted(best, key=lambda token: (best[token], token)))
     ids = np.full((rows, max(map(len, unions))), PADDING_ID, dtype=np.int32)
     inside = np.zeros((rows, vocabulary), dtype=bool)
     for row, union in enumerate(unions):

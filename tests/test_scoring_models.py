@@ -419,7 +419,7 @@ def test_logits_of_another_width_are_refused(pairs: dict[str, TinyPair], tmp_pat
     model = load_plain(pairs["llama"].trained)
     model.resize_token_embeddings(PADDED_VOCABULARY + 8)
     model.save_pretrained(tmp_path / "wide")
-    with pytest.raises(VocabularyMismatch, match="gives 328, 'wide' gives 336"):
+    with pytest.raises(VocabularyMismatch, match="gives 408, 'wide' gives 416"):
         loaded(specs(pairs["llama"].baseline, wide=tmp_path / "wide"))
 
 

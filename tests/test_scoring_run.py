@@ -11,6 +11,7 @@ import pytest
 import torch
 from scipy.special import logsumexp, softmax
 from tiny import (
+    PADDED_VOCABULARY,
     VOCABULARY,
     TinyPair,
     copy_model,
@@ -57,6 +58,8 @@ TEXTS = (
     ("Sum?", "Actually, yes."),
     ("Sum of all apples?", "Let x be the number of apples. Maybe 42, so the answer is 42." * 3),
 )
+
+TOP_K = 24
 
 
 class Recorder:
@@ -119,7 +122,9 @@ def settings(pair: TinyPair, adapter: Path, carriers: Path, tmp_path: Path) -> R
             ModelSpec(name="control.1", adapter=str(adapter)),
         ),
         selection=Selection(interval_every=5, random_count=4, marker_window=0),
-        store=StoreLayout(top_k=16, max_watched=6, shard_rows=32, chunk_rows=8, chunk_candidates=8),
+        store=StoreLayout(
+            top_k=TOP_K, max_watched=6, shard_rows=32, chunk_rows=8, chunk_candidates=8
+        ),
         tail=TailGrid(nodes=6),
         scoring=Scoring(
             device="cpu", token_budget=96, chunk_tokens=40, head_rows=7, temperatures=(1.0, 1.5)
@@ -171,7 +176,7 @@ def test_a_stored_run_is_the_plain_computation(settings: RunSettings) -> None:
     assert run.complete
     assert len(run) == report.counts["positions"] > 60
     logits = plain_logits(run, plain_models(settings))
-    assert logits.shape == (len(run), 3, 328)
+    assert logits.shape == (len(run), 3, PADDED_VOCABULARY)
     check_candidates(run, logits, settings)
     check_realised_and_divergences(run, logits, settings)
     check_distributions(run, logits)
@@ -190,11 +195,11 @@ def check_candidates(run: Run, logits: np.ndarray, settings: RunSettings) -> Non
         for model in row:
             order = np.argsort(-model, kind="stable")
             # No gap that decides is smaller than what two ways to compute may differ by.
-            assert model[order[15]] - model[order[16]] > 1e-5
-            assert set(order[:16].tolist()) <= set(held.tolist())
+            assert model[order[TOP_K - 1]] - model[order[TOP_K]] > 1e-5
+            assert set(order[:TOP_K].tolist()) <= set(held.tolist())
             rank = np.empty(len(order))
             rank[order] = np.arange(1, len(order) + 1)
-            best = np.minimum(best, np.where(rank[held] <= 16, rank[held], 17))
+            best = np.minimum(best, np.where(rank[held] <= TOP_K, rank[held], TOP_K + 1))
         assert (np.diff(best) >= 0).all()
 
 
@@ -335,7 +340,7 @@ def test_bad_records_are_skipped_listed_and_counted(settings: RunSettings, tmp_p
     lines = [record(0), "{bad\n", record(0), record(1, response=""), record(2), record(5)]
     path.write_text("".join(lines), encoding="utf-8")
     report = scored(
-        replace(settings, carriers=(str(path),), sampling=Sampling(max_response_tokens=60))
+        replace(settings, carriers=(str(path),), sampling=Sampling(max_response_tokens=50))
     )
     assert report.counts["records_read"] == 6
     assert report.counts["records_skipped"] == len(report.skipped) == 4
@@ -349,7 +354,7 @@ def test_think_close_ends_of_text_and_words_are_watched(settings: RunSettings) -
     scored(roomy)
     run = open_run(settings.out)
     watched = {piece.decode() for piece in run.token_bytes(np.array(run.manifest.watched_ids))}
-    assert {"</think>", "<|endoftext|>", "Let"} <= watched
+    assert {"</think>", "<|endoftext|>", "Let", " Let", "Wait", " Maybe"} <= watched
 
 
 # --- Faults: the stated kind of error, and nothing half-written left ----------------------------
@@ -435,6 +440,11 @@ def test_carriers_that_cannot_be_read(settings: RunSettings, tmp_path: Path) -> 
     empty = tmp_path / "empty.jsonl"
     empty.write_text(record(0, response=""), encoding="utf-8")
     refuse(replace(settings, carriers=(str(empty),)), NoCarriersLeft, "carrier")
+
+
+def test_too_few_ids_for_the_default_statistics(settings: RunSettings) -> None:
+    small = replace(settings.store, top_k=19)
+    refuse(replace(settings, store=small), UsageFault, r"store\.top_k must be >= 20, got 19")
 
 
 def test_no_position_chosen(settings: RunSettings) -> None:

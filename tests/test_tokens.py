@@ -1,146 +1,27 @@
-"""Tokens: bytes of ids, spans of characters, the seam, templates and BOS, content fingerprints."""
+"""Tokens: bytes of ids, the characters each token covers, the seam, ids used as they are."""
 
-import json
 import re
-import sys
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import (
-    AddedToken,
-    Tokenizer,
-    decoders,
-    models,
-    normalizers,
-    pre_tokenizers,
-    processors,
-    trainers,
-)
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from small_tokenizers import MAKERS, SPECIAL, byte_level, carrier, load, load_all, raw, text_of
+from tokenizers import AddedToken, normalizers
+from transformers import AutoTokenizer
 
 from probing.carriers.record import Carrier
-from probing.errors import MissingPackage, ModelFault
 from probing.tokens.adapter import TokenizerAdapter, first_difference
 from probing.tokens.encoded import EncodedCarrier
 from probing.tokens.text import decode, token_text
 from probing.tokens.unusable import UnusableCarrier
-from probing.vocabulary import Template
-
-CORPUS = [
-    "Let x be 3. Wait, let me check: so 3 + 4 = 7.\n\nnaïve café – ✓ 日本語 🙂",
-    "foobar foobar foobar Wait Wait, hello there hello Letter",
-    "<think>\nHmm, 12 and 30.\n</think>\n\n**Answer**: \\boxed{42} éé 日日",
-] * 4
-SPECIAL = ["<unk>", "<s>", "</s>", "<|user|>", "<|end|>"]
-CHAT = (
-    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'tool' %}"
-    "{{ raise_exception('no tools') }}{% endif %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>\n"
-    "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
-)
 
 
-def byte_level() -> Tokenizer:
-    """GPT-2 style; its post-processor trims spaces off the offsets, as GPT-2's does."""
-    made = Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    made.decoder = decoders.ByteLevel()
-    made.train_from_iterator(
-        CORPUS,
-        trainer=trainers.BpeTrainer(
-            vocab_size=400,
-            special_tokens=SPECIAL,
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        ),
-    )
-    made.post_processor = processors.ByteLevel(trim_offsets=True)
-    return made
-
-
-def space_marked(*, dummy: bool) -> Tokenizer:
-    """BPE with ▁ and byte fallback: Llama 2 (a dummy space before a text) or Gemma (none)."""
-    vocabulary = {token: index for index, token in enumerate(SPECIAL)}
-    for byte in range(256):
-        vocabulary[f"<0x{byte:02X}>"] = len(vocabulary)
-    for char in dict.fromkeys("▁" + "".join(CORPUS)):
-        if (char.isascii() and char not in " \n") or char in "▁é":
-            vocabulary[char] = len(vocabulary)
-    written = "▁ L,e t,▁L et,▁ ▁,f o,fo o,b a,ba r,o b,foo bar,▁ foobar,: ▁"
-    merges = [tuple(merge.split(" ")) for merge in written.split(",")]
-    for left, right in merges:
-        vocabulary.setdefault(left + right, len(vocabulary))
-    made = Tokenizer(models.BPE(vocabulary, merges, byte_fallback=True, unk_token="<unk>"))
-    steps = [normalizers.Replace(" ", "▁")]
-    made.normalizer = normalizers.Sequence(
-        [normalizers.Prepend("▁"), *steps] if dummy else [*steps]
-    )
-    strip = [decoders.Strip(" ", 1, 0)] if dummy else []
-    made.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *strip]
-    )
-    made.add_special_tokens(
-        [AddedToken(token, special=True, normalized=False) for token in SPECIAL]
-    )
-    return made
-
-
-def unigram() -> Tokenizer:
-    """Unigram with Metaspace, which puts ▁ before every text; unknown characters are `<unk>`."""
-    made = Tokenizer(models.Unigram())
-    made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
-    made.decoder = decoders.Metaspace(prepend_scheme="always")
-    made.train_from_iterator(
-        CORPUS,
-        trainer=trainers.UnigramTrainer(
-            vocab_size=130, special_tokens=SPECIAL, unk_token="<unk>", show_progress=False
-        ),
-    )
-    return made
-
-
-def with_bos_and_eos(made: Tokenizer) -> Tokenizer:
-    template = processors.TemplateProcessing(
-        single="<s> $A </s>", pair="<s> $A $B </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
-    )
-    made.post_processor = template
-    return made
-
-
-MAKERS: dict[str, Callable[[], Tokenizer]] = {
-    "byte_level": byte_level,
-    "llama": lambda: with_bos_and_eos(space_marked(dummy=True)),
-    "gemma": lambda: with_bos_and_eos(space_marked(dummy=False)),
-    "unigram": unigram,
-}
-
-
-def save(made: Tokenizer, folder: Path, *, chat: str | None = CHAT, **flags: Any) -> Path:
-    PreTrainedTokenizerFast(
-        tokenizer_object=made,
-        bos_token="<s>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        chat_template=chat,
-        clean_up_tokenization_spaces=False,
-        **flags,
-    ).save_pretrained(folder)
-    return folder
-
-
-def load(made: Tokenizer, folder: Path, *, chat: str | None = CHAT) -> TokenizerAdapter:
-    return TokenizerAdapter.load(str(save(made, folder, chat=chat)))
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def adapters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, TokenizerAdapter]:
-    folder = tmp_path_factory.mktemp("tokenizers")
-    return {name: load(make(), folder / name) for name, make in MAKERS.items()}
+    return load_all(tmp_path_factory.mktemp("tokenizers"))
 
 
 @pytest.fixture(scope="session")
@@ -154,16 +35,6 @@ def smollm(tmp_path_factory: pytest.TempPathFactory) -> TokenizerAdapter:
     folder = tmp_path_factory.mktemp("smollm2")
     tokenizer.save_pretrained(folder)
     return TokenizerAdapter.load(str(folder))
-
-
-def carrier(response: str, prompt: str | None = None, **fields: Any) -> Carrier:
-    return Carrier(
-        carrier_id="c", problem_id="p", response=response, generator="g", prompt=prompt, **fields
-    )
-
-
-def raw(prompt: str, response: str) -> Carrier:
-    return carrier(response, prompt, template=Template.ALREADY_APPLIED)
 
 
 def encode_or_none(adapter: TokenizerAdapter, record: Carrier) -> EncodedCarrier | None:
@@ -254,8 +125,7 @@ def test_token_bytes_agree_with_the_librarys_decoder(
     anchor = library.token_to_id("x")
     for index, piece in enumerate(adapter.vocabulary_bytes(adapter.vocab_size)):
         told = library.decode([anchor, index], skip_special_tokens=False)
-        separator = " " if name == "unigram" and index < len(SPECIAL) else ""
-        assert "x" + separator + token_text(piece) == told
+        assert "x" + token_text(piece) == told
 
 
 def test_byte_tokens_hold_every_byte(adapters: dict[str, TokenizerAdapter]) -> None:
@@ -320,85 +190,26 @@ def test_an_unknown_token_covers_what_it_stands_for(
     assert encoded.char_spans[unknown].tolist() == [1, 2]
 
 
-# Templates and BOS
-
-
-def text_of(adapter: TokenizerAdapter, encoded: EncodedCarrier) -> tuple[str, str]:
-    """Prompt and response as the ids spell them."""
-    pieces = adapter.token_bytes(encoded.token_ids.tolist())
-    start = encoded.response_start
-    return b"".join(pieces[:start]).decode(), b"".join(pieces[start:]).decode()
-
-
-def chat_ids(encoded: EncodedCarrier) -> list[int]:
-    return [index for index in encoded.token_ids.tolist() if index in (1, 2)]
-
-
-def test_chat_text_gets_no_second_bos_and_no_eos(adapters: dict[str, TokenizerAdapter]) -> None:
-    adapter = adapters["gemma"]
-    messages = ({"role": "user", "content": "Let x"},)
-    encoded = adapter.encode(carrier(" Wait", messages=messages))
-    assert text_of(adapter, encoded) == ("<s><|user|>Let x<|end|>\n<|assistant|>", " Wait")
-    assert chat_ids(encoded) == [1]
-    by_prompt = adapter.encode(carrier(" Wait", "Let x"))
-    assert by_prompt.token_ids.tolist() == encoded.token_ids.tolist()
-
-
-def test_messages_that_end_with_the_assistants_are_continued(
-    adapters: dict[str, TokenizerAdapter],
-) -> None:
-    messages = (
-        {"role": "user", "content": "Let x"},
-        {"role": "assistant", "content": "<think>\nHmm"},
-    )
-    adapter = adapters["gemma"]
-    encoded = adapter.encode(carrier(", 3", messages=messages))
-    assert text_of(adapter, encoded) == (
-        "<s><|user|>Let x<|end|>\n<|assistant|><think>\nHmm",
-        ", 3",
-    )
-
-
-@pytest.mark.parametrize("prompt", ["Let x", "<s>Let x"])
-def test_raw_text_gets_one_bos_and_no_eos(
-    adapters: dict[str, TokenizerAdapter], prompt: str
-) -> None:
-    adapter = adapters["gemma"]
-    encoded = adapter.encode(carrier(" Wait", prompt, template=Template.RAW))
-    assert text_of(adapter, encoded) == ("<s>Let x", " Wait")
-    assert chat_ids(encoded) == [1]
-
-
-def test_raw_text_gets_nothing_where_the_tokenizer_puts_nothing(
-    adapters: dict[str, TokenizerAdapter],
-) -> None:
-    adapter = adapters["byte_level"]
-    encoded = adapter.encode(carrier(" Wait", "Let x", template=Template.RAW))
-    assert text_of(adapter, encoded) == ("Let x", " Wait")
-
-
-@pytest.mark.parametrize("prompt", ["Let x", "<s>Let x"])
-def test_applied_text_is_taken_as_it_stands(
-    adapters: dict[str, TokenizerAdapter], prompt: str
-) -> None:
-    adapter = adapters["gemma"]
-    assert text_of(adapter, adapter.encode(raw(prompt, " Wait"))) == (prompt, " Wait")
-
-
-def test_an_empty_prompt_needs_a_bos(adapters: dict[str, TokenizerAdapter]) -> None:
-    encoded = adapters["gemma"].encode(carrier("Wait", "", template=Template.RAW))
-    assert encoded.response_start == 1
-    with pytest.raises(UnusableCarrier, match="predicted from a token before it"):
-        adapters["byte_level"].encode(carrier("Wait", "", template=Template.RAW))
-
-
-def test_settings_for_training_do_not_cut_or_pad(tmp_path: Path) -> None:
+def test_text_that_the_normaliser_changes_keeps_the_records_characters(tmp_path: Path) -> None:
     made = byte_level()
-    made.enable_truncation(max_length=5)
-    made.enable_padding(length=64)
-    plain = load(byte_level(), tmp_path / "plain").encode(raw("x", "Let x be 3. " * 5))
-    encoded = load(made, tmp_path / "training").encode(raw("x", "Let x be 3. " * 5))
-    assert encoded.token_ids.tolist() == plain.token_ids.tolist()
+    made.normalizer = normalizers.NFC()
+    adapter = load(made, tmp_path)
+    response = " e\u0301 Let"  # two characters that the tokenizer reads as one
+    encoded = adapter.encode(raw("x e\u0301", response))
+    assert encoded.response_text == response
+    assert b"".join(adapter.token_bytes(encoded.token_ids.tolist())).decode() == "x é é Let"
+    assert {response[start:end] for start, end in encoded.char_spans[-2:]} <= {" ", "Let", " Let"}
+    covered = {at for start, end in encoded.char_spans.tolist() for at in range(start, end)}
+    assert covered == set(range(len(response)))
+
+
+def test_a_special_token_that_eats_space_covers_it(tmp_path: Path) -> None:
+    made = byte_level()
+    made.add_special_tokens([AddedToken("<eats>", special=True, rstrip=True)])
+    encoded = load(made, tmp_path).encode(raw("x", "a<eats>  Let"))
+    shown = ["a<eats>  Let"[start:end] for start, end in encoded.char_spans]
+    assert shown[:2] == ["a", "<eats>  "]
+    assert "".join(shown) == "a<eats>  Let"
 
 
 # Carriers with ids
@@ -463,183 +274,6 @@ def test_an_end_token_that_the_log_leaves_out_is_kept_and_shows(
     assert encoded.response_text == "Let x</s>" != record.response
     start, end = encoded.char_spans[-1]
     assert encoded.response_text[start:end] == "</s>"
-
-
-# Records that cannot be scored
-
-
-@pytest.mark.parametrize(
-    ("record", "reason", "detail"),
-    [
-        (raw("x", ""), "empty response", "must have text"),
-        (carrier("y", prompt_token_ids=(5,), response_token_ids=()), "empty response", "an id"),
-        (carrier("y", prompt_token_ids=(5,)), "token ids incomplete", "come together"),
-        (carrier("y", response_token_ids=(5,)), "token ids incomplete", "come together"),
-        (
-            carrier("y", prompt_token_ids=(), response_token_ids=(5,)),
-            "nothing before the response",
-            "predicted from a token before it",
-        ),
-        (
-            carrier("y", prompt_token_ids=(5,), response_token_ids=(6, 10_000)),
-            "ids outside the vocabulary",
-            "got 10000",
-        ),
-        (
-            carrier("y", prompt_token_ids=(-1,), response_token_ids=(6,)),
-            "ids outside the vocabulary",
-            "got -1",
-        ),
-        (carrier("y", template=Template.RAW), "no prompt", "template raw takes `prompt`"),
-        (carrier("y"), "no prompt", "takes `messages` or `prompt`"),
-        (raw("x", "a\ud800"), "text is not Unicode", "lone surrogates"),
-        (carrier("y", "\udfff"), "text is not Unicode", "lone surrogates"),
-        (
-            carrier("y", messages=({"role": "tool", "content": "z"},)),
-            "chat template refuses",
-            "no tools",
-        ),
-    ],
-)
-def test_unusable_carriers_say_why(
-    adapters: dict[str, TokenizerAdapter], record: Carrier, reason: str, detail: str
-) -> None:
-    with pytest.raises(UnusableCarrier, match=re.escape(detail)) as fault:
-        adapters["byte_level"].encode(record)
-    assert fault.value.reason == reason
-
-
-def test_a_tokenizer_without_a_chat_template_names_the_way_out(tmp_path: Path) -> None:
-    adapter = load(byte_level(), tmp_path, chat=None)
-    with pytest.raises(UnusableCarrier, match="set `template` to raw or already_applied"):
-        adapter.encode(carrier("y", "x"))
-    assert adapter.encode(raw("x", "y")).response_text == "y"
-
-
-# Tokenizers that cannot be used
-
-
-def test_a_tokenizer_of_unknown_bytes_is_refused(tmp_path: Path) -> None:
-    made = Tokenizer(models.WordLevel({"<unk>": 0, "a": 1}, unk_token="<unk>"))
-    made.pre_tokenizer = pre_tokenizers.Whitespace()
-    with pytest.raises(ModelFault, match=r"byte-level or mark spaces .* pre-tokenizer are Whitesp"):
-        load(made, tmp_path)
-
-
-def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelFault, match=r"cannot be loaded: .*; give a folder"):
-        TokenizerAdapter.load(str(tmp_path))
-
-
-def test_a_slow_tokenizer_is_refused() -> None:
-    with pytest.raises(ModelFault, match=r"must be a fast one.* got object"):
-        TokenizerAdapter(object())
-
-
-def test_without_transformers_the_extra_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(MissingPackage, match=re.escape("pip install 'ssd-probing[score]'")):
-        TokenizerAdapter.load(str(tmp_path))
-
-
-# Content
-
-
-def edited(folder: Path, to: Path, change: Callable[[dict[str, Any]], None]) -> TokenizerAdapter:
-    """The tokenizer in `folder` with its tokenizer.json changed."""
-    to.mkdir()
-    for path in folder.iterdir():
-        (to / path.name).write_bytes(path.read_bytes())
-    document = json.loads((to / "tokenizer.json").read_text(encoding="utf-8"))
-    change(document)
-    (to / "tokenizer.json").write_text(json.dumps(document), encoding="utf-8")
-    return TokenizerAdapter.load(str(to))
-
-
-def swap_tokens(document: dict[str, Any]) -> None:
-    vocabulary = document["model"]["vocab"]
-    a, b = list(vocabulary)[-2:]
-    vocabulary[a], vocabulary[b] = vocabulary[b], vocabulary[a]
-
-
-def swap_merges(document: dict[str, Any]) -> None:
-    merges = document["model"]["merges"]
-    merges[3], merges[4] = merges[4], merges[3]
-
-
-def normalise(document: dict[str, Any]) -> None:
-    document["normalizer"] = {"type": "NFC"}
-
-
-def add_token(document: dict[str, Any]) -> None:
-    size = len(document["model"]["vocab"])
-    document["added_tokens"].append({**document["added_tokens"][0], "id": size, "content": "<new>"})
-
-
-def strip_left(document: dict[str, Any]) -> None:
-    document["added_tokens"][3]["lstrip"] = True
-
-
-def prefix_space(document: dict[str, Any]) -> None:
-    document["pre_tokenizer"]["add_prefix_space"] = True
-
-
-@pytest.mark.parametrize(
-    ("change", "difference"),
-    [
-        (swap_tokens, r"token 398 is '.*' in one and '.*' in the other"),
-        (swap_merges, r"merge 3 is \('.*'\) in one and \('.*'\) in the other"),
-        (normalise, r"normalizer is absent in one and \{'type': 'NFC'\} in the other"),
-        (add_token, r"token 400 is absent in one and '<new>' in the other"),
-        (strip_left, r"flags of token 3 is .*"),
-        (prefix_space, r"pre_tokenizer is .*"),
-    ],
-)
-def test_a_difference_in_content_is_named(
-    tmp_path: Path, change: Callable[[dict[str, Any]], None], difference: str
-) -> None:
-    folder = save(byte_level(), tmp_path / "a")
-    one, other = TokenizerAdapter.load(str(folder)), edited(folder, tmp_path / "b", change)
-    found = first_difference(one, other)
-    assert found is not None
-    assert re.fullmatch(difference, found)
-    assert one.fingerprint != other.fingerprint
-
-
-def test_unigram_scores_are_content(tmp_path: Path) -> None:
-    def lower(document: dict[str, Any]) -> None:
-        document["model"]["vocab"][7][1] -= 0.5
-
-    folder = save(unigram(), tmp_path / "a")
-    one, other = TokenizerAdapter.load(str(folder)), edited(folder, tmp_path / "b", lower)
-    found = first_difference(one, other)
-    assert found is not None
-    assert found.startswith("score of token 7 is")
-
-
-def test_class_layout_and_offsets_are_not_content(tmp_path: Path) -> None:
-    def relaid(document: dict[str, Any]) -> None:
-        document["model"]["merges"] = [" ".join(pair) for pair in document["model"]["merges"]]
-        document["pre_tokenizer"]["trim_offsets"] = False
-        document["model"]["continuing_subword_prefix"] = ""
-        vocabulary = document["model"]["vocab"]
-        document["model"]["vocab"] = dict(reversed(vocabulary.items()))
-        configuration["tokenizer_class"] = "GPT2Tokenizer"
-
-    folder = save(byte_level(), tmp_path / "a")
-    configuration = json.loads((folder / "tokenizer_config.json").read_text())
-    one, other = TokenizerAdapter.load(str(folder)), edited(folder, tmp_path / "b", relaid)
-    assert first_difference(one, other) is None
-    assert one.fingerprint == other.fingerprint
-
-
-def test_the_chat_template_is_no_vocabulary_but_changes_the_fingerprint(tmp_path: Path) -> None:
-    one = load(byte_level(), tmp_path / "a")
-    other = load(byte_level(), tmp_path / "b", chat="{{ messages }}")
-    assert first_difference(one, other) is None
-    assert one.fingerprint != other.fingerprint
 
 
 # Words

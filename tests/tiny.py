@@ -32,8 +32,8 @@ transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 
 ARCHITECTURES = ("llama", "qwen3", "qwen3_5", "gemma2", "gemma3")
-VOCABULARY = 320
-PADDED_VOCABULARY = 328
+VOCABULARY = 400
+PADDED_VOCABULARY = 408
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>")
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
@@ -44,6 +44,7 @@ CORPUS = (
     "Let x be the number of apples. Wait, let me check: 3 + 4 = 7, so the answer is \\boxed{7}.",
     "<think>\nWe add 12 and 30. Hmm, maybe 42. Actually, yes.\n</think>\n\n**Answer**: 42",
     "Suppose the train leaves at 9. Then it arrives at 11. Alternatively, at noon.",
+    "Let\nLet\nLet\nWait\nWait\nWait\nMaybe\nMaybe, Let Let Let Wait Wait Maybe Maybe",
     "What is the sum of 5 and 6? How many legs do 3 spiders have? naïve café – ünïcode ✓",
 )
 

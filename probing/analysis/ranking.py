@@ -131,10 +131,10 @@ def nucleus_prefix(rows: Ranked, *, within: Prefix, top_p: float) -> Prefix:
     if top_p == 1:
         return within
     edge = (top_p - EDGE_TOLERANCE) * within.weight
-    wanted = 1.0 + (rows.cumulative < edge[:, None]).sum(axis=1)
-    wanted = np.minimum(wanted, np.maximum(within.size, 1.0))
+    # The mass of `within` lies above the edge, so no more than its own places are counted.
+    wanted = 1 + (rows.cumulative < edge[:, None]).sum(axis=1)
     fits = np.isfinite(within.weight) & (wanted <= rows.exact)
-    last = np.clip(wanted, 1, rows.logits.shape[1]).astype(np.int64) - 1
+    last = np.minimum(wanted, rows.logits.shape[1]) - 1
     weight = np.take_along_axis(rows.cumulative, last[:, None], axis=1)[:, 0]
     return Prefix(size=np.where(fits, wanted, np.inf), weight=np.where(fits, weight, np.nan))
 

@@ -4,6 +4,7 @@ import altair as alt
 import pandas as pd
 
 from probing.reporting.deltas import ALL
+from probing.reporting.quantities import QUANTITIES
 from probing.vocabulary import Assignment, Kind
 
 KIND_COLORS: dict[str, str] = {
@@ -17,11 +18,16 @@ KIND_COLORS: dict[str, str] = {
 told apart with any of the common colour vision deficiencies. Labels always say the kind too."""
 
 GROUP_ORDER = (*KIND_COLORS,)
-ROW_HEIGHT = 26
+ROW_HEIGHT, AXIS_HEIGHT = 24, 34
+BAR_HEIGHT, LEGEND_HEIGHT = 34, 40
 
 
 def _scale() -> alt.Scale:
     return alt.Scale(domain=list(KIND_COLORS), range=list(KIND_COLORS.values()))
+
+
+def _names() -> alt.Axis:
+    return alt.Axis(ticks=False, domain=False, labelOverlap=False, labelFlush=False, labelPadding=8)
 
 
 def delta_chart(table: pd.DataFrame, *, quantity: str) -> alt.LayerChart:
@@ -37,7 +43,7 @@ def delta_chart(table: pd.DataFrame, *, quantity: str) -> alt.LayerChart:
     ]
     order = [group for group in (ALL, *GROUP_ORDER[:-1]) if group in set(data["kind"])]
     base = alt.Chart(data).encode(
-        y=alt.Y("kind:N", sort=order, title=None, axis=alt.Axis(ticks=False, domain=False)),
+        y=alt.Y("kind:N", sort=order, title=None, axis=_names()),
         color=alt.Color("kind:N", scale=_scale(), legend=None),
         tooltip=[
             alt.Tooltip("kind:N", title="kind"),
@@ -48,7 +54,12 @@ def delta_chart(table: pd.DataFrame, *, quantity: str) -> alt.LayerChart:
             alt.Tooltip("problems:Q", title="problems", format=","),
         ],
     )
-    axis = alt.Axis(tickCount=4, format="+.3~g", gridOpacity=0.35)
+    form = "+.3~g" if QUANTITIES[quantity].of == "model" else ".3~g"
+    axis = alt.Axis(
+        tickCount=4,
+        gridOpacity=0.35,
+        labelExpr=f"datum.value == 0 ? '0' : format(datum.value, '{form}')",
+    )
     interval = base.mark_rule(strokeWidth=4, opacity=0.55, strokeCap="round").encode(
         x=alt.X("low:Q", title=None, axis=axis), x2="high:Q"
     )
@@ -61,7 +72,7 @@ def delta_chart(table: pd.DataFrame, *, quantity: str) -> alt.LayerChart:
         .encode(x="zero:Q")
     )
     chart: alt.LayerChart = (zero + interval + point).properties(
-        height=ROW_HEIGHT * max(len(order), 1)
+        height=ROW_HEIGHT * max(len(order), 1) + AXIS_HEIGHT
     )
     return chart
 
@@ -77,7 +88,7 @@ def shares_chart(shares: pd.DataFrame) -> alt.LayerChart:
             "assignment:N",
             sort=[assignment.value for assignment in Assignment],
             title=None,
-            axis=alt.Axis(ticks=False, domain=False),
+            axis=_names(),
         ),
         tooltip=[
             alt.Tooltip("assignment:N", title="assigned by"),
@@ -87,7 +98,12 @@ def shares_chart(shares: pd.DataFrame) -> alt.LayerChart:
         ],
     )
     bars = base.mark_bar(cornerRadius=2).encode(
-        x=alt.X("share:Q", title=None, axis=alt.Axis(format="%", tickCount=5, gridOpacity=0.35)),
+        x=alt.X(
+            "share:Q",
+            title=None,
+            scale=alt.Scale(domain=[0, 1], clamp=True),
+            axis=alt.Axis(format="%", tickCount=5, gridOpacity=0.35),
+        ),
         color=alt.Color(
             "kind:N",
             scale=alt.Scale(domain=kinds, range=[KIND_COLORS[kind] for kind in kinds]),
@@ -96,5 +112,7 @@ def shares_chart(shares: pd.DataFrame) -> alt.LayerChart:
         order="order:Q",
     )
     texts = base.mark_text(color="white", fontWeight="bold").encode(x="middle:Q", text="text:N")
-    chart: alt.LayerChart = (bars + texts).properties(height=34 * len(Assignment))
+    chart: alt.LayerChart = (bars + texts).properties(
+        height=BAR_HEIGHT * len(Assignment) + LEGEND_HEIGHT + AXIS_HEIGHT
+    )
     return chart

@@ -43,7 +43,7 @@ So a position keeps its kind while the temperature is moved, and its deltas stay
 
 def kind_column(assignment: Assignment) -> str:
     """Column of a comparison that holds the kind by this assignment."""
-    return f"kind_{assignment.value}"
+    return f"kind_{assignment}"
 
 
 def other_names(run: Run) -> tuple[str, ...]:

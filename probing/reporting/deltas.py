@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from probing.analysis.inference import ClusterInterval, cluster_interval
+from probing.analysis.inference import ClusterInterval, cluster_intervals
 from probing.reporting.comparison import kind_column
-from probing.reporting.filters import Weighting, weights
+from probing.reporting.filters import Average, Weighting, weights
 from probing.reporting.quantities import (
     QUANTITIES,
     SHOWN_FIRST,
@@ -46,7 +46,7 @@ def delta_table(
         by: strata to group by; `Stratum.KIND` is the kind by `assignment`. Groups that do not
             occur have no rows. Empty: only the row over all.
         assignment: whose kind.
-        quantities: names, in the order of the rows.
+        quantities: at least one name, in the order of the rows.
         weighting: which positions carry the figures, and what each counts.
         inference: level, draws and seed of the intervals.
 
@@ -62,16 +62,12 @@ def delta_table(
     clusters = pd.factorize(counted["problem_id"])[0]
     rows: list[dict[str, object]] = []
     for key, inside in _members(groups, columns):
-        part, share = counted.iloc[inside], weight[inside].sum() / total
-        for name in quantities:
-            summary = _summary(
-                part,
-                name,
-                weights=_measured_weights(part, name, weighting=weighting),
-                clusters=clusters[inside],
-                inference=inference,
-            )
-            rows.append({**key, "quantity": name, **summary, "share": share})
+        part = counted.iloc[inside]
+        share = weight[inside].sum() / total
+        summaries = _summaries(
+            part, quantities, clusters=clusters[inside], weighting=weighting, inference=inference
+        )
+        rows += [{**key, **summary, "share": share} for summary in summaries]
     return pd.DataFrame(rows, columns=[*columns, *DELTA_COLUMNS])
 
 
@@ -118,13 +114,47 @@ def _members(
     return found
 
 
-def _measured_weights(part: pd.DataFrame, name: str, *, weighting: Weighting) -> PerPosition:
-    """Weights within one group.
+def _summaries(
+    part: pd.DataFrame,
+    quantities: Sequence[str],
+    *,
+    clusters: PositionIds,
+    weighting: Weighting,
+    inference: Inference,
+) -> list[dict[str, object]]:
+    """One row per quantity, over one group of positions."""
+    values = part[[delta_column(name) for name in quantities]].to_numpy(dtype=np.float64)
+    weight = np.stack([_weights_of(part, column, weighting=weighting) for column in values.T])
+    # Columns that weigh positions alike share the draws, and the work.
+    batches = [slice(0, len(quantities))]
+    if (weight != weight[:1]).any():
+        batches = [slice(i, i + 1) for i in range(len(quantities))]
+    intervals = [
+        interval
+        for batch in batches
+        for interval in cluster_intervals(
+            values[:, batch],
+            weights=weight[batch.start],
+            clusters=clusters,
+            settings=inference,
+            rng=np.random.default_rng(inference.seed),
+        )
+    ]
+    return [
+        _summary(part, name, interval, weights=weight[place])
+        for place, (name, interval) in enumerate(zip(quantities, intervals, strict=True))
+    ]
 
-    Where every carrier counts alike, it does so over its measured positions of the group.
-    Positions that are not measured keep a weight, so that they are counted as missing.
+
+def _weights_of(part: pd.DataFrame, values: PerPosition, *, weighting: Weighting) -> PerPosition:
+    """Weights of one group's positions for one quantity.
+
+    Where every carrier counts alike, it does so over its *measured* positions of the group.
+    Positions that are not measured keep a weight too, so that they are counted as missing.
     """
-    measured = part[delta_column(name)].notna().to_numpy()
+    if weighting.average is Average.POSITION:
+        return weights(part, weighting=weighting)
+    measured = np.isfinite(values)
     result = np.empty(len(part))
     for inside in (measured, ~measured):
         result[inside] = weights(part[inside], weighting=weighting)
@@ -132,28 +162,16 @@ def _measured_weights(part: pd.DataFrame, name: str, *, weighting: Weighting) ->
 
 
 def _summary(
-    part: pd.DataFrame,
-    name: str,
-    *,
-    weights: PerPosition,
-    clusters: PositionIds,
-    inference: Inference,
+    part: pd.DataFrame, name: str, interval: ClusterInterval, *, weights: PerPosition
 ) -> dict[str, object]:
-    values = part[delta_column(name)].to_numpy(dtype=np.float64)
-    interval: ClusterInterval = cluster_interval(
-        values,
-        weights=weights,
-        clusters=clusters,
-        settings=inference,
-        rng=np.random.default_rng(inference.seed),
-    )
-    measured = np.isfinite(values)
+    measured = part[delta_column(name)].notna().to_numpy()
     means = {"baseline": np.nan, "other": np.nan}
     if QUANTITIES[name].of == "model" and measured.any():
         for side, column in (("baseline", baseline_column(name)), ("other", other_column(name))):
             own = part[column].to_numpy(dtype=np.float64)[measured]
             means[side] = float(np.average(own, weights=weights[measured]))
     return {
+        "quantity": name,
         **means,
         "delta": interval.estimate,
         "low": interval.low,

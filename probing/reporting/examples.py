@@ -11,7 +11,7 @@ from probing.analysis.decoding import Kept, kept_probabilities
 from probing.reporting.comparison import other_index
 from probing.reporting.places import token_texts
 from probing.reporting.quantities import delta_column
-from probing.reporting.text import token_text
+from probing.reporting.text import marked, plain, token_text
 from probing.settings import Decoding
 from probing.store.reader import Run
 from probing.vocabulary import PADDING_ID, PositionIds
@@ -37,7 +37,7 @@ class Context:
 
     Attributes:
         prompt: the whole prompt as the models saw it, special tokens included.
-        before: the response up to the token, at most the last `CHARACTERS_BEFORE` characters.
+        before: prompt and response up to the token, the last `CHARACTERS_BEFORE` characters.
         token: the realised token's characters; of a token that covers none, its own text.
         after: what follows in the response, at most `CHARACTERS_AFTER` characters.
     """
@@ -137,9 +137,21 @@ def example_context(run: Run, row: int) -> Context:
     text = run.response_text(carrier)
     start, end = int(positions.char_start[row]), int(positions.char_end[row])
     prompt_ids = run.carrier_token_ids(carrier)[: run.response_start(carrier)]
+    prompt = token_text(b"".join(run.token_bytes(prompt_ids)))
     return Context(
-        prompt=token_text(b"".join(run.token_bytes(prompt_ids))),
-        before=text[max(0, start - CHARACTERS_BEFORE) : start],
+        prompt=prompt,
+        before=(prompt + text[:start])[-CHARACTERS_BEFORE:],
         token=text[start:end] or token_text(run.token_bytes(positions.token_id[row : row + 1])[0]),
         after=text[end : end + CHARACTERS_AFTER],
     )
+
+
+def shown_context(run: Run, row: int) -> str:
+    """The context as one text for a page, the token between marks that occur nowhere else."""
+    context = example_context(run, row)
+    return marked(context.before, context.token, context.after)
+
+
+def shown_prompt(run: Run, row: int) -> str:
+    """The whole prompt for a page, controls escaped."""
+    return plain(example_context(run, row).prompt)

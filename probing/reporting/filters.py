@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from probing.analysis.deltas import per_carrier_weights
+from probing.carriers.strata import CORRECT_LABELS
 from probing.reporting.comparison import kind_column
 from probing.settings import DEFAULT_ASSIGNMENT, require
 from probing.vocabulary import (
@@ -116,7 +117,10 @@ def options(comparison: pd.DataFrame, column: str) -> list[str]:
             str(label)
             for label in values.groupby(column)["response_tokens"].min().sort_values().index
         ]
-    return sorted(str(value) for value in values[column].unique())
+    present = sorted(str(value) for value in values[column].unique())
+    if column == Stratum.CORRECT:
+        return [label for label in CORRECT_LABELS.values() if label in present]
+    return present
 
 
 def selector_options(selector_names: Sequence[str]) -> list[str]:

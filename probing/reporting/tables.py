@@ -2,7 +2,13 @@
 
 from probing.reporting.comparison import comparison_table, other_names, position_table
 from probing.reporting.deltas import delta_table, kind_shares
-from probing.reporting.examples import example_context, example_table, ranked_positions
+from probing.reporting.examples import (
+    example_context,
+    example_table,
+    ranked_positions,
+    shown_context,
+    shown_prompt,
+)
 
 __all__ = [
     "comparison_table",
@@ -13,4 +19,6 @@ __all__ = [
     "other_names",
     "position_table",
     "ranked_positions",
+    "shown_context",
+    "shown_prompt",
 ]

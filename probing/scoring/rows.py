@@ -107,7 +107,7 @@ def join_rows(parts: Sequence[RowArrays]) -> RowArrays:
     return RowArrays(**joined)
 
 
-def _widened(values: np.ndarray, width: int, *, fill: float) -> np.ndarray:
+def _widened(values: np.ndarray, width: int, *, fill: float | int) -> np.ndarray:
     padding = [(0, 0)] * (values.ndim - 1) + [(0, width - values.shape[-1])]
     return np.pad(values, padding, constant_values=fill)
 

@@ -39,7 +39,7 @@ from probing.scoring.stopping import Stop, stoppable
 from probing.scoring.units import Scorer, Work
 from probing.scoring.watching import load_tokenizer, watched_ids
 from probing.scoring.weights import WeightChange, adapter_change, full_change
-from probing.settings import GREEDY_BELOW, RunSettings, require
+from probing.settings import GREEDY_BELOW, Decoding, RunSettings, require
 from probing.store.manifest import Manifest, differences
 from probing.store.plan import Plan, make_plan
 from probing.store.reader import Run, open_run
@@ -156,6 +156,9 @@ def score(settings: RunSettings, *, progress: Progress) -> ScoreReport:
 def _check_settings(settings: RunSettings) -> None:
     scoring = settings.scoring
     require("://" not in settings.out, "a run is written to a local folder", settings.out)
+    # The default statistics, written at the end of a run, need that many exact ranks.
+    least = Decoding().top_k
+    require(settings.store.top_k >= least, f"store.top_k must be >= {least}", settings.store.top_k)
     require(len(scoring.temperatures) > 0, "temperatures must name at least one", ())
     for temperature in scoring.temperatures:
         rule = f"scoring.temperatures must be >= {GREEDY_BELOW}, where divergences exist"
@@ -356,5 +359,7 @@ def _report(
 
 def _as_json(check: SelfCheck) -> dict[str, Any]:
     """JSON knows no NaN: a difference that was not measured is null."""
-    difference = None if np.isnan(check.difference) else check.difference
-    return {**asdict(check), "difference": difference}
+    return {
+        name: None if isinstance(value, float) and np.isnan(value) else value
+        for name, value in asdict(check).items()
+    }

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import fsspec
 from zarr.abc.store import ByteRequest, Store
@@ -15,6 +15,7 @@ from probing.store.objects import missing
 LOCAL_SCHEMES = ("file://", "local://")
 
 
+@runtime_checkable
 class Place(Protocol):
     """Read access to objects by name."""
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 import zarr
@@ -151,7 +151,7 @@ class RunWriter:
             raise
         return writer
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "RunWriter":
         return self
 
     def __exit__(

@@ -226,7 +226,9 @@ class TokenizerAdapter:
         spans = spans_by_bytes(
             self.token_bytes(ids), text, may_drop_space=self._may_drop_space(ids)
         )
-        return _Tokenised(ids, spans_by_offsets(encoding.offsets) if spans is None else spans)
+        if spans is None:
+            spans = spans_by_offsets(encoding.offsets, characters=len(text))
+        return _Tokenised(ids, spans)
 
     def _may_drop_space(self, ids: Sequence[int]) -> Bool[np.ndarray, " token"]:
         """Tokens before which the tokenizer may put a space: the first, and after added ones."""

@@ -20,7 +20,8 @@ class EncodedCarrier:
         response_start: index of y_0 in `token_ids`; >= 1.
         char_spans: characters of the response text that y_i covers, shape (response, 2): start
             inclusive, end exclusive; a token that holds part of a character covers that character.
-        response_text: the text those spans index.
+        response_text: the text those spans index. It differs from the record's response only where
+            the record's own ids spell something else, which is how such a carrier is told.
         seam_moved: a token straddled prompt and response, so the boundary moved to its end.
     """
 

@@ -75,14 +75,17 @@ def piece_spans(pieces: Sequence[bytes], decoded: DecodedBytes) -> Int[np.ndarra
 
 
 def spans_by_offsets(
-    offsets: Sequence[tuple[int, int]],
+    offsets: Sequence[tuple[int, int]], *, characters: int
 ) -> Int[np.ndarray, "token 2"]:
-    """Spans as the tokenizer reports them, made ascending.
+    """Spans as the tokenizer reports them, ascending and without gaps up to `characters`.
 
     For texts that the tokens do not spell: an unknown token, or a normaliser that changed them.
+    Characters between two tokens went into the first: an accent that was composed with its letter
+    is reported for neither.
     """
-    reported = np.array(offsets, dtype=np.int64).reshape(-1, 2)
-    return np.maximum.accumulate(reported, axis=0)
+    spans = np.maximum.accumulate(np.array(offsets, dtype=np.int64).reshape(-1, 2), axis=0)
+    following = np.append(spans[1:, 0], characters)[: len(spans)]
+    return np.stack([spans[:, 0], np.maximum(spans[:, 1], following)], axis=1)
 
 
 def _without_dummy_spaces(

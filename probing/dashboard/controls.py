@@ -1,0 +1,294 @@
+"""The sidebar: which run, which pair, which decoding, which positions. All of it in the URL."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, cast
+
+import pandas as pd
+import streamlit as st
+
+from probing.dashboard import loaders
+from probing.errors import OutsideContract, ProbingError
+from probing.reporting import display, filters
+from probing.reporting.comparison import KIND_DECODING, other_names
+from probing.reporting.filters import HEADLINE, Average, Filters, Weighting
+from probing.settings import DEFAULT_ASSIGNMENT, KIND_PRESETS, Decoding, KindRule
+from probing.store.reader import Run
+from probing.vocabulary import Assignment, Kind, Stratum
+
+CHOICE = "choice"
+"""Where the frame leaves the choice for the page."""
+
+TEMPERATURE_STEP = 0.05
+URL: Final = "query-params"
+"""Bind a control to the address, under its key."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What the sidebar says, and the positions it leaves.
+
+    Attributes:
+        run: the opened run.
+        other: the model compared with the baseline.
+        decoding: of every figure.
+        kind_decoding: under which kinds are taken.
+        rule: thresholds of the kinds.
+        weighting: which positions carry a figure, and what each counts.
+        filters: what is kept.
+        every: all positions of the run, compared.
+        kept: those that pass the filters.
+    """
+
+    run: Run
+    other: str
+    decoding: Decoding
+    kind_decoding: Decoding
+    rule: KindRule
+    weighting: Weighting
+    filters: Filters
+    every: pd.DataFrame
+    kept: pd.DataFrame
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """Everything behind a figure, for the settings download."""
+        return {
+            "other": self.other,
+            "decoding": self.decoding,
+            "kind_decoding": self.kind_decoding,
+            "kind_rule": self.rule,
+            "filters": self.filters,
+            "weighting": self.weighting,
+        }
+
+
+def chosen() -> Choice:
+    """What the frame has chosen; pages read it."""
+    return cast("Choice", st.session_state[CHOICE])
+
+
+def draw(runs: Mapping[str, str]) -> bool:
+    """Draw the sidebar and leave the choice for the page; False when there is nothing to show."""
+    if not runs:
+        st.title("Probing")
+        st.info(
+            "No run yet. Make one with `probing demo` or `probing score run.toml`, or name one: "
+            "`probing dashboard RUN`.",
+            icon=":material/info:",
+        )
+        return False
+    try:
+        with st.sidebar:
+            st.session_state[CHOICE] = _choose(runs)
+    except OutsideContract as error:
+        return _refuse("This run cannot answer these settings.", error)
+    except ProbingError as error:
+        return _refuse("This run cannot be opened.", error)
+    return True
+
+
+def _refuse(what: str, error: ProbingError) -> bool:
+    st.title("Probing")
+    st.error(what, icon=":material/error:")
+    st.text(str(error))
+    return False
+
+
+def _choose(runs: Mapping[str, str]) -> Choice:
+    name = st.selectbox(
+        "Run",
+        list(runs),
+        key="run",
+        bind=URL,
+        help="Runs in cache/, or those the dashboard was started with.",
+    )
+    run = loaders.open_listed(runs[name])
+    other = st.selectbox(
+        "Other model",
+        other_names(run),
+        key="other",
+        bind=URL,
+        help="Compared with the baseline; every delta is other − baseline.",
+    )
+    decoding = _decoding(run)
+    kinds = _kinds(decoding)
+    every = loaders.comparison(
+        run, other=other, decoding=decoding, rule=kinds.rule, kind_decoding=kinds.decoding
+    )
+    kept = _filters(run, every, assignment=kinds.assignment)
+    average = _average()
+    return Choice(
+        run=run,
+        other=other,
+        decoding=decoding,
+        kind_decoding=kinds.decoding,
+        rule=kinds.rule,
+        weighting=Weighting(selector=kept.selector, average=average),
+        filters=kept,
+        every=every,
+        kept=filters.keep(every, filters=kept),
+    )
+
+
+def _decoding(run: Run) -> Decoding:
+    st.subheader("Decoding", anchor=False)
+    grid, default = run.manifest.settings.tail, Decoding()
+    greedy = st.toggle(
+        "Greedy",
+        key="greedy",
+        bind=URL,
+        help="Temperature 0: the likeliest token has all the mass. Switches temperature, top-k "
+        "and top-p off.",
+    )
+    temperature = st.slider(
+        "Temperature",
+        min_value=grid.temperature_min,
+        max_value=grid.temperature_max,
+        value=default.temperature,
+        step=TEMPERATURE_STEP,
+        key="temperature",
+        bind=URL,
+        disabled=greedy,
+        help="Logits are divided by it before truncation. The run answers any value in this range "
+        "without rescoring.",
+    )
+    left, right = st.columns(2)
+    top_k = left.number_input(
+        "Top-k",
+        min_value=0,
+        max_value=run.manifest.settings.store.top_k,
+        value=default.top_k,
+        key="top_k",
+        bind=URL,
+        disabled=greedy,
+        help="Keep the k likeliest tokens; 0 switches it off. The run knows ranks up to "
+        f"{run.manifest.settings.store.top_k} exactly.",
+    )
+    top_p = right.number_input(
+        "Top-p",
+        min_value=0.05,
+        max_value=1.0,
+        value=default.top_p,
+        step=0.05,
+        format="%.2f",
+        key="top_p",
+        bind=URL,
+        disabled=greedy,
+        help="Of what top-k leaves, keep the likeliest tokens until they hold this much; 1 "
+        "switches it off.",
+    )
+    if greedy:
+        return Decoding(temperature=0.0)
+    return Decoding(temperature=round(temperature, 4), top_k=top_k, top_p=round(top_p, 4))
+
+
+@dataclass(frozen=True)
+class _Kinds:
+    rule: KindRule
+    assignment: Assignment
+    decoding: Decoding
+
+
+def _kinds(decoding: Decoding) -> _Kinds:
+    st.subheader("Kinds", anchor=False)
+    preset = st.selectbox(
+        "Thresholds",
+        list(KIND_PRESETS),
+        key="preset",
+        bind=URL,
+        help="  \n".join(
+            f"{name}: {display.rule_text(KIND_PRESETS[name])}" for name in KIND_PRESETS
+        ),
+    )
+    assignment = st.segmented_control(
+        "Assigned by",
+        [assignment.value for assignment in Assignment],
+        default=DEFAULT_ASSIGNMENT.value,
+        required=True,
+        key="assignment",
+        bind=URL,
+        help="Whose distribution gives a position its kind: the mean of the two models' "
+        "log-distributions, the baseline's, or the other's.",
+    )
+    follow = st.toggle(
+        "Kinds follow the decoding",
+        key="kinds_follow",
+        bind=URL,
+        help=f"Off: kinds are taken at {display.decoding_text(KIND_DECODING)}, so a position keeps "
+        "its kind while you move the temperature. On: at the decoding above.",
+    )
+    return _Kinds(
+        rule=KIND_PRESETS[preset],
+        assignment=Assignment(assignment or DEFAULT_ASSIGNMENT),
+        decoding=decoding if follow else KIND_DECODING,
+    )
+
+
+def _filters(run: Run, every: pd.DataFrame, *, assignment: Assignment) -> Filters:
+    st.subheader("Positions", anchor=False)
+    selector = st.selectbox(
+        "Chosen by",
+        filters.selector_options(run.manifest.selector_names),
+        format_func=display.selector_label,
+        key="selector",
+        bind=URL,
+        help="Headline figures rest on positions chosen without looking at the text, weighted by "
+        "inverse inclusion probability. The others select on content.",
+    )
+    kinds = st.pills(
+        "Kind",
+        [kind.value for kind in Kind],
+        selection_mode="multi",
+        key="kind",
+        bind=URL,
+        help="By the assignment above. None chosen: all.",
+    )
+    length = st.pills(
+        "Response length",
+        filters.options(every, Stratum.LENGTH),
+        selection_mode="multi",
+        key="length",
+        bind=URL,
+        help="Quantile bins over this run's responses. Length is decided after training, so across "
+        "generators it is no neutral stratum. None chosen: all.",
+    )
+    correct = st.pills(
+        "Answer",
+        filters.options(every, Stratum.CORRECT),
+        selection_mode="multi",
+        key="correct",
+        bind=URL,
+        help="Whether the response was graded right. Decided after training, as length is. None "
+        "chosen: all.",
+    )
+    generator = st.multiselect(
+        "Written by",
+        filters.options(every, Stratum.GENERATOR),
+        key="generator",
+        bind=URL,
+        placeholder="any model",
+        help="The model that wrote the response. Its own text flatters it. None chosen: all.",
+    )
+    return Filters(
+        length_bin=tuple(length),
+        kind=tuple(kinds),
+        correct=tuple(correct),
+        generator=tuple(generator),
+        selector=selector or HEADLINE,
+        assignment=assignment,
+    )
+
+
+def _average() -> Average:
+    average = st.segmented_control(
+        "Average over",
+        [average.value for average in Average],
+        default=Average.POSITION.value,
+        required=True,
+        key="average",
+        bind=URL,
+        help="Position: every response token counts alike, so long responses count more. Carrier: "
+        "every response counts alike.",
+    )
+    return Average(average or Average.POSITION)

@@ -1,0 +1,93 @@
+"""Runs and tables, cached: a run is opened once, a comparison computed once per setting."""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from probing.reporting import tables
+from probing.settings import Decoding, KindRule
+from probing.store.reader import Run, open_run
+
+RUNS_VARIABLE = "PROBING_RUNS"
+"""Runs to list, joined as in PATH; without it, and without arguments, those in the cache."""
+
+FIRST = "bundled.zarr"
+
+
+def listed_runs(cache: Path, *, page: str) -> dict[str, str]:
+    """Locations of the runs that can be chosen, by name; only these are ever opened.
+
+    Named after the page on the command line, else in `PROBING_RUNS`, else `cache/*.zarr` with the
+    bundled run first. Two runs of one name are told apart by their whole location.
+
+    Args:
+        cache: the folder of runs.
+        page: file name of the page; arguments of another program are not runs.
+    """
+    arguments = sys.argv[1:] if Path(sys.argv[0]).name == page else []
+    locations = arguments or split_locations(os.environ.get(RUNS_VARIABLE, ""))
+    if not locations:
+        found = sorted(cache.glob("*.zarr"), key=lambda path: (path.name != FIRST, path.name))
+        locations = [str(path) for path in found]
+    names = [location.rstrip("/").rsplit("/", 1)[-1] for location in locations]
+    return {
+        name if names.count(name) == 1 else location: location
+        for name, location in zip(names, locations, strict=True)
+    }
+
+
+def split_locations(text: str) -> list[str]:
+    """Split at the separator of PATH, but not inside `s3://`.
+
+    Examples:
+        >>> split_locations("a.zarr")
+        ['a.zarr']
+    """
+    parts = re.split(rf"{re.escape(os.pathsep)}(?!//)", text)
+    return [part for part in parts if part]
+
+
+def open_listed(location: str) -> Run:
+    """A run, opened again only when it changed.
+
+    Raises:
+        NotARun, NewerSchema, CorruptRun: as `open_run`.
+    """
+    return _opened(location, _stamp(location))
+
+
+def _stamp(location: str) -> int:
+    """Changes when units are committed to a local run; runs elsewhere do not change."""
+    commits = Path(location) / "commits"
+    return commits.stat().st_mtime_ns if commits.is_dir() else 0
+
+
+@st.cache_resource(max_entries=8, show_spinner="Opening the run …")
+def _opened(location: str, stamp: int) -> Run:
+    return open_run(location)
+
+
+def comparison(
+    run: Run, *, other: str, decoding: Decoding, rule: KindRule, kind_decoding: Decoding
+) -> pd.DataFrame:
+    """`comparison_table`, computed once per run and settings; filters come after."""
+    return _comparison(run.fingerprint, other, decoding, rule, kind_decoding, _run=run)
+
+
+@st.cache_data(max_entries=16, show_spinner="Comparing the distributions …")
+def _comparison(
+    fingerprint: str,
+    other: str,
+    decoding: Decoding,
+    rule: KindRule,
+    kind_decoding: Decoding,
+    *,
+    _run: Run,
+) -> pd.DataFrame:
+    return tables.comparison_table(
+        _run, other=other, decoding=decoding, rule=rule, kind_decoding=kind_decoding
+    )

@@ -1,0 +1,5 @@
+"""Pages, one file and one question each; run by the frame, never imported."""
+
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent

@@ -1,0 +1,30 @@
+"""The dashboard's frame: page settings, shared controls, navigation.
+
+streamlit run streamlit_app.py [-- RUN…]
+"""
+
+from pathlib import Path
+
+import streamlit as st
+
+from probing.dashboard import controls, loaders, pages
+
+HERE = Path(__file__).resolve()
+
+# Two bars, baseline and other. An icon by name would be fetched from another host.
+ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">'
+    '<rect x="2" y="6" width="5" height="8" rx="1" fill="#7a828c"/>'
+    '<rect x="9" y="2" width="5" height="12" rx="1" fill="#3b82c4"/></svg>'
+)
+
+st.set_page_config(
+    page_title="Probing",
+    page_icon=ICON,
+    layout="wide",
+    initial_sidebar_state=300,
+)
+
+page = st.navigation([st.Page(pages.FOLDER / "overview.py", title="Overview", default=True)])
+if controls.draw(loaders.listed_runs(HERE.parent / "cache", page=HERE.name)):
+    page.run()

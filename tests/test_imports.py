@@ -1,0 +1,56 @@
+"""Opening a run and building every table needs no torch, transformers or Streamlit."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pages_run import write_pages_run
+
+HEAVY = ("torch", "transformers", "peft", "streamlit")
+
+EVERY_TABLE = """
+from probing.reporting import charts, display, export, filters, tables
+from probing.settings import Decoding, KindRule
+from probing.store.reader import open_run
+from probing.vocabulary import Assignment, Stratum
+
+run = open_run({location!r})
+decoding, rule = Decoding(temperature=1.2), KindRule()
+comparison = tables.comparison_table(run, other="ssd", decoding=decoding, rule=rule)
+tables.position_table(run, decoding=decoding, rule=rule)
+deltas = tables.delta_table(comparison, by=[Stratum.KIND], assignment=Assignment.MEAN)
+example = tables.example_table(run, 0, other="ssd", decoding=decoding)
+charts.delta_chart(deltas, quantity="top1_prob").to_dict()
+charts.shares_chart(tables.kind_shares(comparison)).to_dict()
+display.shown_deltas(deltas), display.shown_example(example), tables.shown_context(run, 0)
+export.csv_text(deltas), export.settings_json(run, settings={{"decoding": decoding}})
+"""
+
+REPORT = """
+import sys
+print(" ".join(name for name in {heavy!r} if name in sys.modules))
+"""
+
+
+def heavy_imports(program: str) -> list[str]:
+    """Which heavy packages a program has imported at its end, in a fresh interpreter."""
+    done = subprocess.run(
+        [sys.executable, "-c", program + REPORT.format(heavy=HEAVY)],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+    )
+    return done.stdout.split()
+
+
+def test_every_table_is_made_without_heavy_packages(tmp_path: Path) -> None:
+    location = str(tmp_path / "light.zarr")
+    write_pages_run(Path(location), problems=2)
+    assert heavy_imports(EVERY_TABLE.format(location=location)) == []
+
+
+@pytest.mark.parametrize("name", HEAVY)
+def test_the_check_can_fail(name: str) -> None:
+    assert name in heavy_imports(f"import {name}\n")
