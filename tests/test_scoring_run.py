@@ -418,6 +418,21 @@ def test_nan_logits_at_one_token_name_carrier_and_position(
     assert 5 not in open_run(settings.out).positions().carrier
 
 
+def test_nan_logits_in_the_first_unit_leave_no_run(
+    settings: RunSettings, pair: TinyPair, tmp_path: Path
+) -> None:
+    broken = copy_model(pair.trained, tmp_path / "broken")
+    token = rare_token(settings)
+    name = "model.embed_tokens.weight"
+    edit_weights(broken, lambda weights: weights[name][token].fill_(torch.nan))
+    roomy = replace(
+        settings,
+        selection=Selection(all_positions=True),
+        store=replace(settings.store, shard_rows=1024),
+    )
+    refuse(with_other(roomy, path=str(broken)), NonFiniteLogits, "of carrier 'c5'")
+
+
 def rare_token(settings: RunSettings) -> int:
     from probing.tokens.adapter import TokenizerAdapter
 

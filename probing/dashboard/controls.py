@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from probing.dashboard import loaders
-from probing.errors import OutsideContract, ProbingError
+from probing.errors import NoCarriersLeft, OutsideContract, ProbingError
 from probing.reporting import display, filters
 from probing.reporting.comparison import KIND_DECODING, other_names
 from probing.reporting.filters import HEADLINE, Average, Filters, Weighting
@@ -81,6 +81,8 @@ def draw(runs: Mapping[str, str]) -> bool:
     try:
         with st.sidebar:
             st.session_state[CHOICE] = _choose(runs)
+    except NoCarriersLeft as error:
+        return _refuse("This run has nothing to show yet.", error)
     except OutsideContract as error:
         return _refuse("This run cannot answer these settings.", error)
     except ProbingError as error:

@@ -8,10 +8,10 @@ from probing.reporting.quantities import QUANTITIES
 from probing.vocabulary import Assignment, Kind
 
 KIND_COLORS: dict[str, str] = {
-    Kind.LOCK.value: "#3b82c4",
-    Kind.FORK.value: "#c9720c",
-    Kind.DIFFUSE.value: "#b0609f",
-    Kind.MIXED.value: "#23947f",
+    Kind.LOCK.value: "#3662d9",
+    Kind.FORK.value: "#bf8613",
+    Kind.DIFFUSE.value: "#bf308f",
+    Kind.MIXED.value: "#736f3f",
     ALL: "#7a828c",
 }
 """The same colour for a kind everywhere; 3:1 or better against both of the page's backgrounds, and

@@ -16,6 +16,7 @@ from probing.analysis.decoding import (
 from probing.analysis.deltas import delta
 from probing.analysis.kinds import kinds
 from probing.analysis.moments import kl_nats
+from probing.errors import NoCarriersLeft
 from probing.reporting.places import place_table
 from probing.reporting.quantities import (
     MODEL_QUANTITIES,
@@ -90,8 +91,11 @@ def comparison_table(
 
     Raises:
         UsageFault: no such other model.
+        NoCarriersLeft: no unit is committed yet.
         OutsideContract: a temperature or top-k the run cannot answer exactly.
     """
+    other_index(run, other)
+    _refuse_empty(run)
     baseline = run.model_names[0]
     stats = {name: run.statistics(name, decoding=decoding, rule=rule) for name in (baseline, other)}
     top_ids = stats[baseline].top1_id
@@ -126,8 +130,10 @@ def position_table(
     every model quantity, and the pair quantities against the baseline (NaN for the baseline).
 
     Raises:
+        NoCarriersLeft: no unit is committed yet.
         OutsideContract: a temperature or top-k the run cannot answer exactly.
     """
+    _refuse_empty(run)
     places = place_table(run)
     baseline = run.model_names[0]
     top_ids = run.statistics(baseline, decoding=decoding, rule=rule).top1_id
@@ -259,6 +265,14 @@ def _pair_block(run: Run, other: str, rows: PositionIds, *, decoding: Decoding) 
 
 
 def _row_blocks(run: Run) -> list[PositionIds]:
-    """Row indices in blocks; one empty block if the run has no rows yet."""
+    """Row indices in blocks."""
     every = np.arange(len(run))
-    return [every[start : start + BLOCK_ROWS] for start in range(0, max(1, len(run)), BLOCK_ROWS)]
+    return [every[start : start + BLOCK_ROWS] for start in range(0, len(run), BLOCK_ROWS)]
+
+
+def _refuse_empty(run: Run) -> None:
+    if len(run) == 0:
+        raise NoCarriersLeft(
+            f"{run.location} must hold at least one committed unit, got none of "
+            f"{len(run.plan.units)}; wait for the scorer, or go on with `probing score`"
+        )

@@ -63,7 +63,7 @@ def delta_table(
     rows: list[dict[str, object]] = []
     for key, inside in _members(groups, columns):
         part = counted.iloc[inside]
-        share = weight[inside].sum() / total
+        share = weight[inside].sum() / total if total else np.nan
         summaries = _summaries(
             part, quantities, clusters=clusters[inside], weighting=weighting, inference=inference
         )

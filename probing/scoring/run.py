@@ -2,8 +2,9 @@
 
 import logging
 import os
-from collections.abc import Sequence
-from contextlib import closing
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -14,7 +15,7 @@ import torch
 from probing.analysis.tail import tail_betas
 from probing.carriers.record import Skipped
 from probing.carriers.sampling import Cell
-from probing.errors import RunDiffers, UnwritablePath, VocabularyMismatch
+from probing.errors import RunDiffers, StoppedEarly, UnwritablePath, VocabularyMismatch
 from probing.lexicon import Lexicon
 from probing.scoring.models import (
     ScoredModel,
@@ -146,7 +147,8 @@ def score(settings: RunSettings, *, progress: Progress) -> ScoreReport:
     with stoppable() as stop, closing(_open_writer(place, ready, identity, tokenizer)) as writer:
         reused = len(writer.committed)
         scorer = _scorer(ready, stop=stop)
-        _score_units(scorer, writer, prepared.works, stop=stop, progress=progress)
+        with _nothing_left_of_an_empty_run(writer):
+            _score_units(scorer, writer, prepared.works, stop=stop, progress=progress)
         progress.note("Writing default statistics")
         checks = tuple(part.check for part in ready.scorer_parts)
         writer.finish({"self_check": [_as_json(check) for check in checks]})
@@ -333,6 +335,20 @@ def _score_units(
             arrays = scorer.unit([by_index[index] for index in unit.carriers])
             writer.write_unit(unit, arrays)
         progress.advance(unit.rows)
+
+
+@contextmanager
+def _nothing_left_of_an_empty_run(writer: RunWriter) -> Iterator[None]:
+    """A fault before the first commit leaves nothing; a stop leaves the run, to go on with."""
+    try:
+        yield
+    except StoppedEarly:
+        raise
+    except BaseException:
+        if not writer.committed:
+            shutil.rmtree(writer.path, ignore_errors=True)
+            writer.log.path.unlink(missing_ok=True)
+        raise
 
 
 def _report(

@@ -36,7 +36,7 @@ class SelfCheck:
             one, NaN where there was no split.
         shape_difference: the same once carriers are padded in a batch, and run in chunks where the
             run does that; NaN where there was no split.
-        tolerance: what `difference` must stay within; `shape_difference` within `SHAPE_SLACK` of it.
+        tolerance: for `difference`; for `shape_difference` it is `SHAPE_SLACK` times that.
         note: why the plain forward is used; empty otherwise.
     """
 
