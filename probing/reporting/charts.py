@@ -58,6 +58,7 @@ def delta_chart(table: pd.DataFrame, *, quantity: str) -> alt.LayerChart:
     axis = alt.Axis(
         tickCount=4,
         gridOpacity=0.35,
+        labelFlush=False,
         labelExpr=f"datum.value == 0 ? '0' : format(datum.value, '{form}')",
     )
     interval = base.mark_rule(strokeWidth=4, opacity=0.55, strokeCap="round").encode(

@@ -19,7 +19,7 @@ from probing.vocabulary import PADDING_ID, PositionIds
 TOP_TOKENS = 10
 """Tokens of each model that an example lists."""
 
-CHARACTERS_BEFORE, CHARACTERS_AFTER = 600, 160
+CHARACTERS_BEFORE, CHARACTERS_AFTER = 400, 160
 
 
 class Order(StrEnum):

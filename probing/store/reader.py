@@ -145,7 +145,7 @@ class Run:
             raise IndexError(
                 f"rows must be in 0 … {len(self) - 1}, got {rows.min()} … {rows.max()}"
             )
-        return self.storage_rows[rows]
+        return np.asarray(self.storage_rows[rows])
 
     def _open(self, name: str) -> Any:
         found = self._arrays.get(name)
@@ -191,8 +191,9 @@ class Run:
     def cross_mean(
         self, measure: str | int, *, of: str | int, rows: Rows | None = None
     ) -> TailNodes:
-        """Over a measure's tempered tail, the mean of model `of`'s logits less that model's own
-        `tail_reference`; (position, beta). It is what a divergence at any temperature needs.
+        """Over a measure's tempered tail, the mean of model `of`'s logits; (position, beta).
+
+        Less that model's own `tail_reference`. A divergence at any temperature needs it.
         """
         model = self.measure_index(of)
         if model >= len(self.model_names):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from probing.errors import CorruptRun
-from probing.store.objects import ObjectDigest, missing
+from probing.store.objects import ObjectDigest
 from probing.store.opening import (
     Finish,
     check_finish,

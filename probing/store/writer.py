@@ -92,7 +92,7 @@ class RunWriter:
         encoded: Sequence[EncodedCarrier],
         vocabulary_bytes: Sequence[bytes],
     ) -> "RunWriter":
-        """Begin a run. It is built beside its place and renamed, so it is there whole or not at all.
+        """Begin a run: built beside its place and renamed, so it is there whole or not at all.
 
         Args:
             path: where the run goes; must not exist.
@@ -115,11 +115,7 @@ class RunWriter:
         texts = Texts(carriers, encoded, vocabulary_bytes)
         lock = _lock(run)
         try:
-            if run.exists():
-                raise UnwritablePath(
-                    f"{run} exists already; a new run needs a place of its own; "
-                    "choose another --out, or delete it"
-                )
+            _refuse_existing(run)
             _build(run, plan=plan, manifest=manifest, texts=texts)
             writer = cls(run, lock=lock, run=open_run(str(run)))
             writer.log.append("created", units=len(plan.units), positions=plan.rows)
@@ -190,7 +186,9 @@ class RunWriter:
                 (self.path / name).unlink(missing_ok=True)
             group = _open_group(self.path)
             for name, values in stored.items():
-                group[name][unit.row_start : unit.row_start + unit.capacity] = values
+                array = group[name]
+                assert isinstance(array, zarr.Array)
+                array[unit.row_start : unit.row_start + unit.capacity] = values
             digests = sync_objects(self.path, names)
             commit = {
                 "unit": unit.index,
@@ -284,6 +282,14 @@ def _refused(run: Path, error: OSError) -> UnwritablePath:
         f"{run} cannot be written: {error.strerror or error}; a run needs a writable folder with "
         "free space; make room or choose another --out, then run the same command"
     )
+
+
+def _refuse_existing(run: Path) -> None:
+    if run.exists():
+        raise UnwritablePath(
+            f"{run} exists already; a new run needs a place of its own; "
+            "choose another --out, or delete it"
+        )
 
 
 def _refuse_differences(run: Path, opened: Run, *, plan: Plan, manifest: Manifest) -> None:

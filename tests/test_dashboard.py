@@ -1,0 +1,319 @@
+"""The page without a browser: every control moves the figures it says, and nothing else renders."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import streamlit as st
+from pages_run import HOSTILE, PagesRun, write_pages_run
+from streamlit.testing.v1 import AppTest
+
+from probing.dashboard import loaders
+from probing.reporting import display, filters, tables
+from probing.reporting.filters import EVERY, Average, Filters, Weighting
+from probing.reporting.quantities import QUANTITIES, SHOWN_FIRST
+from probing.settings import KIND_PRESETS, Decoding, KindRule
+from probing.vocabulary import Assignment, Stratum
+
+DECODING, RULE, FILTERS = Decoding(), KindRule(), Filters()
+CONTROLS = (
+    "selectbox",
+    "multiselect",
+    "slider",
+    "toggle",
+    "number_input",
+    "pills",
+    "segmented_control",
+)
+APP = Path(__file__).parent.parent / "streamlit_app.py"
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> PagesRun:
+    return write_pages_run(tmp_path_factory.mktemp("dashboard") / "pages.zarr")
+
+
+@pytest.fixture(autouse=True)
+def _cold() -> Iterator[None]:
+    """No table of one test answers another."""
+    yield
+    st.cache_data.clear()
+    st.cache_resource.clear()
+
+
+@pytest.fixture
+def app(written: PagesRun, monkeypatch: pytest.MonkeyPatch) -> AppTest:
+    return opened(monkeypatch, str(written.path))
+
+
+def opened(monkeypatch: pytest.MonkeyPatch, runs: str, **query: str) -> AppTest:
+    monkeypatch.setenv(loaders.RUNS_VARIABLE, runs)
+    app = AppTest.from_file(str(APP), default_timeout=120)
+    for key, value in query.items():
+        app.query_params[key] = value
+    return app.run()
+
+
+def figures(app: AppTest) -> pd.DataFrame:
+    """The table of deltas on the page."""
+    assert not app.exception
+    return app.dataframe[0].value
+
+
+def expected(
+    written: PagesRun,
+    *,
+    other: str = "ssd",
+    decoding: Decoding = DECODING,
+    rule: KindRule = RULE,
+    kept: Filters = FILTERS,
+    kind_decoding: Decoding = DECODING,
+    average: Average = Average.POSITION,
+) -> pd.DataFrame:
+    """The same table, from the store."""
+    comparison = tables.comparison_table(
+        written.open(), other=other, decoding=decoding, rule=rule, kind_decoding=kind_decoding
+    )
+    table = tables.delta_table(
+        filters.keep(comparison, filters=kept),
+        by=[Stratum.KIND],
+        assignment=kept.assignment,
+        weighting=Weighting(selector=kept.selector, average=average),
+    )
+    shown: pd.DataFrame = display.shown_deltas(table).data
+    return shown
+
+
+def same(app: AppTest, table: pd.DataFrame) -> None:
+    pd.testing.assert_frame_equal(figures(app).reset_index(drop=True), table, check_dtype=False)
+
+
+def test_the_page_opens_on_the_stores_figures(app: AppTest, written: PagesRun) -> None:
+    same(app, expected(written))
+    comparison = tables.comparison_table(
+        written.open(), other="ssd", decoding=Decoding(), rule=KindRule()
+    )
+    kept = filters.count(filters.keep(comparison, filters=Filters()))
+    assert [metric.value for metric in app.metric] == [
+        f"{kept.positions:,}",
+        f"{kept.carriers:,}",
+        f"{kept.problems:,}",
+        "T 1",
+    ]
+    assert app.title[0].value == "What fine-tuning changed, token by token"
+
+
+MOVES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    "other": ("selectbox", "control", {"other": "control"}),
+    "temperature": ("slider", 1.35, {"decoding": Decoding(temperature=1.35)}),
+    "greedy": ("toggle", True, {"decoding": Decoding(temperature=0.0)}),
+    "top_k": ("number_input", 8, {"decoding": Decoding(top_k=8)}),
+    "top_p": ("number_input", 0.6, {"decoding": Decoding(top_p=0.6)}),
+    "preset": ("selectbox", "strict", {"rule": KIND_PRESETS["strict"]}),
+    "assignment": (
+        "segmented_control",
+        "baseline",
+        {"kept": Filters(assignment=Assignment.BASELINE)},
+    ),
+    "selector": ("selectbox", EVERY, {"kept": Filters(selector=EVERY)}),
+    "kind": ("pills", ["fork-like", "mixed"], {"kept": Filters(kind=("fork-like", "mixed"))}),
+    "correct": ("pills", ["wrong"], {"kept": Filters(correct=("wrong",))}),
+    "generator": ("multiselect", ["ssd"], {"kept": Filters(generator=("ssd",))}),
+    "average": ("segmented_control", "carrier", {"average": Average.CARRIER}),
+}
+
+
+@pytest.mark.parametrize("key", MOVES)
+def test_each_control_moves_the_figures(app: AppTest, written: PagesRun, key: str) -> None:
+    kind, value, settings = MOVES[key]
+    before = figures(app)
+    getattr(app, kind)(key=key).set_value(value)
+    app.run()
+    same(app, expected(written, **settings))
+    assert not figures(app).equals(before)
+
+
+def test_length_is_filtered_by_its_label(app: AppTest, written: PagesRun) -> None:
+    label = next(one for one in app.pills(key="length").options if one.startswith("long"))
+    app.pills(key="length").set_value([label]).run()
+    same(app, expected(written, kept=Filters(length_bin=(label,))))
+
+
+def test_kinds_follow_the_decoding_only_when_asked(app: AppTest, written: PagesRun) -> None:
+    hot = Decoding(temperature=1.8)
+    app.slider(key="temperature").set_value(1.8).run()
+    same(app, expected(written, decoding=hot))
+    app.toggle(key="kinds_follow").set_value(True).run()
+    same(app, expected(written, decoding=hot, kind_decoding=hot))
+
+
+def test_the_address_sets_the_controls(written: PagesRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = opened(
+        monkeypatch, str(written.path), other="control", temperature="0.5", kind="lock-like"
+    )
+    settings = {"decoding": Decoding(temperature=0.5), "kept": Filters(kind=("lock-like",))}
+    same(app, expected(written, other="control", **settings))
+
+
+def test_every_control_explains_itself(app: AppTest) -> None:
+    controls = [control for kind in CONTROLS for control in getattr(app, kind)]
+    assert {control.key for control in controls} >= {*MOVES, "run", "length", "kinds_follow"}
+    for control in controls:
+        assert control.help, control.key
+
+
+def test_quantities_can_be_chosen(app: AppTest) -> None:
+    app.multiselect(key="quantities").set_value(["varentropy"]).run()
+    assert set(figures(app)["Quantity"]) == {QUANTITIES["varentropy"].label}
+    app.multiselect(key="quantities").set_value([]).run()
+    assert not app.exception
+    assert "Choose at least one quantity." in [info.value for info in app.info]
+    assert len(SHOWN_FIRST) > 1
+
+
+def test_an_example_is_the_ranked_position(app: AppTest, written: PagesRun) -> None:
+    app.selectbox(key="example_by").set_value("entropy_nats")
+    app.selectbox(key="example_order").set_value("largest decrease")
+    app.number_input(key="example").set_value(3).run()
+    comparison = tables.comparison_table(
+        written.open(), other="ssd", decoding=Decoding(), rule=KindRule()
+    )
+    kept = filters.keep(comparison, filters=Filters())
+    position = kept.sort_values("entropy_nats_delta", kind="stable").iloc[2]
+    assert display.place_text(position) in [text.value for text in app.text]
+    context = tables.shown_context(written.open(), int(position["row"]))
+    assert app.code[0].value == context
+    table = tables.example_table(
+        written.open(), int(position["row"]), other="ssd", decoding=Decoding()
+    )
+    shown = app.dataframe[2].value.reset_index(drop=True)
+    pd.testing.assert_frame_equal(shown, display.shown_example(table).data, check_dtype=False)
+
+
+def test_a_filter_that_shrinks_the_list_keeps_the_example_inside(app: AppTest) -> None:
+    app.number_input(key="example").set_value(1000).run()
+    app.pills(key="kind").set_value(["mixed"]).run()
+    assert not app.exception
+    assert 1 <= app.number_input(key="example").value <= app.number_input(key="example").max
+
+
+def test_random_order_is_seeded(app: AppTest) -> None:
+    app.selectbox(key="example_order").set_value("random").run()
+    first = app.code[0].value
+    app.number_input(key="example_seed").set_value(5).run()
+    assert app.code[0].value != first
+    app.number_input(key="example_seed").set_value(0).run()
+    assert app.code[0].value == first
+
+
+def test_nothing_left_is_said_and_nothing_drawn(app: AppTest) -> None:
+    app.pills(key="kind").set_value(["mixed"])
+    app.selectbox(key="selector").set_value("think_close")
+    app.pills(key="correct").set_value(["unknown"])
+    app.multiselect(key="generator").set_value(["ssd"]).run()
+    assert not app.exception
+    assert app.metric[0].value == "0"
+    assert "No position passes these filters" in app.warning[0].value
+    assert not app.dataframe
+
+
+def test_text_of_models_is_never_markdown(app: AppTest) -> None:
+    app.selectbox(key="selector").set_value(EVERY).run()
+    app.selectbox(key="example_order").set_value("random").run()
+    last = app.number_input(key="example").max
+    seen = set()
+    for place in range(1, int(last), 40):
+        app.number_input(key="example").set_value(place).run()
+        assert not app.exception
+        rendered = [*app.markdown, *app.caption, *app.title, *app.header, *app.subheader, *app.info]
+        for word in filter(str.strip, HOSTILE):
+            assert not any(word in element.value for element in rendered)
+            seen |= {word for code in app.code if word in code.value}
+    assert seen
+
+
+def test_names_of_models_are_never_markdown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("base *x*", "<b>ssd</b> $y$")
+    write_pages_run(tmp_path / "named.zarr", problems=4, models=names)
+    app = opened(monkeypatch, str(tmp_path / "named.zarr"))
+    assert not app.exception
+    assert app.text[0].value.startswith(f"{names[1]} against {names[0]}")
+    rendered = [*app.markdown, *app.caption, *app.title, *app.header, *app.subheader]
+    assert not any(name in element.value for name in names for element in rendered)
+
+
+# Runs
+
+
+def test_without_a_run_the_page_says_how_to_make_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(loaders.RUNS_VARIABLE, raising=False)
+    assert loaders.listed_runs(tmp_path, page="streamlit_app.py") == {}
+    app = AppTest.from_function(_draw_no_runs, default_timeout=60).run()
+    assert not app.exception
+    assert "probing demo" in app.info[0].value
+
+
+def _draw_no_runs() -> None:
+    from probing.dashboard import controls
+
+    controls.draw({})
+
+
+def test_what_is_no_run_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = opened(monkeypatch, str(tmp_path / "absent.zarr"))
+    assert not app.exception
+    assert app.error[0].value == "This run cannot be opened."
+    assert "absent.zarr" in app.text[0].value
+
+
+def test_a_run_that_is_being_written_is_shown_so_far(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = write_pages_run(tmp_path / "part.zarr", problems=20, finish=False)
+    app = opened(monkeypatch, str(part.path))
+    assert not app.exception
+    units = len(part.open().plan.units)
+    assert f"still being written: {units - 1} of {units} units" in app.info[0].value
+    none = write_pages_run(tmp_path / "none.zarr", problems=2, finish=False)
+    app = opened(monkeypatch, str(none.path))
+    assert not app.exception
+    assert app.error[0].value == "This run has nothing to show yet."
+
+
+def test_a_run_made_again_is_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "again.zarr"
+    write_pages_run(place, problems=4)
+    app = opened(monkeypatch, str(place))
+    before = app.metric[0].value
+    place.rename(tmp_path / "old.zarr")
+    write_pages_run(place, problems=8)
+    app.run()
+    assert not app.exception
+    assert app.metric[0].value != before
+
+
+def test_runs_are_listed_by_name_with_the_bundled_one_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(loaders.RUNS_VARIABLE, raising=False)
+    for name in ("a.zarr", "bundled.zarr", "z.zarr", "models"):
+        (tmp_path / name).mkdir()
+    listed = loaders.listed_runs(tmp_path, page="streamlit_app.py")
+    assert list(listed) == ["bundled.zarr", "a.zarr", "z.zarr"]
+    assert listed["a.zarr"] == str(tmp_path / "a.zarr")
+    monkeypatch.setenv(loaders.RUNS_VARIABLE, "x/r.zarr:s3://bucket/q.zarr:y/r.zarr")
+    listed = loaders.listed_runs(tmp_path, page="streamlit_app.py")
+    assert list(listed.values()) == ["x/r.zarr", "s3://bucket/q.zarr", "y/r.zarr"]
+    assert list(listed) == ["x/r.zarr", "q.zarr", "y/r.zarr"]
+    monkeypatch.setattr("sys.argv", ["/some/streamlit_app.py", "given.zarr"])
+    assert loaders.listed_runs(tmp_path, page="streamlit_app.py") == {"given.zarr": "given.zarr"}
+
+
+def test_the_frame_is_a_picture_frame() -> None:
+    assert len(APP.read_text(encoding="utf-8").splitlines()) < 80
