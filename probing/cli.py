@@ -467,3 +467,7 @@ def _report(error: Exception) -> int:
     if isinstance(error, UsageFault):
         return EXIT_USAGE
     return EXIT_STOPPED if isinstance(error, StoppedEarly) else EXIT_FAULT
+
+
+if __name__ == "__main__":
+    main()

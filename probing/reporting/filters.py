@@ -84,9 +84,9 @@ def keep(comparison: pd.DataFrame, *, filters: Filters) -> pd.DataFrame:
     for column in STRATUM_FILTERS:
         wanted = getattr(filters, column.value)
         if wanted:
-            mask &= comparison[column.value].isin(wanted).to_numpy()
+            mask = mask & comparison[column.value].isin(wanted).to_numpy()
     if filters.kind:
-        mask &= comparison[kind_column(filters.assignment)].isin(filters.kind).to_numpy()
+        mask = mask & comparison[kind_column(filters.assignment)].isin(filters.kind).to_numpy()
     return comparison[mask]
 
 

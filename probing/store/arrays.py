@@ -86,7 +86,7 @@ def stored_form(arrays: UnitArrays, *, capacity: int, sizes: Mapping[str, int]) 
     return stored
 
 
-def _fit_candidates(values: np.ndarray, width: int, *, fill: float) -> np.ndarray:
+def _fit_candidates(values: np.ndarray, width: int, *, fill: float | int) -> np.ndarray:
     """Widen or narrow the last axis to `width`; only padding may be dropped."""
     extra = values[..., width:]
     if not np.all(extra == fill):

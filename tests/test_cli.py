@@ -1,0 +1,211 @@
+"""The command line as a newcomer meets it: exit codes, messages, files."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import pytest
+from pages_run import write_pages_run
+from tiny import tiny_pair
+
+from probing.cli import EXIT_FAULT, EXIT_USAGE, app, main
+from probing.reporting.tables import comparison_table, delta_table
+from probing.settings import Decoding, KindRule
+from probing.store.reader import open_run
+from probing.vocabulary import Assignment, Stratum
+
+README = Path("README.md")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("cli") / "small.zarr"
+    write_pages_run(path)
+    return str(path)
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Ended]
+
+
+@pytest.fixture
+def probing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run the command line in this process; lines are joined, so that wrapping does not matter."""
+
+    def call(*arguments: str, code: int = 0) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["probing", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        got = Ended(int(ended.value.code or 0), captured.out, captured.err)
+        assert got.code == code, got
+        return got
+
+    return call
+
+
+def test_summary_csv_is_the_table(run: str, tmp_path: Path, probing: Command) -> None:
+    target = tmp_path / "deltas.csv"
+    probing("summary", run, "-T", "1.5", "--by", "generator", "--csv", str(target))
+    opened = open_run(run)
+    want = delta_table(
+        comparison_table(
+            opened,
+            other=opened.model_names[1],
+            decoding=Decoding(temperature=1.5),
+            rule=KindRule(),
+        ),
+        by=[Stratum.GENERATOR],
+        assignment=Assignment.MEAN,
+    )
+    got = pd.read_csv(target)
+    pd.testing.assert_series_equal(got["delta"], want["delta"], rtol=1e-12)
+    assert list(got["generator"]) == list(want["generator"])
+
+
+def test_summary_prints_every_kind_and_its_problems(run: str, probing: Command) -> None:
+    out = probing("summary", run).out
+    for word in ("lock-like", "top1_prob", "low", "high", "problems"):
+        assert word in out
+
+
+def test_positions_to_csv_and_parquet_agree(run: str, tmp_path: Path, probing: Command) -> None:
+    probing("positions", run, "--csv", str(tmp_path / "p.csv"))
+    probing("positions", run, "--parquet", str(tmp_path / "p.parquet"))
+    opened = open_run(run)
+    csv, parquet = pd.read_csv(tmp_path / "p.csv"), pd.read_parquet(tmp_path / "p.parquet")
+    assert len(csv) == len(parquet) == len(opened.model_names) * len(opened)
+    pd.testing.assert_series_equal(csv["top1_prob"], parquet["top1_prob"], rtol=1e-12)
+    for column in (
+        "carrier_id",
+        "problem_id",
+        "generator",
+        "correct",
+        "token_id",
+        "phase",
+        "model",
+    ):
+        assert column in csv
+
+
+def test_examples_show_both_lists_and_write_them(
+    run: str, tmp_path: Path, probing: Command
+) -> None:
+    out = probing("examples", run, "-n", "2", "--by", "entropy_nats").out
+    assert out.count("baseline_token") == 2
+    assert out.count("⟦") == 2
+    probing("examples", run, "-n", "2", "--csv", str(tmp_path / "e.csv"))
+    assert pd.read_csv(tmp_path / "e.csv")["row"].nunique() == 2
+
+
+def test_verify_finds_a_changed_byte(run: str, tmp_path: Path, probing: Command) -> None:
+    assert "all as they were written" in probing("verify", run).out
+    hurt = tmp_path / "hurt.zarr"
+    write_pages_run(hurt)
+    shard = next(path for path in (hurt / "logit").rglob("*") if path.name == "0")
+    shard = shard if shard.is_file() else next(p for p in shard.rglob("*") if p.is_file())
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    assert "logit" in probing("verify", str(hurt), code=EXIT_FAULT).out
+
+
+def test_doctor_names_packages_and_runs(probing: Command) -> None:
+    out = probing("doctor").out
+    for word in ("streamlit", "torch", "device", "free disk"):
+        assert word in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["summary", "absent.zarr"], EXIT_FAULT, "absent.zarr"),
+        (["verify", "README.md"], EXIT_FAULT, "README.md"),
+        (["score"], EXIT_USAGE, "RUN_FILE"),
+        (["score", "absent.toml"], EXIT_USAGE, "examples/run.toml"),
+        (["score", "README.md"], EXIT_USAGE, "not valid TOML"),
+        (["score", "--out", "x", "--other", "ssd"], EXIT_USAGE, "NAME=FOLDER"),
+        (["summary", "RUN", "--preset", "mild"], EXIT_USAGE, "post, strict"),
+        (["summary", "RUN", "--temperature", "-1"], EXIT_USAGE, "temperature must be >= 0"),
+        (["summary", "RUN", "--temperature", "9"], EXIT_FAULT, "0.25"),
+        (["summary", "RUN", "--other", "nobody"], EXIT_USAGE, "other must be one of"),
+        (["examples", "RUN", "--by", "colour"], EXIT_USAGE, "top1_prob"),
+        (["examples", "RUN", "--order", "best"], EXIT_USAGE, "largest change"),
+        (["summary", "RUN", "--csv", "absent/x.csv"], EXIT_FAULT, "cannot write"),
+        (["nonsense"], EXIT_USAGE, "No such command"),
+        (["summary", "RUN", "--by", "colour"], EXIT_USAGE, "colour"),
+        (["carriers", "absent.jsonl"], EXIT_FAULT, "absent.jsonl"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_faults_say_what_and_exit_as_stated(
+    run: str,
+    probing: Command,
+    arguments: list[str],
+    code: int,
+    words: str,
+) -> None:
+    given = [run if argument == "RUN" else argument for argument in arguments]
+    assert words in " ".join(probing(*given, code=code).err.split())
+
+
+def test_scoring_by_flags_then_again_reuses_it(tmp_path: Path, probing: Command) -> None:
+    pair = tiny_pair(tmp_path)
+    carriers = tmp_path / "in.jsonl"
+    record = {"problem_id": "p", "prompt": "Sum?", "response": "Let x be 3. " * 4, "generator": "m"}
+    lines = [json.dumps(record | {"carrier_id": f"c{i}"}) for i in range(3)]
+    carriers.write_text("\n".join([*lines, "{bad", lines[0]]), encoding="utf-8")
+    flags = [
+        "score", "--out", str(tmp_path / "run.zarr"), "--carriers", str(carriers),
+        "--baseline", str(pair.baseline), "--other", f"tuned={pair.trained}",
+    ]  # fmt: skip
+    _, out, err = probing(*flags)
+    assert "in.jsonl:4: bad JSON" in "".join(err.split("\n"))
+    assert "in.jsonl:5: duplicate id" in "".join(err.split("\n"))
+    assert "2 records skipped" in " ".join(out.split())
+    assert open_run(str(tmp_path / "run.zarr")).model_names == ("baseline", "tuned")
+    assert "reused" in probing(*flags).out
+
+
+def test_carriers_prints_rates_and_writes_graded_records(tmp_path: Path, probing: Command) -> None:
+    source = tmp_path / "in.jsonl"
+    record = {"problem_id": "p", "prompt": "1 + 1?", "gold": "2", "generator": "m"}
+    responses = (r"\boxed{2}", r"\boxed{3}", "none")
+    source.write_text(
+        "\n".join(
+            json.dumps(record | {"carrier_id": str(i), "response": text})
+            for i, text in enumerate(responses)
+        ),
+        encoding="utf-8",
+    )
+    target = tmp_path / "out.parquet"
+    out = probing("carriers", str(source), "-o", str(target)).out
+    assert "3 records read, 3 kept, 0 skipped" in out
+    assert list(pd.read_parquet(target)["correct"]) == [True, False, None]
+
+
+def test_every_command_is_in_the_readme() -> None:
+    text = README.read_text(encoding="utf-8")
+    names = [command.name or command.callback.__name__ for command in app.registered_commands]
+    assert [name for name in names if f"probing {name}" not in text] == []
+
+
+def test_a_whole_process_shows_no_traceback_and_debug_shows_one() -> None:
+    command = [sys.executable, "-m", "probing.cli", "summary", "absent.zarr"]
+    quiet = subprocess.run(command, capture_output=True, text=True, check=False)
+    loud = subprocess.run([*command, "--debug"], capture_output=True, text=True, check=False)
+    assert (quiet.returncode, loud.returncode) == (EXIT_FAULT, EXIT_FAULT)
+    assert "Traceback" not in quiet.stderr
+    assert "NotARun" in loud.stderr
