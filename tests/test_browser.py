@@ -38,6 +38,9 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+DECODING, RULE, FILTERS = Decoding(), KindRule(), Filters()
+TABLES = ("deltas", "facts", "example")
+"""Tables of the page, in their order."""
 WIDTH, HEIGHT = 1400, 1000
 PATIENCE_MS = 60_000
 
@@ -48,10 +51,10 @@ class View:
 
     run: str = "pages.zarr"
     other: str = "ssd"
-    decoding: Decoding = Decoding()
-    kind_decoding: Decoding = Decoding()
-    rule: KindRule = KindRule()
-    kept: Filters = Filters()
+    decoding: Decoding = DECODING
+    kind_decoding: Decoding = DECODING
+    rule: KindRule = RULE
+    kept: Filters = FILTERS
     average: Average = Average.POSITION
 
 
@@ -196,7 +199,7 @@ def expected_deltas(site: Site, view: View) -> pd.DataFrame:
 
 def downloaded(page: Page, key: str) -> str:
     with page.expect_download() as waiting:
-        page.locator(f".st-key-{key} button").click()
+        page.locator(f".st-key-{key} button:visible").click()
     return Path(waiting.value.path()).read_text(encoding="utf-8")
 
 
@@ -204,9 +207,11 @@ def parsed(text: str) -> pd.DataFrame:
     return pd.read_csv(io.StringIO(text), keep_default_na=False, na_values=[""])
 
 
-def cells(page: Page, key: str) -> list[list[str]]:
-    """What the drawn part of a table says: the grid keeps it for screen readers."""
-    rows = page.locator(f".st-key-{key} [role=grid] tbody tr")
+def cells(page: Page, name: str) -> list[list[str]]:
+    """What the drawn part of a table says: the grid keeps it, unrounded, for screen readers."""
+    table = page.get_by_test_id("stDataFrame").nth(TABLES.index(name))
+    table.scroll_into_view_if_needed()
+    rows = table.locator("tbody [role=row]")
     rows.first.wait_for(state="attached")
     return [
         [cell.strip() for cell in row.locator("[role=gridcell]").all_text_contents()]
@@ -234,8 +239,8 @@ def check(site: Site, page: Page, view: View) -> None:
     shown = display.shown_deltas(table).data
     for drawn, row in zip(cells(page, "deltas"), shown.to_dict("records"), strict=False):
         assert drawn[1] == row["Kind"]
-        assert drawn[4] == display.signed(row["Delta"])
-        assert drawn[7] == display.whole(row["Positions"])
+        assert float(drawn[4]) == pytest.approx(row["Delta"], nan_ok=True)
+        assert int(drawn[7]) == row["Positions"]
 
 
 # Controls
@@ -251,7 +256,7 @@ def choose(page: Page, key: str, label: str) -> None:
 
 
 def press(page: Page, key: str, label: str) -> None:
-    page.locator(f".st-key-{key} button", has_text=label).first.click()
+    page.locator(f".st-key-{key} [role] button:visible", has_text=label).first.click()
     settle(page)
 
 
@@ -268,7 +273,7 @@ def enter(page: Page, key: str, value: str) -> None:
 
 
 def slide(page: Page, key: str, steps: int) -> None:
-    thumb = page.locator(f".st-key-{key} [role=slider]").first
+    thumb = page.locator(f".st-key-{key} input[type=range]").first
     for _ in range(abs(steps)):
         thumb.press("ArrowRight" if steps > 0 else "ArrowLeft")
     settle(page)
@@ -421,9 +426,9 @@ def test_an_example_downloads_as_it_is_shown(site: Site, page: Page) -> None:
         run, row
     )
     shown = display.shown_example(table).data.to_dict("records")
-    for drawn, row_shown in zip(cells(page, "example_tokens"), shown, strict=True):
+    for drawn, row_shown in zip(cells(page, "example"), shown, strict=True):
         assert drawn[1] == row_shown["Baseline token"].strip()
-        assert drawn[5] == display.number(row_shown["Probability "])
+        assert float(drawn[5]) == pytest.approx(row_shown["Probability "])
 
 
 def test_settings_download_says_what_was_set(site: Site, page: Page) -> None:
