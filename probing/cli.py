@@ -371,12 +371,13 @@ def _score(settings: RunSettings) -> None:
     reused = f" ({report.reused_units} reused)" if report.reused_units else ""
     for line in (
         *(
-            f"{change.name}: {change.changed_stored:.1%} of weights differ from the baseline's, "
-            f"{change.changed_cast:.1%} once cast"
+            f"{change.name}: {change.changed_stored:.1%} of its weights changed, "
+            f"{change.changed_cast:.1%} once cast (of a LoRA: of its B matrices)"
             for change in report.changes
         ),
         *(
-            f"{check.name}: two passes against one differ by {check.difference:.1e} at most"
+            f"{check.name}: two passes against one differ by {check.difference:.1e} alone, "
+            f"{check.shape_difference:.1e} in a batch"
             for check in report.checks
         ),
         f"carriers: {counts}",

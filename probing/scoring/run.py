@@ -148,7 +148,7 @@ def score(settings: RunSettings, *, progress: Progress) -> ScoreReport:
         reused = len(writer.committed)
         scorer = _scorer(ready, stop=stop)
         with _nothing_left_of_an_empty_run(writer):
-            _score_units(scorer, writer, prepared.works, stop=stop, progress=progress)
+            _score_units(scorer, writer, prepared.works, progress=progress)
         progress.note("Writing default statistics")
         checks = tuple(part.check for part in ready.scorer_parts)
         writer.finish({"self_check": [_as_json(check) for check in checks]})
@@ -324,14 +324,13 @@ def _scorer(ready: _Ready, *, stop: Stop) -> Scorer:
 
 
 def _score_units(
-    scorer: Scorer, writer: RunWriter, works: Sequence[Work], *, stop: Stop, progress: Progress
+    scorer: Scorer, writer: RunWriter, works: Sequence[Work], *, progress: Progress
 ) -> None:
     """Score and commit every unit that is not there yet."""
     by_index = {work.index: work for work in works}
     progress.start(writer.plan.rows)
     for unit in writer.plan.units:
         if unit.index not in writer.committed:
-            stop.check()
             arrays = scorer.unit([by_index[index] for index in unit.carriers])
             writer.write_unit(unit, arrays)
         progress.advance(unit.rows)
