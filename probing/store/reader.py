@@ -134,9 +134,9 @@ class Run:
         return self._read(name, rows, candidates=width)
 
     def _read(self, name: str, rows: Rows | None, *, candidates: int | None = None) -> np.ndarray:
-        array = self._open(name)
+        array, stored = self._open(name), self._stored(rows)
         with damage_named(name):
-            return read_rows(array, self._stored(rows), candidates=candidates)
+            return read_rows(array, stored, candidates=candidates)
 
     def _stored(self, rows: Rows | None) -> Int[np.ndarray, " row"]:
         if rows is None:
