@@ -106,6 +106,8 @@ def test_examples_show_both_lists_and_write_them(
     out = probing("examples", run, "-n", "2", "--by", "entropy_nats").out
     assert out.count("baseline_token") == 2
     assert out.count("⟦") == 2
+    assert "␣" in out
+    assert "\x1b" not in out
     probing("examples", run, "-n", "2", "--csv", str(tmp_path / "e.csv"))
     assert pd.read_csv(tmp_path / "e.csv")["row"].nunique() == 2
 
