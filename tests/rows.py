@@ -16,6 +16,9 @@ from probing.vocabulary import PADDING_ID
 
 BETAS = tail_betas(TailGrid())
 
+HIGH = 258
+"""How many ids are on the upper level of a two-level row."""
+
 Maker = Callable[[int, int, np.random.Generator], np.ndarray]
 
 
@@ -55,12 +58,12 @@ def _laplace(rows: int, vocabulary: int, rng: np.random.Generator) -> np.ndarray
 def _two_level(rows: int, vocabulary: int, rng: np.random.Generator) -> np.ndarray:
     """A few ids high, all others far below: as T rises, mass tips from the few to the many.
 
-    Just above 256 are high, so that a tail beyond 256 candidates has both levels, and tips
-    as sharply as a tail can.
+    `HIGH` ids are high: two more than the usual number of candidates, so that the tail beyond
+    them has both levels, and tips as sharply as a tail can.
     """
     logits = rng.normal(size=(rows, vocabulary)) / 1000
-    for row, gap in zip(logits, np.linspace(4, 14, rows), strict=True):
-        high = rng.choice(vocabulary, 256 + 2, replace=False)
+    for row, gap in zip(logits, np.linspace(6, 10, rows), strict=True):
+        high = rng.choice(vocabulary, min(HIGH, vocabulary // 4), replace=False)
         row -= gap
         row[high] += gap
     return logits

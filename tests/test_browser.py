@@ -28,6 +28,7 @@ from probing.vocabulary import Assignment, Stratum
 pytestmark = pytest.mark.browser
 
 ROOT = Path(__file__).parent.parent
+BUNDLED = ROOT / "cache" / "bundled.zarr"
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = (
     "--no-sandbox",
@@ -133,11 +134,12 @@ def address(runs: dict[str, PagesRun], tmp_path_factory: pytest.TempPathFactory)
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "streamlit", "run", "streamlit_app.py"]
+    shown = [*(str(run.path) for run in runs.values()), *([str(BUNDLED)] * BUNDLED.exists())]
     log = tmp_path_factory.mktemp("server") / "log.txt"
     with (
         log.open("wb") as out,
         subprocess.Popen(
-            [*command, "--server.port", str(port), "--", *(str(r.path) for r in runs.values())],
+            [*command, "--server.port", str(port), "--", *shown],
             cwd=ROOT,
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -479,7 +481,7 @@ def test_nothing_left_is_said(page: Page) -> None:
 def test_screenshots(site: Site, scheme: str, tmp_path: Path) -> None:
     folder = Path(os.environ.get("PROBING_SCREENSHOTS") or tmp_path)
     folder.mkdir(parents=True, exist_ok=True)
-    page = site.visit(scheme=scheme)
+    page = site.visit(f"run={BUNDLED.name}" if BUNDLED.exists() else "", scheme=scheme)
     page.get_by_test_id("stVegaLiteChart").last.locator("svg, canvas").first.wait_for()
     tall = page.evaluate(
         "Math.max(...['stMain', 'stSidebarContent'].map("

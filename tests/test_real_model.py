@@ -105,7 +105,7 @@ def test_stored_logits_ids_ranks_and_tokens(real: Real) -> None:
     used = ids >= 0
     assert len(run) > 70
     for row in range(len(run)):
-        carrier = places.carrier[row]
+        carrier = int(places.carrier[row])
         token = run.carrier_token_ids(carrier)[run.response_start(carrier) + places.position[row]]
         assert token == places.token_id[row]
         for model in range(2):

@@ -104,6 +104,24 @@ def test_divergences_at_any_temperature(written: PagesRun, run: Run, temperature
     assert table["js"].isna().all() == (temperature not in TEMPERATURES)
 
 
+def test_kinds_are_those_of_the_full_rows(written: PagesRun, comparison: pd.DataFrame) -> None:
+    rule = KindRule()
+    for row in range(0, len(comparison), 5):
+        baseline, other = written.logits[row, 0], written.logits[row, 1]
+        measures = {"baseline": baseline, "other": other, "mean": (baseline + other) / 2}
+        for assignment, logits in measures.items():
+            found = plain_statistics(logits, decoding=Decoding())
+            few, thin = found.nucleus_size <= rule.lock_nucleus, found.tail_mass <= rule.lock_tail
+            expected = Kind.MIXED
+            if found.top1_prob >= rule.lock_top1:
+                expected = Kind.LOCK if few and thin else Kind.MIXED
+            elif found.close_tokens >= rule.fork_close_tokens:
+                expected = Kind.FORK
+            if found.tail_mass > rule.fork_tail:
+                expected = Kind.DIFFUSE
+            assert comparison.loc[row, f"kind_{assignment}"] == expected.value, (row, assignment)
+
+
 def test_kinds_stay_while_the_decoding_moves(comparison: pd.DataFrame, run: Run) -> None:
     hot = Decoding(temperature=1.8)
     moved = tables.comparison_table(run, other="ssd", decoding=hot, rule=KindRule())
@@ -446,12 +464,13 @@ def test_ranked_positions_descend_and_leave_out_what_is_not_measured(
 
 
 def hidden(text: str) -> set[str]:
-    return {
-        c for c in text if unicodedata.category(c) in {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}
-    }
+    return {c for c in text if unicodedata.category(c) in HIDDEN}
 
 
-@given(st.text())
+HIDDEN = ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp")
+
+
+@given(st.text(st.one_of(st.characters(), st.characters(categories=HIDDEN))))
 def test_nothing_stays_hidden(text: str) -> None:
     assert not hidden(visible(text))
     assert " " not in visible(text)

@@ -41,9 +41,8 @@ def _escaped(char: str) -> str:
 def marked(before: str, token: str, after: str) -> str:
     """One text with the token between `MARKS`, which occur in it exactly once."""
     opening, closing = MARKS
-    return f"{_unmarked(plain(before))}{opening}{_unmarked(visible(token))}{closing}" + _unmarked(
-        plain(after)
-    )
+    around = [_unmarked(plain(text)) for text in (before, after)]
+    return f"{around[0]}{opening}{_unmarked(visible(token))}{closing}{around[1]}"
 
 
 def _unmarked(text: str) -> str:

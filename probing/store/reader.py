@@ -185,7 +185,11 @@ class Run:
             square=self.array("tail_square", rows)[:, index].astype(np.float64),
         )
         return Distributions(
-            ids=self.array("candidate_id", rows), logits=logits, tail=tail, betas=self.betas
+            ids=self.array("candidate_id", rows),
+            logits=logits,
+            tail=tail,
+            betas=self.betas,
+            is_mean=index >= len(self.model_names),
         )
 
     def cross_mean(
