@@ -107,6 +107,7 @@ class Sampling(Strict):
     length_bins: int = 3
     max_response_tokens: int = 65536
     seed: int = 0
+    paired: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,8 @@
 """Strata and the seeded, balanced sample of carriers."""
 
+import dataclasses
 import itertools
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probing.carriers.record import Carrier
-from probing.carriers.sampling import SampleResult, even_shares, sample_carriers
+from probing.carriers.sampling import Cell, SampleResult, even_shares, sample_carriers
 from probing.carriers.strata import length_bins, strata
 from probing.errors import NoCarriersLeft, UsageFault
 from probing.settings import Sampling
@@ -46,9 +48,23 @@ def test_length_bins_are_ordered_and_name_their_edges(lengths: list[int], bins: 
     assert len(spans) <= bins
     ordered = sorted((min(members), max(members)) for members in spans.values())
     assert all(left[1] < right[0] for left, right in itertools.pairwise(ordered))
-    for label, members in spans.items():
-        assert str(min(members)) in label
-        assert str(max(members)) in label
+    names = {(min(members), max(members)): label for label, members in spans.items()}
+    for (low, high), label in names.items():
+        edges = [f"≥ {low}"] if (low, high) == ordered[-1] else [f"{low}–{high}", f"{low} "]
+        if (low, high) == ordered[0]:
+            edges = [f"≤ {high}"] if len(ordered) > 1 else [f"{low}–{high}", f"{low} "]
+        assert any(edge in label for edge in edges)
+
+
+def test_length_bins_are_named_for_reading() -> None:
+    assert length_bins([10, 84, 100, 140, 200, 300], bins=3) == (
+        *["short (≤ 84 tokens)"] * 2,
+        *["medium (100–140 tokens)"] * 2,
+        *["long (≥ 200 tokens)"] * 2,
+    )
+    assert length_bins([5, 9], bins=1) == ("all (5–9 tokens)",) * 2
+    assert length_bins([5, 5], bins=3) == ("all (5 tokens)",) * 2
+    assert length_bins([], bins=3) == ()
 
 
 def test_length_bins_split_evenly_where_they_can() -> None:
@@ -57,8 +73,14 @@ def test_length_bins_split_evenly_where_they_can() -> None:
 
 
 def test_strata_say_unknown_rather_than_guess() -> None:
-    (one,) = strata(_carriers(3)[2:], lengths=[5], bins=3)
-    assert (one.correct, one.subject, one.sampling_temperature) == (UNKNOWN, UNKNOWN, UNKNOWN)
+    given_labels = strata(_carriers(3), lengths=[5, 5, 5], bins=3)
+    assert [one.correct for one in given_labels] == ["correct", "wrong", UNKNOWN]
+    assert [one.generator for one in given_labels] == ["base", "ssd", "base"]
+    last = given_labels[-1]
+    assert (last.subject, last.difficulty, last.source) == (UNKNOWN,) * 3
+    assert last.sampling_temperature == UNKNOWN
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        last.correct = "wrong"
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=8), st.integers(0, 150))
@@ -82,6 +104,84 @@ def test_a_sample_is_balanced_seeded_and_weighted() -> None:
     assert sum(1 / c.sampling_probability for c in result.carriers) == pytest.approx(120)
 
 
+def test_cells_say_what_was_wanted_available_and_taken() -> None:
+    carriers = _carriers(20)[::2] + _carriers(20)[1:4:2]
+    settings = Sampling(carriers=8, by=("generator",))
+    rng = np.random.default_rng(0)
+    result = sample_carriers(carriers, lengths=[9] * 12, settings=settings, rng=rng)
+    assert result.cells == (Cell(("base",), 4, 10, 6), Cell(("ssd",), 4, 2, 2))
+    probability = {"base": 0.6, "ssd": 1.0}
+    assert all(c.sampling_probability == probability[c.generator] for c in result.carriers)
+
+
+def test_a_sample_of_a_sample_multiplies_probabilities() -> None:
+    carriers = [dataclasses.replace(c, sampling_probability=0.5) for c in _carriers(8)]
+    settings = Sampling(carriers=4, by=())
+    rng = np.random.default_rng(0)
+    result = sample_carriers(carriers, lengths=[9] * 8, settings=settings, rng=rng)
+    assert {carrier.sampling_probability for carrier in result.carriers} == {0.25}
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_the_stated_probability_is_how_often_a_carrier_is_drawn(paired: bool) -> None:
+    settings = Sampling(carriers=8, by=("correct",), paired=paired)
+    draws = [_sample(24, settings, seed=seed) for seed in range(600)]
+    # Horvitz-Thompson: drawn times inverse probability is 1 on average, for every carrier.
+    weight = np.zeros(24)
+    for draw in draws:
+        for index, carrier in zip(draw.indices, draw.carriers, strict=True):
+            weight[index] += 1 / carrier.sampling_probability / len(draws)
+    np.testing.assert_allclose(weight, 1.0, atol=5 * np.sqrt(3 / len(draws)))
+
+
+def test_more_cells_than_carriers_are_filled_by_lot(caplog: pytest.LogCaptureFixture) -> None:
+    settings = Sampling(carriers=2, by=("generator", "correct"))
+    drawn = {c.generator for seed in range(20) for c in _sample(60, settings, seed=seed).carriers}
+    assert drawn == {"base", "ssd"}
+    assert "4 of 6 cells of the sample give nothing" in caplog.text
+
+
+def test_a_paired_sample_takes_whole_problems_of_every_generator() -> None:
+    settings = Sampling(carriers=12, by=("generator", "correct"), paired=True)
+    result = _sample(60, settings)
+    assert len(result.carriers) == 12
+    problems = Counter(carrier.problem_id for carrier in result.carriers)
+    assert set(problems.values()) == {2}
+    # Grades go round in threes over pairs: three combinations of both generators' grades.
+    assert [cell.labels for cell in result.cells] == [
+        ("base / ssd", "correct / wrong"),
+        ("base / ssd", "unknown / correct"),
+        ("base / ssd", "wrong / unknown"),
+    ]
+    assert {(cell.wanted, cell.available, cell.taken) for cell in result.cells} == {(2, 10, 2)}
+    assert sum(1 / c.sampling_probability for c in result.carriers) == pytest.approx(60)
+    assert result == _sample(60, settings)
+
+
+def test_a_paired_sample_names_what_has_no_partner() -> None:
+    carriers, settings = _carriers(10), Sampling(paired=True, max_response_tokens=20)
+    lengths = [9] * 9 + [21]  # the partner of c8 is too long
+    rng = np.random.default_rng(0)
+    result = sample_carriers(carriers, lengths=lengths, settings=settings, rng=rng)
+    assert result.indices == tuple(range(8))
+    assert [carrier.carrier_id for carrier in result.unpaired] == ["c8"]
+    assert [carrier.carrier_id for carrier in result.too_long] == ["c9"]
+    with pytest.raises(NoCarriersLeft, match=r"got none for base, ssd; set paired = false"):
+        sample_carriers(carriers[1:3], lengths=[9, 9], settings=settings, rng=rng)
+
+
+def test_a_problem_answered_several_times_goes_whole() -> None:
+    carriers = [dataclasses.replace(c, problem_id=f"p{i // 4}") for i, c in enumerate(_carriers(8))]
+    settings = Sampling(carriers=4, by=("correct",), paired=True)
+    rng = np.random.default_rng(0)
+    result = sample_carriers(carriers, lengths=[9] * 8, settings=settings, rng=rng)
+    assert result.indices in {(0, 1, 2, 3), (4, 5, 6, 7)}
+    assert [cell.labels for cell in result.cells] == [
+        ("correct + unknown / correct + wrong",),
+        ("correct + wrong / unknown + wrong",),
+    ]
+
+
 def test_no_number_keeps_every_carrier_in_order() -> None:
     result = _sample(30, Sampling())
     assert result.indices == tuple(range(30))
@@ -96,6 +196,14 @@ def test_long_responses_are_left_out_and_named() -> None:
         _sample(30, Sampling(max_response_tokens=1))
 
 
-def test_an_unknown_stratum_is_named() -> None:
-    with pytest.raises(UsageFault, match=r"by takes .*length_bin.*got 'colour'"):
-        _sample(9, Sampling(by=("colour",)))
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (Sampling(by=("colour",)), r"by takes .*length_bin.*got 'colour'"),
+        (Sampling(carriers=-1), "carriers must be >= 0, got -1"),
+        (Sampling(length_bins=0), "length_bins must be >= 1, got 0"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(settings: Sampling, message: str) -> None:
+    with pytest.raises(UsageFault, match=message):
+        _sample(9, settings)

@@ -1,7 +1,8 @@
 """From a parsed record to a `Carrier`: which fields there are, and what is wrong with one."""
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from probing.carriers.record import Carrier
@@ -19,7 +20,10 @@ TEXT = (
     "subject",
     "source",
 )
+NUMBERS = ("temperature", "sampling_probability")
 TOKEN_IDS = ("prompt_token_ids", "response_token_ids")
+DEEPEST = 100
+"""Levels of nested lists and objects in a field; what is far deeper cannot be written again."""
 
 
 class Unusable(ValueError):
@@ -42,40 +46,53 @@ def carrier_from_fields(fields: Mapping[str, Any]) -> Carrier:
     Raises:
         Unusable: a field is missing, of the wrong type, or unusable text.
     """
-    given = {key: value for key, value in fields.items() if value is not None}
+    given = {name: fields[name] for name in KNOWN if fields.get(name) is not None}
+    extra = _extra(fields)
+    for name, value in (*given.items(), *extra.items()):
+        # Token ids are thousands of integers, or a fault that their own check finds.
+        if name not in TOKEN_IDS or name in extra:
+            _check_writable(name, value)
     for name in REQUIRED:
         if name not in given:
             raise Unusable("missing field", f"`{name}` is required")
-    for name in TEXT:
-        if name in given:
-            _check_text(name, given[name])
-    values: dict[str, Any] = {name: given[name] for name in TEXT if name in given}
-    for name in TOKEN_IDS:
-        if name in given:
-            values[name] = _token_ids(name, given[name])
-    if "messages" in given:
-        values["messages"] = _messages(given["messages"])
-    values |= {name: _number(name, given[name]) for name in NUMBERS if name in given}
-    if "correct" in given:
-        values["correct"] = _flag("correct", given["correct"])
-    if "template" in given:
-        values["template"] = _template(given["template"])
-    values["extra"] = _extra(fields)
-    carrier = Carrier(**values)
+    values = {name: parse(name, given[name]) for name, parse in PARSERS.items() if name in given}
+    carrier = Carrier(**values, extra=extra)
     _check_whole(carrier)
     return carrier
 
 
-NUMBERS = ("temperature", "sampling_probability")
+def _check_writable(name: str, value: Any) -> None:
+    """Refuse what could be read but not written, shown or stored again, wherever it stands."""
+    if fault := _fault_of_text(name):
+        raise Unusable("invalid text", f"the name of field {name!r:.60} holds {fault}")
+    label = f"`{name:.60}`"
+    waiting: list[tuple[Any, int]] = [(value, 0)]
+    while waiting:
+        item, depth = waiting.pop()
+        if isinstance(item, str) and (fault := _fault_of_text(item)):
+            raise Unusable("invalid text", f"{label} holds {fault}")
+        if depth > DEEPEST:
+            raise Unusable("bad JSON", f"{label} is nested deeper than {DEEPEST} levels")
+        if isinstance(item, dict):
+            waiting += [(part, depth + 1) for pair in item.items() for part in pair]
+        elif isinstance(item, list | tuple):
+            waiting += [(part, depth + 1) for part in item]
 
 
-def _check_text(name: str, value: Any) -> None:
+def _fault_of_text(text: str) -> str | None:
+    if "\0" in text:
+        return "a NUL character"
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return "a lone surrogate, which cannot be UTF-8"
+    return None
+
+
+def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
         raise Unusable("wrong type", f"`{name}` must be text, got {type(value).__name__}")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise Unusable("invalid text", f"`{name}` holds a lone surrogate") from error
+    return value
 
 
 def _token_ids(name: str, value: Any) -> tuple[int, ...]:
@@ -85,21 +102,27 @@ def _token_ids(name: str, value: Any) -> tuple[int, ...]:
     return tuple(listed)
 
 
-def _messages(value: Any) -> tuple[dict[str, Any], ...]:
+def _messages(name: str, value: Any) -> tuple[dict[str, Any], ...]:
     good = isinstance(value, list | tuple) and all(
         isinstance(turn, dict) and isinstance(turn.get("role"), str) for turn in value
     )
     if not good or not value:
-        raise Unusable("wrong type", "`messages` must be a list of {role, content}")
+        raise Unusable("wrong type", f"`{name}` must be a list of {{role, content}}")
     for turn in value:
-        _check_text("messages.content", turn.get("content"))
+        _text(f"{name}.content", turn.get("content"))
     return tuple(dict(turn) for turn in value)
 
 
 def _number(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Unusable("wrong type", f"`{name}` must be a number, got {type(value).__name__}")
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise Unusable("wrong type", f"`{name}` must be a finite number, got {value!r:.40}")
+    return number
 
 
 def _flag(name: str, value: Any) -> bool:
@@ -108,27 +131,42 @@ def _flag(name: str, value: Any) -> bool:
     return value
 
 
-def _template(value: Any) -> Template:
+def _template(name: str, value: Any) -> Template:
     if value not in list(Template):
         raise Unusable(
             "unknown template",
-            f"`template` must be one of {', '.join(Template)}, got {value!r:.40}",
+            f"`{name}` must be one of {', '.join(Template)}, got {value!r:.40}",
         )
     return Template(value)
 
 
+PARSERS: dict[str, Callable[[str, Any], Any]] = {
+    **dict.fromkeys(TEXT, _text),
+    **dict.fromkeys(TOKEN_IDS, _token_ids),
+    "messages": _messages,
+    **dict.fromkeys(NUMBERS, _number),
+    "correct": _flag,
+    "template": _template,
+}
+"""Every field of the record but `extra`: what turns the value found into the record's."""
+
+
 def _extra(fields: Mapping[str, Any]) -> dict[str, Any]:
+    beside = {key: value for key, value in fields.items() if key not in (*KNOWN, "extra")}
     nested = fields.get("extra")
-    extra = dict(nested) if isinstance(nested, dict) else {}
-    if nested is not None and not isinstance(nested, dict):
-        extra["extra"] = nested
-    return extra | {key: value for key, value in fields.items() if key not in (*KNOWN, "extra")}
+    if nested is None:
+        return beside
+    if not isinstance(nested, dict) or nested.keys() & beside.keys():
+        # Merging would lose one of two fields of the same name.
+        return beside | {"extra": nested}
+    return nested | beside
 
 
 def _check_whole(carrier: Carrier) -> None:
     """What must hold between fields."""
-    if not carrier.carrier_id or not carrier.problem_id:
-        raise Unusable("missing field", "`carrier_id` and `problem_id` must not be empty")
+    for name in ("carrier_id", "problem_id", "generator"):
+        if not getattr(carrier, name):
+            raise Unusable("missing field", f"`{name}` must not be empty")
     with_ids = [getattr(carrier, name) is not None for name in TOKEN_IDS]
     if any(with_ids) and not all(with_ids):
         raise Unusable("ids on one side", "prompt_token_ids and response_token_ids come together")

@@ -1,14 +1,19 @@
 """The answer in a response, and whether it is right."""
 
 import dataclasses
+import itertools
 import re
+import signal
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from probing.carriers.record import Carrier
 from probing.errors import MissingPackage
 
-BOXED = re.compile(r"\\boxed\s*\{")
+BRACES = re.compile(r"(?P<boxed>\\boxed\s*\{)|\\(?!\\boxed\s*\{)[\\{}]|(?P<brace>[{}])")
+r"""Openings and closings; `\{`, `\}` and the line break `\\` are passed over."""
 THINK_CLOSE = "</think>"
 CUT_BY_LENGTH = ("length", "max_tokens")
 
@@ -33,16 +38,17 @@ def last_boxed(text: str) -> str | None:
         >>> last_boxed(r"so \boxed{1}, no: \boxed{\frac{1}{2}}")
         '\\frac{1}{2}'
     """
-    for match in reversed(list(BOXED.finditer(text))):
-        depth = 1
-        for index in range(match.end(), len(text)):
-            if text[index] == "\\":
-                continue
-            if text[index] in "{}" and text[index - 1] != "\\":
-                depth += 1 if text[index] == "{" else -1
-            if depth == 0:
-                return text[match.end() : index]
-    return None
+    # One pass with a stack of open braces: a model caught in a loop opens thousands.
+    waiting: list[tuple[bool, int]] = []
+    best: tuple[int, int] | None = None
+    for match in BRACES.finditer(text):
+        if match["boxed"] or match["brace"] == "{":
+            waiting.append((match["boxed"] is not None, match.end()))
+        elif match["brace"] and waiting:
+            is_boxed, start = waiting.pop()
+            if is_boxed and (best is None or start > best[0]):
+                best = (start, match.start())
+    return None if best is None else text[best[0] : best[1]]
 
 
 def grade(carriers: Sequence[Carrier]) -> tuple[Carrier, ...]:
@@ -65,20 +71,49 @@ def _graded(carrier: Carrier) -> Carrier:
 
 
 def same_answer(answer: str, *, gold: str) -> bool | None:
-    """Whether math-verify takes the two for equal; None where either cannot be parsed."""
+    """Whether math-verify takes the two for equal; None where that cannot be told.
+
+    That is: one of them is no mathematics and the texts differ, or a comparison failed or ran
+    out of time. In the main thread math-verify's own time limit holds for each step; elsewhere
+    there is none, since its limits are signals.
+
+    Raises:
+        MissingPackage: math-verify is not installed.
+    """
     try:
         from math_verify import parse, verify
+        from math_verify.errors import TimeoutException
     except ImportError as error:
         raise MissingPackage(
             "grading needs the package math-verify, which is not installed; "
             "run `pip install 'ssd-probing[grade]'`"
         ) from error
-    # Its time limits use signals, which work in the main thread alone.
-    wanted = parse(rf"\boxed{{{gold}}}", parsing_timeout=None)
-    given = parse(rf"\boxed{{{answer}}}", parsing_timeout=None)
-    if not wanted or not given:
+    limited = _limits_work()
+    try:
+        wanted, given = (
+            parse(rf"\boxed{{{text}}}", raise_on_error=True, **({} if limited else PARSE_UNLIMITED))
+            for text in (gold, answer)
+        )
+    except (Exception, TimeoutException):
         return None
-    return bool(verify(wanted, given, timeout_seconds=None))
+    known = bool(wanted and given) and all(
+        any(not isinstance(item, str) for item in found) for found in (wanted, given)
+    )
+    for pair in itertools.product(wanted, given):
+        try:
+            if verify(*pair, raise_on_error=True, **({} if limited else VERIFY_UNLIMITED)):
+                return True
+        except (Exception, TimeoutException):
+            known = False
+    return False if known else None
+
+
+PARSE_UNLIMITED: dict[str, Any] = {"parsing_timeout": None}
+VERIFY_UNLIMITED: dict[str, Any] = {"timeout_seconds": None}
+
+
+def _limits_work() -> bool:
+    return hasattr(signal, "SIGALRM") and threading.current_thread() is threading.main_thread()
 
 
 def generator_rates(carriers: Sequence[Carrier]) -> tuple[GeneratorRates, ...]:

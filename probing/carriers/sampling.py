@@ -1,8 +1,10 @@
 """A seeded sample of carriers, balanced over strata."""
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -11,10 +13,18 @@ from probing.carriers.strata import Strata, strata
 from probing.errors import NoCarriersLeft
 from probing.settings import Sampling, require
 
+logger = logging.getLogger(__name__)
+
+Group: TypeAlias = tuple[int, ...]
+"""Carriers that are drawn together, by index: one alone, or all of a problem when paired."""
+
 
 @dataclass(frozen=True)
 class Cell:
-    """One combination of strata: how many carriers it was to give, has, and gave."""
+    """One combination of strata: how many groups it was to give, has, and gave.
+
+    A group is a carrier, or under `Sampling.paired` a problem with all its carriers.
+    """
 
     labels: tuple[str, ...]
     wanted: int
@@ -27,16 +37,20 @@ class SampleResult:
     """The kept carriers in their original order, and the table of cells.
 
     Attributes:
-        carriers: with `sampling_probability` set to taken / available of their cell.
+        carriers: with `sampling_probability` set to taken / available of their cell (times what it
+            was before, where the carriers are a sample already).
         indices: where each stood among the given carriers.
         cells: one per combination of `by`, by label.
         too_long: carriers left out because their response is over the limit.
+        unpaired: carriers left out, under `Sampling.paired`, because a generator has no response
+            to their problem.
     """
 
     carriers: tuple[Carrier, ...]
     indices: tuple[int, ...]
     cells: tuple[Cell, ...]
     too_long: tuple[Carrier, ...]
+    unpaired: tuple[Carrier, ...] = ()
 
 
 def sample_carriers(
@@ -48,7 +62,9 @@ def sample_carriers(
 ) -> SampleResult:
     """Draw `settings.carriers` carriers (0 keeps all), evenly over the cells of `settings.by`.
 
-    A cell with fewer than its share gives all it has, and the others fill up.
+    A cell with fewer than its share gives all it has, and the others fill up. Paired: whole
+    problems are drawn that every generator answered, as many as hold that number of carriers on
+    average, at least one; a cell is then a combination of every generator's labels.
 
     Args:
         carriers: what there is.
@@ -57,51 +73,129 @@ def sample_carriers(
         rng: the source of the draw.
 
     Raises:
-        UsageFault: `by` names something that is no stratum of a carrier.
-        NoCarriersLeft: every response is over `max_response_tokens`.
+        UsageFault: `by` names something that is no stratum of a carrier, or a count is negative.
+        NoCarriersLeft: every response is over `max_response_tokens`; or, paired, no problem was
+            answered by every generator.
     """
-    known = tuple(field.name for field in dataclasses.fields(Strata))
-    for name in settings.by:
-        require(name in known, f"[sampling] by takes {', '.join(known)}", name)
+    assert len(carriers) == len(lengths)
+    _check(settings)
     fitting = [i for i, length in enumerate(lengths) if length <= settings.max_response_tokens]
-    too_long = tuple(c for i, c in enumerate(carriers) if lengths[i] > settings.max_response_tokens)
     if not fitting:
         raise NoCarriersLeft(
             f"every response is longer than max_response_tokens = {settings.max_response_tokens}; "
             "raise it under [sampling]"
         )
+    groups = _problems(carriers, fitting) if settings.paired else [(i,) for i in fitting]
+    grouped = sorted(i for group in groups for i in group)
     labels = strata(
-        [carriers[i] for i in fitting],
-        lengths=[lengths[i] for i in fitting],
+        [carriers[i] for i in grouped],
+        lengths=[lengths[i] for i in grouped],
         bins=settings.length_bins,
     )
-    members: dict[tuple[str, ...], list[int]] = {}
-    for index, label in zip(fitting, labels, strict=True):
-        key = tuple(str(getattr(label, name)) for name in settings.by)
-        members.setdefault(key, []).append(index)
-    keys = sorted(members)
-    available = [len(members[key]) for key in keys]
-    wanted = settings.carriers or len(fitting)
-    taken = even_shares(available, total=wanted)
-    share = -(-wanted // len(keys)) if settings.carriers else 0
-    cells: list[Cell] = []
-    chosen: dict[int, float] = {}
-    for key, count in zip(keys, taken, strict=True):
-        drawn = rng.choice(members[key], size=count, replace=False).tolist()
-        chosen |= dict.fromkeys(drawn, count / len(members[key]))
-        cells.append(Cell(key, share or len(members[key]), len(members[key]), count))
-    indices = tuple(sorted(chosen))
+    members: dict[tuple[str, ...], list[Group]] = {}
+    by_index = dict(zip(grouped, labels, strict=True))
+    for group in groups:
+        key = tuple(_label([by_index[i] for i in group], name) for name in settings.by)
+        members.setdefault(key, []).append(group)
+    cells = _shares(members, groups=len(groups), carriers=len(grouped), settings=settings, rng=rng)
+    chosen = _draw(members, cells, rng=rng)
+    left_out = set(fitting) - set(grouped)
+    if left_out:
+        logger.warning("%d carriers left out: a generator lacks their problem", len(left_out))
     return SampleResult(
         carriers=tuple(
             dataclasses.replace(
                 carriers[i], sampling_probability=carriers[i].sampling_probability * chosen[i]
             )
-            for i in indices
+            for i in sorted(chosen)
         ),
-        indices=indices,
-        cells=tuple(cells),
-        too_long=too_long,
+        indices=tuple(sorted(chosen)),
+        cells=cells,
+        too_long=tuple(carriers[i] for i in sorted(set(range(len(carriers))) - set(fitting))),
+        unpaired=tuple(carriers[i] for i in sorted(left_out)),
     )
+
+
+def _check(settings: Sampling) -> None:
+    known = tuple(field.name for field in dataclasses.fields(Strata))
+    for name in settings.by:
+        require(name in known, f"[sampling] by takes {', '.join(known)}", name)
+    require(settings.carriers >= 0, "[sampling] carriers must be >= 0", settings.carriers)
+    require(settings.length_bins >= 1, "[sampling] length_bins must be >= 1", settings.length_bins)
+
+
+def _problems(carriers: Sequence[Carrier], fitting: Sequence[int]) -> list[Group]:
+    """The carriers of each problem that every generator answered, problems in order of arrival."""
+    generators = {carriers[i].generator for i in fitting}
+    problems: dict[str, list[int]] = {}
+    for i in fitting:
+        problems.setdefault(carriers[i].problem_id, []).append(i)
+    paired = [
+        tuple(group)
+        for group in problems.values()
+        if {carriers[i].generator for i in group} == generators
+    ]
+    if not paired:
+        raise NoCarriersLeft(
+            "a paired sample takes problems that every generator answered, got none for "
+            f"{', '.join(sorted(generators))}; set paired = false under [sampling]"
+        )
+    return paired
+
+
+def _label(group: Sequence[Strata], name: str) -> str:
+    """The stratum of a group: each generator's labels, generators by name."""
+    by_generator: dict[str, set[str]] = {}
+    for each in group:
+        by_generator.setdefault(each.generator, set()).add(getattr(each, name))
+    return " / ".join(" + ".join(sorted(by_generator[one])) for one in sorted(by_generator))
+
+
+def _shares(
+    members: dict[tuple[str, ...], list[Group]],
+    *,
+    groups: int,
+    carriers: int,
+    settings: Sampling,
+    rng: np.random.Generator,
+) -> tuple[Cell, ...]:
+    """What every cell gives, cells by label."""
+    keys = sorted(members)
+    available = [len(members[key]) for key in keys]
+    if not settings.carriers:
+        return tuple(
+            Cell(key, count, count, count) for key, count in zip(keys, available, strict=True)
+        )
+    total = max(settings.carriers * groups // carriers, 1)
+    # What is left over after even shares goes to cells by lot: by label, it would be the first
+    # generator's every time, and nothing but that with more cells than carriers.
+    order = rng.permutation(len(keys)).tolist()
+    shuffled = even_shares([available[i] for i in order], total=total)
+    taken = dict(zip(order, shuffled, strict=True))
+    empty = sum(count == 0 for count in shuffled)
+    if empty:
+        logger.warning(
+            "%d of %d cells of the sample give nothing: ask for more carriers or fewer strata",
+            empty,
+            len(keys),
+        )
+    share = -(-total // len(keys))
+    return tuple(Cell(key, share, available[i], taken[i]) for i, key in enumerate(keys))
+
+
+def _draw(
+    members: dict[tuple[str, ...], list[Group]],
+    cells: Sequence[Cell],
+    *,
+    rng: np.random.Generator,
+) -> dict[int, float]:
+    """The drawn carriers by index, each with the probability of its group."""
+    chosen: dict[int, float] = {}
+    for cell in cells:
+        groups = members[cell.labels]
+        for which in rng.choice(len(groups), size=cell.taken, replace=False).tolist():
+            chosen |= dict.fromkeys(groups[which], cell.taken / cell.available)
+    return chosen
 
 
 def even_shares(available: Sequence[int], *, total: int) -> list[int]:

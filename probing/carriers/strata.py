@@ -28,11 +28,12 @@ class Strata:
 def length_bins(lengths: Sequence[int], *, bins: int) -> tuple[str, ...]:
     """Quantile bins of response lengths in tokens, with the edges in their labels.
 
-    Equal lengths share a bin, so with few distinct lengths there may be fewer bins.
+    An edge is the length of a response that is there. Equal lengths share a bin, so with few
+    distinct lengths there may be fewer bins.
 
     Examples:
         >>> length_bins([10, 20, 40], bins=2)
-        ('short (10–20 tokens)', 'short (10–20 tokens)', 'long (40 tokens)')
+        ('short (≤ 20 tokens)', 'short (≤ 20 tokens)', 'long (≥ 40 tokens)')
     """
     if not lengths:
         return ()
@@ -45,7 +46,11 @@ def length_bins(lengths: Sequence[int], *, bins: int) -> tuple[str, ...]:
     for name, bin_code in zip(names, present, strict=True):
         members = values[code == bin_code]
         low, high = int(members.min()), int(members.max())
-        span = f"{low}–{high}" if low < high else f"{low}"
+        lowest, highest = bin_code == present[0], bin_code == present[-1]
+        if lowest != highest:
+            span = f"≤ {high}" if lowest else f"≥ {low}"
+        else:
+            span = f"{low}–{high}" if low < high else f"{low}"
         labels[int(bin_code)] = f"{name} ({span} tokens)"
     return tuple(labels[int(item)] for item in code)
 

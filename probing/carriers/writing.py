@@ -1,5 +1,6 @@
 """Carriers out, whole or not at all: JSONL, JSONL.zst or Parquet, by the file's ending."""
 
+import contextlib
 import io
 import json
 import os
@@ -11,28 +12,60 @@ import pyarrow
 import pyarrow.parquet
 import zstandard
 
-from probing.carriers.fields import KNOWN, fields_of
+from probing.carriers.fields import KNOWN, Unusable, carrier_from_fields, fields_of
+from probing.carriers.readers.opening import ENDINGS
 from probing.carriers.readers.parquet import JSON_COLUMNS
 from probing.carriers.record import Carrier
-from probing.errors import UnwritablePath, UsageFault
+from probing.errors import NoCarriersLeft, RecordFault, UnwritablePath, UsageFault
 
 
 def write_carriers(carriers: Sequence[Carrier], path: Path) -> None:
     """Write a file that `read_carriers` reads back as the same records.
 
+    The file is there whole or not at all; one that stood there before stays until then.
+
     Raises:
         UsageFault: the ending is none of .jsonl, .jsonl.zst, .parquet.
+        NoCarriersLeft: there is nothing to write.
+        RecordFault: a carrier would not be read back, for instance for a lone surrogate.
         UnwritablePath: the file cannot be written; nothing is left behind.
     """
+    if not path.name.endswith(ENDINGS):
+        raise UsageFault(f"carriers go to a {', '.join(ENDINGS)} file, got {path}; mend -o")
+    if not carriers:
+        raise NoCarriersLeft(f"a carrier file holds at least one record, got none for {path}")
+    _check_read_back(carriers)
     if path.name.endswith(".parquet"):
         data = _parquet(carriers)
     elif path.name.endswith(".jsonl"):
         data = _jsonl(carriers)
-    elif path.name.endswith(".jsonl.zst"):
-        data = zstandard.ZstdCompressor().compress(_jsonl(carriers))
     else:
-        raise UsageFault(f"carriers go to a .jsonl, .jsonl.zst or .parquet file, got {path}")
+        data = zstandard.ZstdCompressor().compress(_jsonl(carriers))
     _write_whole(data, path)
+
+
+def _check_read_back(carriers: Sequence[Carrier]) -> None:
+    """Refuse what reading would skip, by the reader's own rules."""
+    seen: set[str] = set()
+    for carrier in carriers:
+        fields = fields_of(carrier)
+        try:
+            carrier_from_fields(fields)
+            json.dumps([carrier.messages, carrier.extra])  # the rest has been checked
+        except Unusable as fault:
+            raise _not_written(carrier, str(fault)) from fault
+        except (TypeError, ValueError) as error:
+            raise _not_written(carrier, f"wrong type: {error}") from error
+        if carrier.carrier_id in seen:
+            raise _not_written(carrier, "duplicate id: another carrier has it already")
+        seen.add(carrier.carrier_id)
+
+
+def _not_written(carrier: Carrier, fault: str) -> RecordFault:
+    return RecordFault(
+        f"carrier {carrier.carrier_id!r:.80} would not be read back: {fault}; "
+        "mend the record, or leave it out"
+    )
 
 
 def _jsonl(carriers: Sequence[Carrier]) -> bytes:
@@ -45,9 +78,7 @@ def _parquet(carriers: Sequence[Carrier]) -> bytes:
     for carrier in carriers:
         fields = fields_of(carrier)
         row: dict[str, Any] = {name: fields.get(name) for name in KNOWN}
-        extra = {key: value for key, value in fields.items() if key not in KNOWN}
-        extra |= extra.pop("extra", {})
-        row["extra"] = extra or None
+        row["extra"] = carrier.extra or None
         for name in JSON_COLUMNS:
             if row[name] is not None:
                 row[name] = json.dumps(row[name], ensure_ascii=False)
@@ -68,6 +99,7 @@ _SCHEMA = pyarrow.schema([(name, _TYPES.get(name, pyarrow.string())) for name in
 
 
 def _write_whole(data: bytes, path: Path) -> None:
+    # In the same folder: a rename is whole only within one file system.
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with unfinished.open("wb") as file:
@@ -76,5 +108,9 @@ def _write_whole(data: bytes, path: Path) -> None:
             os.fsync(file.fileno())
         unfinished.replace(path)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise UnwritablePath(f"cannot write {path}: {error.strerror}; choose another -o") from error
+        reason = error.strerror or error
+        raise UnwritablePath(f"cannot write {path}: {reason}; choose another -o") from error
+    finally:
+        # After the rename nothing stands there. Where no file could be made, none can be removed.
+        with contextlib.suppress(OSError):
+            unfinished.unlink()

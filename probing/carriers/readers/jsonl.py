@@ -1,22 +1,23 @@
 """Carrier JSONL, plain or zstandard: one JSON object a line, streamed."""
 
 import io
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import zstandard
-
+from probing.carriers.readers.opening import BOM, opened
 from probing.carriers.readers.rows import BadRow, Row
-
-ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-BOM = b"\xef\xbb\xbf"
 
 
 def looks_like_jsonl(head: bytes) -> bool:
-    """Whether a file that starts like this holds JSON objects, possibly compressed."""
-    return head.startswith(ZSTD_MAGIC) or head.removeprefix(BOM).lstrip().startswith(b"{")
+    """Whether content that starts like this (see `first_bytes`) is JSON objects, one a line.
+
+    The first line may be damaged: then a later one has to start with a brace. An indented brace
+    there does not count, since a JSON array over several lines has those.
+    """
+    return head.startswith(b"{") or b"\n{" in head
 
 
 def read_jsonl(path: Path) -> Iterator[Row | BadRow]:
@@ -24,23 +25,17 @@ def read_jsonl(path: Path) -> Iterator[Row | BadRow]:
 
     A truncated or damaged zstandard stream ends with one `BadRow`; what came before is kept.
     """
-    with path.open("rb") as file:
-        compressed = file.peek(len(ZSTD_MAGIC)).startswith(ZSTD_MAGIC)
-        stream: BinaryIO = file
-        if compressed:
-            reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-            stream = io.BufferedReader(reader)
+    with opened(path) as stream:
         yield from _rows(stream)
 
 
 def _rows(stream: io.BufferedReader) -> Iterator[Row | BadRow]:
-    line = 0
-    while True:
-        line += 1
+    for line in itertools.count(1):
         try:
             raw = stream.readline()
-        except zstandard.ZstdError as error:
-            yield BadRow(line, "damaged compression", f"the zstandard stream ends early: {error}")
+        except OSError as error:
+            detail = f"nothing after line {line - 1} can be read: {error}; write the file again"
+            yield BadRow(line, "damaged file", detail)
             return
         if not raw:
             return
@@ -57,7 +52,7 @@ def _parse(line: int, raw: bytes) -> Row | BadRow:
         value: Any = json.loads(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
         return BadRow(line, "invalid text", f"not UTF-8 at byte {error.start} of the line")
-    except (json.JSONDecodeError, RecursionError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         return BadRow(line, "bad JSON", str(error)[:200])
     if not isinstance(value, dict):
         return BadRow(line, "not an object", f"a record is a JSON object, got {_kind(value)}")

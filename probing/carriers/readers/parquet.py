@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
+from probing.carriers.fields import TOKEN_IDS
 from probing.carriers.readers.rows import BadRow, Row
 from probing.errors import UnreadableInput
 
@@ -20,28 +21,74 @@ BATCH_ROWS = 1024
 def read_parquet(path: Path) -> Iterator[Row | BadRow]:
     """Yield every row; `line` is its 1-based number.
 
+    Values of types that JSON does not have become text: dates and times in ISO form, decimals as
+    their digits, binary decoded as UTF-8.
+
     Raises:
-        UnreadableInput: the file is not Parquet, or ends early.
+        UnreadableInput: the file is not Parquet, ends early, is damaged, or has two columns of
+            one name.
     """
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
+            _check_names(path, file.schema_arrow.names)
             line = 0
             for batch in file.iter_batches(batch_size=BATCH_ROWS):
-                for fields in batch.to_pylist():
+                for fields in _records(batch):
                     line += 1
                     yield _row(line, fields)
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, OSError) as error:
         raise UnreadableInput(
             f"{path} cannot be read as Parquet: {error}; write it again or give JSONL"
         ) from error
 
 
-def _row(line: int, fields: dict[str, Any]) -> Row | BadRow:
-    parsed = dict(fields)
-    for name in JSON_COLUMNS:
-        if isinstance(parsed.get(name), str):
+def _check_names(path: Path, names: list[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UnreadableInput(
+            f"{path}: every column needs a name of its own, got {', '.join(twice)} twice; "
+            "write it again with one of each"
+        )
+
+
+def _records(batch: pyarrow.RecordBatch) -> Iterator[dict[str, Any] | UnicodeDecodeError]:
+    try:
+        yield from batch.to_pylist()
+    except UnicodeDecodeError:
+        # Row by row, so that only the rows at fault are lost. Nothing was yielded so far: the
+        # list is made whole before its first item is taken.
+        for index in range(batch.num_rows):
             try:
+                yield batch.slice(index, 1).to_pylist()[0]
+            except UnicodeDecodeError as error:
+                yield error
+
+
+def _row(line: int, fields: dict[str, Any] | UnicodeDecodeError) -> Row | BadRow:
+    if isinstance(fields, UnicodeDecodeError):
+        return BadRow(line, "invalid text", f"not UTF-8: {fields}")
+    parsed: dict[str, Any] = {}
+    for name, value in fields.items():
+        try:
+            # A response has thousands of ids, and they are integers or a fault already.
+            parsed[name] = value if name in TOKEN_IDS else _plain(value)
+            if name in JSON_COLUMNS and isinstance(parsed[name], str):
                 parsed[name] = json.loads(parsed[name])
-            except ValueError as error:
-                return BadRow(line, "bad JSON", f"column `{name}`: {error}")
+        except UnicodeDecodeError as error:
+            return BadRow(line, "invalid text", f"column `{name}` is not UTF-8: {error}"[:200])
+        except (ValueError, RecursionError) as error:
+            return BadRow(line, "bad JSON", f"column `{name}`: {error}"[:200])
     return Row(line, parsed)
+
+
+def _plain(value: Any) -> Any:
+    """The value in the types that JSON has."""
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, bytes):
+        return value.decode("utf-8")
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
