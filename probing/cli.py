@@ -1,11 +1,12 @@
 """The command line: Typer commands over the rooms; the only place that prints."""
 
 import dataclasses
+import io
 import math
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from probing.carriers.record import Skipped
-from probing.errors import ProbingError, StoppedEarly, UnwritablePath, UsageFault
+from probing.errors import OutsideContract, ProbingError, StoppedEarly, UsageFault
 from probing.settings import (
     DEFAULT_ASSIGNMENT,
     KIND_PRESETS,
@@ -69,7 +70,7 @@ ByOption = Annotated[list[Stratum] | None, typer.Option("--by", help="Group by; 
 DEFAULT, DEFAULT_RULE = Decoding(), KindRule()
 
 SUMMARY_COLUMNS = (
-    "quantity", "baseline", "other", "delta", "low", "high", "positions", "problems",
+    "quantity", "baseline", "other", "delta", "low", "high", "positions", "problems", "missing",
 )  # fmt: skip
 POSITION_COLUMNS = (
     "carrier_id", "position", "token", "model", "kind", "top1_prob", "nucleus_size", "tail_mass",
@@ -197,10 +198,27 @@ def summary(
     comparison = comparison_table(opened, other=name, decoding=decoding, rule=_rule(preset))
     groups = by or [Stratum.KIND]
     table = delta_table(comparison, by=groups, assignment=assignment)
+    _say_incomplete(opened)
     out.print(f"{name} - {opened.model_names[0]}, {decoding}", markup=False)
     _show_or_write(table, csv, shown=[*map(str, groups), *SUMMARY_COLUMNS])
-    for note in table.loc[table["note"] != "", "note"].unique() if csv is None else ():
-        out.print(f"note: {note}", markup=False)
+    if csv is None:
+        for note in _notes(table, groups):
+            out.print(f"note: {note}", markup=False)
+
+
+def _notes(table: pd.DataFrame, groups: Sequence[Stratum]) -> list[str]:
+    """What a reader of the table must know: which groups are small, and what selects itself."""
+    noted = table[table["note"] != ""].drop_duplicates([*map(str, groups), "note"])
+    names = noted[[str(group) for group in groups]].agg(" / ".join, axis=1)
+    lines = [f"{name}: {note}" for name, note in zip(names, noted["note"], strict=True)]
+    return [*lines, "baseline_top1_prob is negative by selection: no finding by itself"]
+
+
+def _say_incomplete(run: Any) -> None:
+    # A `Run`; importing it here would make every `--help` wait for zarr.
+    if not run.complete:
+        units = f"{len(run.committed)} of {len(run.plan.units)} units"
+        err.print(f"note: {run.location} is incomplete: {units} are scored", markup=False)
 
 
 @app.command()
@@ -218,20 +236,24 @@ def positions(
     from probing.store.reader import open_run
 
     decoding = Decoding(temperature=temperature, top_k=top_k, top_p=top_p)
-    table = position_table(open_run(run), decoding=decoding, rule=_rule(preset))
+    opened = open_run(run)
+    _say_incomplete(opened)
+    table = position_table(opened, decoding=decoding, rule=_rule(preset))
     if parquet is not None:
-        _write(parquet, lambda: table.to_parquet(parquet, index=False))
-        return
-    _show_or_write(table, csv, shown=POSITION_COLUMNS)
+        whole = io.BytesIO()
+        table.to_parquet(whole, index=False)
+        _write(parquet, whole.getvalue())
+    if parquet is None or csv is not None:
+        _show_or_write(table, csv, shown=POSITION_COLUMNS)
 
 
 @app.command()
 def examples(
     run: RunArgument,
     rank_by: Annotated[str, typer.Option("--by", help="Quantity whose delta ranks.")] = "top1_prob",
-    order: Annotated[str, typer.Option(help="largest change, increase, decrease; random.")] = (
-        "largest change"
-    ),
+    order: Annotated[
+        str, typer.Option(help="largest change, largest increase, largest decrease, random.")
+    ] = ("largest change"),
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many.")] = 3,
     seed: Annotated[int, typer.Option(help="Of the random order.")] = 0,
     other: OtherOption = None,
@@ -302,7 +324,7 @@ def _settings_from(
 ) -> RunSettings:
     """Run settings from a file, from flags, or from a file whose fields flags replace."""
     given = {key: value for key, value in flags.items() if value}
-    if run_file is None and not given:
+    if run_file is None and not (given or others or adapters):
         raise UsageFault(
             "probing score needs a RUN_FILE (see examples/run.toml), or the flags "
             "--out, --carriers, --baseline and --other or --adapter"
@@ -338,8 +360,7 @@ class BarProgress:
         self._task = self._bar.add_task("scoring", total=None, speed="")
 
     def __enter__(self) -> "BarProgress":
-        """Show the bar."""
-        self._bar.start()
+        """The bar is shown once `start` says how long it is."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -349,6 +370,7 @@ class BarProgress:
     def start(self, total_positions: int) -> None:
         """Positions there are to score in this session."""
         self._bar.update(self._task, total=total_positions)
+        self._bar.start()
 
     def advance(self, positions: int) -> None:
         """So many more are scored."""
@@ -391,19 +413,17 @@ def _rule(preset: str) -> KindRule:
     return KIND_PRESETS[preset]
 
 
-def _print_skipped(skipped: Sequence[Skipped], *, most: int = 20) -> None:
-    for item in skipped[:most]:
-        place = f"{item.file}:{item.line}"
+def _print_skipped(skipped: Sequence[Skipped]) -> None:
+    for item in skipped:
+        place = f"{item.file}:{item.line}" if item.line else f"carrier {item.file}"
         err.print(f"skipped {place}: {item.reason}: {item.detail}", markup=False)
-    if len(skipped) > most:
-        err.print(f"… and {len(skipped) - most} more skipped records")
 
 
 def _print_table(frame: pd.DataFrame) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in frame.columns:
         numeric = pd.api.types.is_numeric_dtype(frame[name])
-        table.add_column(Text(str(name)), justify="right" if numeric else "left", no_wrap=numeric)
+        table.add_column(Text(str(name)), justify="right" if numeric else "left", overflow="fold")
     for row in frame.itertuples(index=False):
         table.add_row(*(Text(_cell(n, v)) for n, v in zip(frame.columns, row, strict=True)))
     out.print(table)
@@ -427,19 +447,17 @@ def _show_or_write(frame: pd.DataFrame, csv: Path | None, *, shown: Sequence[str
     from probing.reporting.export import csv_text
 
     if csv is not None:
-        _write(csv, lambda: csv.write_text(csv_text(frame), encoding="utf-8"))
+        _write(csv, csv_text(frame).encode())
         return
     _print_table(frame[list(shown)].head(MOST_ROWS))
     if len(frame) > MOST_ROWS:
         out.print(f"… {MOST_ROWS} of {len(frame)} rows; --csv FILE writes them all")
 
 
-def _write(path: Path, write: Callable[[], object]) -> None:
-    try:
-        write()
-    except OSError as error:
-        path.unlink(missing_ok=True)
-        raise UnwritablePath(f"cannot write {path}: {error.strerror}; choose another") from error
+def _write(path: Path, data: bytes) -> None:
+    from probing.carriers.writing import write_whole
+
+    write_whole(data, path)
     out.print(f"wrote {path}", markup=False)
 
 
@@ -465,7 +483,7 @@ def _report(error: Exception) -> int:
         err.print("this is a fault of probing itself; run again with --debug for a traceback")
         return EXIT_FAULT
     err.print(f"error: {error}", markup=False)
-    if isinstance(error, UsageFault):
+    if isinstance(error, UsageFault | OutsideContract):
         return EXIT_USAGE
     return EXIT_STOPPED if isinstance(error, StoppedEarly) else EXIT_FAULT
 

@@ -1,6 +1,7 @@
 """Frozen dataclasses: the only home of a default."""
 
 import json
+import math
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +34,8 @@ class Decoding(Strict):
     top_p: float = 0.95
 
     def __post_init__(self) -> None:
-        require(self.temperature >= 0, "temperature must be >= 0", self.temperature)
+        valid = 0 <= self.temperature < math.inf
+        require(valid, "temperature must be >= 0 and finite", self.temperature)
         require(self.top_k >= 0, "top_k must be >= 0 (0 switches it off)", self.top_k)
         require(0 < self.top_p <= 1, "top_p must be in (0, 1]", self.top_p)
 
@@ -79,6 +81,13 @@ class TailGrid(Strict):
     nodes: int = 16
     temperature_min: float = 0.25
     temperature_max: float = 2.0
+
+    def __post_init__(self) -> None:
+        require(self.nodes >= 2, "tail.nodes must be >= 2", self.nodes)
+        ends = (self.temperature_min, self.temperature_max)
+        rule = "[tail] needs 0 < temperature_min <= 1 <= temperature_max, min below max"
+        ordered = 0 < ends[0] <= 1 <= ends[1] < math.inf and ends[0] < ends[1]
+        require(ordered, rule, ends)
 
 
 @dataclass(frozen=True, kw_only=True)

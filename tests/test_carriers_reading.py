@@ -385,7 +385,7 @@ def test_writing_where_it_cannot_be_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("as it was")
     (tmp_path / "folder.jsonl").mkdir()
     for place in ("absent/out.jsonl", "file/out.jsonl", "folder.jsonl"):
-        with pytest.raises(UnwritablePath, match=r"cannot write .*choose another -o"):
+        with pytest.raises(UnwritablePath, match=r"cannot write .*choose another"):
             write_carriers([record], tmp_path / place)
     with pytest.raises(UsageFault, match=r"\.jsonl, .* got .*out\.txt"):
         write_carriers([record], tmp_path / "out.txt")

@@ -100,6 +100,42 @@ def test_positions_to_csv_and_parquet_agree(run: str, tmp_path: Path, probing: C
         assert column in csv
 
 
+def test_a_failed_write_keeps_what_stood_there(run: str, tmp_path: Path, probing: Command) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for flag in ("--csv", "--parquet"):
+        ended = probing("positions", run, flag, str(folder), code=EXIT_FAULT)
+        assert "no regular file" in " ".join(ended.err.split())
+    assert folder.is_dir()
+    both = ["--csv", str(tmp_path / "a.csv"), "--parquet", str(tmp_path / "a.parquet")]
+    probing("positions", run, *both)
+    assert {item.name for item in tmp_path.iterdir()} == {"folder", "a.csv", "a.parquet"}
+
+
+def test_a_run_that_is_being_written_is_said_to_be(tmp_path: Path, probing: Command) -> None:
+    path = tmp_path / "half.zarr"
+    write_pages_run(path, finish=False)
+    for command in ("summary", "positions"):
+        assert "is incomplete" in probing(command, str(path)).err
+
+
+def test_greedy_divergences_are_not_measured(run: str, probing: Command) -> None:
+    rows = [line.split() for line in probing("summary", run, "-T", "0").out.splitlines()]
+    found = [row for row in rows if "kl_baseline_other" in row]
+    assert found
+    assert all(row[2:7] == ["–"] * 5 for row in found)
+
+
+def test_a_tail_range_that_cannot_be_finished_is_refused_at_once(
+    tmp_path: Path, probing: Command
+) -> None:
+    text = Path("examples/run.toml").read_text(encoding="utf-8")
+    for line in ("temperature_min = 3.0", "temperature_min = 1.5", "temperature_min = 0"):
+        file = tmp_path / "run.toml"
+        file.write_text(text.replace("temperature_min = 0.25", line), encoding="utf-8")
+        assert "temperature_min" in probing("score", str(file), code=EXIT_USAGE).err
+
+
 def test_examples_show_both_lists_and_write_them(
     run: str, tmp_path: Path, probing: Command
 ) -> None:
@@ -141,7 +177,8 @@ def test_doctor_names_packages_and_runs(probing: Command) -> None:
         (["score", "--out", "x", "--other", "ssd"], EXIT_USAGE, "NAME=FOLDER"),
         (["summary", "RUN", "--preset", "mild"], EXIT_USAGE, "post, strict"),
         (["summary", "RUN", "--temperature", "-1"], EXIT_USAGE, "temperature must be >= 0"),
-        (["summary", "RUN", "--temperature", "9"], EXIT_FAULT, "0.25"),
+        (["summary", "RUN", "--temperature", "9"], EXIT_USAGE, "0.25"),
+        (["summary", "RUN", "--temperature", "inf"], EXIT_USAGE, "finite"),
         (["summary", "RUN", "--other", "nobody"], EXIT_USAGE, "other must be one of"),
         (["examples", "RUN", "--by", "colour"], EXIT_USAGE, "top1_prob"),
         (["examples", "RUN", "--order", "best"], EXIT_USAGE, "largest change"),

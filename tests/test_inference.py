@@ -109,7 +109,7 @@ def test_few_clusters_use_t_and_say_so() -> None:
     reach = stats.t.ppf(0.975, 8) * whole.error
     assert (got.low, got.high) == pytest.approx((whole.estimate - reach, whole.estimate + reach))
     assert got.method is IntervalMethod.STUDENT
-    assert "9 clusters" in got.note
+    assert "9 problems" in got.note
     assert interval(given, settings=replace(SETTINGS, few_clusters=9)).note == ""
 
 
@@ -117,7 +117,7 @@ def test_one_cluster_has_no_interval_and_none_no_estimate() -> None:
     one = interval(Sample(np.array([0.1, 0.3]), np.ones(2), np.array([4, 4])))
     assert one.estimate == pytest.approx(0.2)
     assert np.isnan([one.low, one.high]).all()
-    assert (one.method, one.note) == (IntervalMethod.NONE, "one cluster: no interval")
+    assert (one.method, one.note) == (IntervalMethod.NONE, "one problem: no interval")
     none = interval(Sample(np.full(2, np.nan), np.ones(2), np.array([1, 2])))
     assert np.isnan([none.estimate, none.low, none.high]).all()
     assert (none.clusters, none.positions, none.missing) == (0, 0, 2)

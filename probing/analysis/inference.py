@@ -143,10 +143,10 @@ def _note(clusters: int, enough: bool, *, settings: Inference) -> str:
     if clusters == 0:
         return "nothing measured"
     if clusters == 1:
-        return "one cluster: no interval"
+        return "one problem: no interval"
     if clusters < settings.few_clusters:
-        return f"{clusters} clusters, fewer than {settings.few_clusters}: a wide guess"
-    return "" if enough else "nearly all clusters are alike: t(G - 1), not the bootstrap"
+        return f"{clusters} problems, fewer than {settings.few_clusters}: a wide guess"
+    return "" if enough else "nearly all problems are alike: t(G - 1), not the bootstrap"
 
 
 def _cluster_sums(

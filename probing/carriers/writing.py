@@ -41,7 +41,7 @@ def write_carriers(carriers: Sequence[Carrier], path: Path) -> None:
         data = _jsonl(carriers)
     else:
         data = zstandard.ZstdCompressor().compress(_jsonl(carriers))
-    _write_whole(data, path)
+    write_whole(data, path)
 
 
 def _check_read_back(carriers: Sequence[Carrier]) -> None:
@@ -98,7 +98,14 @@ _TYPES = {
 _SCHEMA = pyarrow.schema([(name, _TYPES.get(name, pyarrow.string())) for name in (*KNOWN, "extra")])
 
 
-def _write_whole(data: bytes, path: Path) -> None:
+def write_whole(data: bytes, path: Path) -> None:
+    """Put a file in place whole or not at all; what stood there before stays until then.
+
+    Raises:
+        UnwritablePath: the file cannot be written, or the path is no regular file.
+    """
+    if path.exists() and not path.is_file():
+        raise UnwritablePath(f"cannot write {path}: it is no regular file; choose another")
     # In the same folder: a rename is whole only within one file system.
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -109,7 +116,7 @@ def _write_whole(data: bytes, path: Path) -> None:
         unfinished.replace(path)
     except OSError as error:
         reason = error.strerror or error
-        raise UnwritablePath(f"cannot write {path}: {reason}; choose another -o") from error
+        raise UnwritablePath(f"cannot write {path}: {reason}; choose another") from error
     finally:
         # After the rename nothing stands there. Where no file could be made, none can be removed.
         with contextlib.suppress(OSError):

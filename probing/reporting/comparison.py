@@ -25,7 +25,7 @@ from probing.reporting.quantities import (
     delta_column,
     other_column,
 )
-from probing.settings import Decoding, KindRule, require
+from probing.settings import GREEDY_BELOW, Decoding, KindRule, require
 from probing.store.reader import Run
 from probing.vocabulary import Assignment, Kind, PerPosition, PositionIds
 
@@ -226,6 +226,9 @@ def pair_columns(run: Run, other: str, *, decoding: Decoding) -> dict[str, PerPo
         for field in dataclasses.fields(_PairBlock)
     }
     columns["js"] = np.full(len(run), np.nan)
+    if decoding.temperature < GREEDY_BELOW:
+        # Between two single tokens a divergence is 0 or infinite, and no mean of it tells anything.
+        columns["kl_baseline_other"] = columns["kl_other_baseline"] = columns["js"]
     named = named_temperature(run, decoding.temperature)
     if named is not None:
         pair = other_index(run, other) - 1

@@ -24,6 +24,7 @@ from probing.tokens.unusable import UnusableCarrier
 logger = logging.getLogger(__name__)
 
 TOO_LONG = "over-long response"
+UNPAIRED = "unpaired problem"
 
 
 @dataclass(frozen=True)
@@ -74,15 +75,16 @@ def prepare(settings: RunSettings, *, tokenizer: TokenizerAdapter, lexicon: Lexi
     )
     limit = settings.sampling.max_response_tokens
     too_long = tuple(_skip(c, TOO_LONG, f"more than {limit} tokens") for c in sample.too_long)
+    unpaired = tuple(_skip(c, UNPAIRED, "a generator has no response") for c in sample.unpaired)
     encoded = tuple(usable.encoded[index] for index in sample.indices)
     works = _choose(encoded, settings=settings, lexicon=lexicon)
-    skipped = (*read.skipped, *usable.skipped, *too_long)
+    skipped = (*read.skipped, *usable.skipped, *too_long, *unpaired)
     for reason, count in Counter(record.reason for record in skipped).items():
         logger.warning("%d records skipped: %s", count, reason)
     counts = {
         "records_read": read.rows_read,
         "records_skipped": len(skipped),
-        "carriers_available": len(usable.carriers) - len(too_long),
+        "carriers_available": len(usable.carriers) - len(too_long) - len(unpaired),
         "carriers_graded": sum(each.correct is not None for each in sample.carriers),
         "carriers_sampled": len(sample.carriers),
         "carriers_without_positions": len(encoded) - len(works),
