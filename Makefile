@@ -23,7 +23,7 @@ ifeq ($(SERVE),yes)
 endif
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --numprocesses auto --dist loadfile
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -32,6 +32,7 @@ check: $(VENV)/.test
 	$(BIN)/lint-imports
 
 bundled: $(VENV)/.demo
+	rm -rf cache/bundled.zarr cache/bundled.zarr.*
 	$(BIN)/probing demo --bundled
 
 # torch comes first and by its exact version: a range would pull gigabytes of GPU libraries.

@@ -42,8 +42,9 @@ app = typer.Typer(
 SIGNED = frozenset({"delta", "low", "high"})
 NARROWEST = 110
 """Columns of text that output which goes to no terminal may use."""
-out = Console(highlight=False, width=None if sys.stdout.isatty() else NARROWEST)
-err = Console(stderr=True, highlight=False)
+# Sentences are never cut into lines here: a terminal wraps them, and a pipe gets them whole.
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else NARROWEST)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 EXIT_FAULT, EXIT_USAGE, EXIT_STOPPED, EXIT_INTERRUPTED = 1, 2, 3, 130
 
@@ -146,7 +147,7 @@ def verify(run: RunArgument) -> None:
 
     report = verify_run(run)
     for fault in report.faults:
-        out.print(f"[red]{fault}[/red]", markup=True)
+        out.print(Text(str(fault), style="red"))
     out.print(report.sentence())
     if report.faults:
         raise typer.Exit(EXIT_FAULT)
@@ -426,7 +427,7 @@ def _print_table(frame: pd.DataFrame) -> None:
         table.add_column(Text(str(name)), justify="right" if numeric else "left", overflow="fold")
     for row in frame.itertuples(index=False):
         table.add_row(*(Text(_cell(n, v)) for n, v in zip(frame.columns, row, strict=True)))
-    out.print(table)
+    out.print(table, soft_wrap=False)
 
 
 def _cell(name: str, value: object) -> str:

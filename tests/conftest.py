@@ -1,13 +1,53 @@
-"""Settings that every test shares: quiet libraries, repeatable hypothesis examples."""
+"""What every test shares: quiet libraries, repeatable examples, and one run of known logits."""
 
 import os
+from typing import TYPE_CHECKING
 
 # Before anything imports the libraries that read them.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from pages_run import PagesRun
+
+    from probing.store.reader import Run
 
 settings.register_profile("ci", derandomize=True, deadline=None, max_examples=30, database=None)
 settings.register_profile("wide", deadline=None, max_examples=500)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+# This file is loaded before the hook that checks shapes is: it may import `probing` only later.
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> "PagesRun":
+    from pages_run import write_pages_run
+
+    return write_pages_run(tmp_path_factory.mktemp("pages") / "pages.zarr")
+
+
+@pytest.fixture(scope="session")
+def run(written: "PagesRun") -> "Run":
+    return written.open()
+
+
+@pytest.fixture(scope="session")
+def comparison(run: "Run") -> "pd.DataFrame":
+    from probing.reporting import tables
+    from probing.settings import Decoding, KindRule
+
+    return tables.comparison_table(run, other="ssd", decoding=Decoding(), rule=KindRule())
+
+
+@pytest.fixture(scope="session")
+def warm(run: "Run") -> "pd.DataFrame":
+    from pages_run import WARM
+
+    from probing.reporting import tables
+    from probing.settings import KindRule
+
+    return tables.comparison_table(run, other="control", decoding=WARM, rule=KindRule())

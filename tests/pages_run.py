@@ -5,6 +5,7 @@ Its full-vocabulary logits are returned too, so that figures can be worked out a
 
 import dataclasses
 import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from probing.carriers.record import Carrier
 from probing.lexicon import Lexicon
 from probing.positions.select import select_positions, selector_names
 from probing.positions.selected import SelectedPositions
-from probing.settings import ModelSpec, RunSettings, Selection, StoreLayout
+from probing.settings import Decoding, ModelSpec, RunSettings, Selection, StoreLayout
 from probing.store.manifest import Manifest
 from probing.store.plan import Unit, make_plan
 from probing.store.reader import Run, open_run
@@ -27,6 +28,7 @@ from probing.vocabulary import PADDING_ID
 MODELS = ("baseline", "ssd", "control")
 TOP_K = 32
 TEMPERATURES = (1.0, 1.5)
+WARM = Decoding(temperature=1.3, top_k=12, top_p=0.9)
 HOSTILE = (
     "<script>alert(1)</script>",
     "<img src=http://example.org/x.png>",
@@ -42,6 +44,7 @@ HOSTILE = (
     "-1+1",
     "@SUM(A1)",
 )
+HIDDEN = ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp")
 BROKEN = (b"\xe2\x9c", b"\x93", b"\xff")
 TEMPLATE = (
     "<think>\nLet x be the number of {things}. Each box holds {a} {things}; there are {b} boxes, "
@@ -328,3 +331,7 @@ def _js(p: np.ndarray, q: np.ndarray) -> np.ndarray:
 def _pairwise(logs: list[np.ndarray], divergence) -> np.ndarray:  # noqa: ANN001
     """(position, pair, temperature)."""
     return np.stack([divergence(log[:, :1], log[:, 1:]) for log in logs], axis=2)
+
+
+def hidden(text: str) -> set[str]:
+    return {c for c in text if unicodedata.category(c) in HIDDEN}

@@ -30,11 +30,6 @@ CONTROLS = (
 APP = Path(__file__).parent.parent / "streamlit_app.py"
 
 
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> PagesRun:
-    return write_pages_run(tmp_path_factory.mktemp("dashboard") / "pages.zarr")
-
-
 @pytest.fixture(autouse=True)
 def _cold() -> Iterator[None]:
     """No table of one test answers another."""

@@ -1,0 +1,170 @@
+"""Aggregates, weights and filters against slow means over the same rows."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from probing.reporting import filters, tables
+from probing.reporting.deltas import ALL
+from probing.reporting.filters import EVERY, HEADLINE, Average, Filters, Weighting
+from probing.reporting.quantities import (
+    QUANTITIES,
+    baseline_column,
+    delta_column,
+)
+from probing.settings import Inference
+from probing.vocabulary import CONTENT_FREE_SELECTORS, Assignment, Kind, Stratum
+
+FEW_DRAWS = Inference(draws=200)
+
+
+def slow_mean(part: pd.DataFrame, column: str, weight: np.ndarray) -> float:
+    total = mass = 0.0
+    for value, each in zip(part[column], weight, strict=True):
+        if np.isfinite(value):
+            total, mass = total + each * value, mass + each
+    return total / mass if mass else np.nan
+
+
+def test_delta_table_is_the_weighted_mean_of_each_group(comparison: pd.DataFrame) -> None:
+    table = tables.delta_table(
+        comparison,
+        by=[Stratum.KIND],
+        assignment=Assignment.BASELINE,
+        quantities=list(QUANTITIES),
+        inference=FEW_DRAWS,
+    )
+    headline = comparison[comparison["headline"]]
+    for found in table.to_dict("records"):
+        part = headline
+        if found["kind"] != ALL:
+            part = headline[headline["kind_baseline"] == found["kind"]]
+        weight = (1 / (part["inclusion"] * part["sampling_probability"])).to_numpy()
+        expected = slow_mean(part, delta_column(found["quantity"]), weight)
+        assert found["delta"] == pytest.approx(expected, rel=1e-9, abs=1e-12, nan_ok=True)
+        assert found["positions"] + found["missing"] == len(part)
+        measured = part[part[delta_column(found["quantity"])].notna()]
+        assert found["carriers"] == measured["carrier_id"].nunique()
+        assert found["problems"] == measured["problem_id"].nunique()
+        if not found["positions"]:
+            continue
+        assert found["low"] < found["delta"] < found["high"]
+        if QUANTITIES[found["quantity"]].of == "model":
+            assert found["other"] - found["baseline"] == pytest.approx(found["delta"], abs=1e-9)
+            before = slow_mean(part, baseline_column(found["quantity"]), weight)
+            assert found["baseline"] == pytest.approx(before, rel=1e-9)
+        else:
+            assert np.isnan(found["baseline"])
+            assert np.isnan(found["other"])
+    kinds = table[(table["quantity"] == "top1_prob") & (table["kind"] != ALL)]
+    assert kinds["share"].sum() == pytest.approx(1)
+    assert set(kinds["kind"]) == {kind.value for kind in Kind}
+
+
+def test_what_is_not_measured_is_left_out_and_counted(comparison: pd.DataFrame) -> None:
+    holed = comparison.copy()
+    holed.loc[::5, ["tail_mass_delta", "tail_mass_other"]] = np.nan
+    for average in Average:
+        table = tables.delta_table(
+            holed,
+            by=[],
+            assignment=Assignment.MEAN,
+            quantities=["tail_mass", "top1_prob"],
+            weighting=Weighting(average=average),
+            inference=FEW_DRAWS,
+        ).set_index("quantity")
+        alone = tables.delta_table(
+            holed[holed["tail_mass_delta"].notna()],
+            by=[],
+            assignment=Assignment.MEAN,
+            quantities=["tail_mass"],
+            weighting=Weighting(average=average),
+            inference=FEW_DRAWS,
+        ).iloc[0]
+        lost = int(holed[holed["headline"]]["tail_mass_delta"].isna().sum())
+        assert lost > 0
+        assert table.loc["tail_mass", "missing"] == lost
+        assert table.loc["top1_prob", "missing"] == 0
+        for name in ("delta", "low", "high", "baseline", "other"):
+            assert table.loc["tail_mass", name] == pytest.approx(alone[name], abs=1e-12)
+
+
+def test_every_carrier_can_count_alike(comparison: pd.DataFrame) -> None:
+    weighting = Weighting(average=Average.CARRIER)
+    table = tables.delta_table(
+        comparison,
+        by=[Stratum.GENERATOR],
+        assignment=Assignment.MEAN,
+        quantities=["entropy_nats"],
+        weighting=weighting,
+        inference=FEW_DRAWS,
+    ).set_index("generator")
+    headline = comparison[comparison["headline"]]
+    for generator, found in table.iterrows():
+        part = headline if generator == ALL else headline[headline["generator"] == generator]
+        means = part.groupby("carrier_id")["entropy_nats_delta"].mean()
+        sampling = part.groupby("carrier_id")["sampling_probability"].first()
+        assert found["delta"] == pytest.approx(np.average(means, weights=1 / sampling))
+
+
+def test_weights_follow_how_a_position_was_chosen(comparison: pd.DataFrame) -> None:
+    for selector in (HEADLINE, EVERY, "answer"):
+        found = filters.weights(comparison, weighting=Weighting(selector=selector))
+        for weight, place in zip(found, comparison.to_dict("records"), strict=True):
+            names = set(place["selectors"].split())
+            expected = {
+                HEADLINE: 1 / place["inclusion"] if names & CONTENT_FREE_SELECTORS else 0,
+                EVERY: 1 if names - CONTENT_FREE_SELECTORS else 1 / place["inclusion"],
+                "answer": float("answer" in names),
+            }[selector]
+            assert weight == pytest.approx(expected / place["sampling_probability"])
+        assert (found > 0).any()
+
+
+def test_the_same_positions_give_the_same_interval(comparison: pd.DataFrame) -> None:
+    one, two = (
+        tables.delta_table(comparison, by=[Stratum.KIND], assignment=Assignment.MEAN)
+        for _ in range(2)
+    )
+    pd.testing.assert_frame_equal(one, two)
+
+
+def test_kind_shares_are_weights_per_assignment(comparison: pd.DataFrame) -> None:
+    shares = tables.kind_shares(comparison)
+    assert len(shares) == len(Assignment) * len(Kind)
+    headline = comparison[comparison["headline"]]
+    weight = 1 / (headline["inclusion"] * headline["sampling_probability"])
+    for found in shares.to_dict("records"):
+        inside = headline[f"kind_{found['assignment']}"] == found["kind"]
+        assert found["positions"] == inside.sum()
+        assert found["share"] == pytest.approx(weight[inside].sum() / weight.sum())
+
+
+def test_filters_keep_what_passes_all_of_them(comparison: pd.DataFrame) -> None:
+    length = filters.options(comparison, Stratum.LENGTH)
+    assert [label.split()[0] for label in length] == ["short", "medium", "long"]
+    assert filters.options(comparison, Stratum.CORRECT) == ["correct", "wrong", "unknown"]
+    chosen = Filters(
+        length_bin=(length[0], length[2]),
+        kind=(Kind.LOCK.value, Kind.MIXED.value),
+        correct=("wrong",),
+        generator=("ssd",),
+        selector=EVERY,
+        assignment=Assignment.OTHER,
+    )
+    kept = filters.keep(comparison, filters=chosen)
+    expected = [
+        place["row"]
+        for place in comparison.to_dict("records")
+        if place["length_bin"] in chosen.length_bin
+        and place["kind_other"] in chosen.kind
+        and place["correct"] == "wrong"
+        and place["generator"] == "ssd"
+    ]
+    assert kept["row"].tolist() == expected
+    assert 0 < len(expected) < len(comparison)
+    every = filters.keep(comparison, filters=Filters(selector=EVERY))
+    assert len(every) == len(comparison)
+    counts = filters.count(kept)
+    assert counts.carriers == kept["carrier_id"].nunique()
+    assert counts.problems == kept["problem_id"].nunique()

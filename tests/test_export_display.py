@@ -1,0 +1,197 @@
+"""Export, charts and what numbers look like."""
+
+import csv
+import io
+import json
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pages_run import MODELS, WARM, hidden
+
+from probing.reporting import charts, display, export, tables
+from probing.reporting.deltas import ALL
+from probing.reporting.filters import Filters
+from probing.settings import KIND_PRESETS, Decoding, Inference
+from probing.store.reader import Run
+from probing.vocabulary import Assignment, Kind, Stratum
+
+FEW_DRAWS = Inference(draws=200)
+SAMPLE = range(0, 1300, 37)
+
+
+DANGEROUS = "=+-@\t\r\n＝＋－＠"
+
+
+@given(
+    st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=8),
+    st.lists(st.floats(), min_size=8, max_size=8),
+)
+def test_csv_runs_nothing_and_keeps_numbers(texts: list[str], numbers: list[float]) -> None:
+    cells = [*texts, *(f"{sign}1+1" for sign in DANGEROUS), "  =1"]
+    values = [numbers[i % len(numbers)] for i in range(len(cells))]
+    frame = pd.DataFrame({"text": pd.Series(cells, dtype="str"), "=number": values})
+    rows = list(csv.reader(io.StringIO(export.csv_text(frame), newline="")))
+    assert rows[0] == ["text", "'=number"]
+    assert len(rows) == len(cells) + 1
+    for (text, number), cell, value in zip(rows[1:], cells, values, strict=True):
+        assert not text.lstrip(" ").startswith(tuple(DANGEROUS))
+        assert text in (cell, f"'{cell}")
+        assert number == "" if np.isnan(value) else float(number) == value
+
+
+def test_csv_of_real_tables_parses_back(run: Run, comparison: pd.DataFrame) -> None:
+    frame = tables.delta_table(
+        comparison, by=[Stratum.KIND], assignment=Assignment.MEAN, inference=FEW_DRAWS
+    )
+    back = pd.read_csv(io.StringIO(export.csv_text(frame)), keep_default_na=False, na_values=[""])
+    assert back["delta"].tolist() == frame["delta"].tolist()
+    assert back["kind"].tolist() == frame["kind"].tolist()
+    positions = export.csv_text(comparison)
+    back = pd.read_csv(io.StringIO(positions), keep_default_na=False)
+    assert len(back) == len(comparison)
+    hostile = comparison["token"].str.lstrip(" ").str.startswith(tuple(DANGEROUS))
+    assert hostile.any()
+    assert back.loc[hostile.to_numpy(), "token"].str.startswith("'").all()
+    assert (back["top1_prob_delta"].to_numpy() == comparison["top1_prob_delta"].to_numpy()).all()
+    example = tables.example_table(run, 0, other="ssd", decoding=Decoding())
+    back = pd.read_csv(io.StringIO(export.csv_text(example)))
+    assert back["other_id"].tolist() == example["other_id"].tolist()
+
+
+def test_settings_say_what_made_a_table(run: Run) -> None:
+    text = export.settings_json(
+        run, settings={"other": "ssd", "decoding": WARM, "filters": Filters(kind=("mixed",))}
+    )
+    document = json.loads(text)
+    assert document["run"]["fingerprint"] == run.fingerprint
+    assert document["run"]["name"] == "pages.zarr"
+    assert document["run"]["models"] == list(MODELS)
+    assert document["decoding"] == {"temperature": 1.3, "top_k": 12, "top_p": 0.9}
+    assert document["filters"]["kind"] == ["mixed"]
+    assert document["filters"]["assignment"] == "mean"
+
+
+# Charts and display
+
+
+def luminance(color: str) -> float:
+    channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return float(np.dot([0.2126, 0.7152, 0.0722], linear))
+
+
+def test_colours_of_kinds_show_on_both_backgrounds() -> None:
+    config = Path(__file__).parent.parent / ".streamlit" / "config.toml"
+    theme = tomllib.loads(config.read_text(encoding="utf-8"))["theme"]
+    assert set(charts.KIND_COLORS) == {*(kind.value for kind in Kind), ALL}
+    for mode in ("light", "dark"):
+        ground = luminance(theme[mode]["backgroundColor"])
+        for color in charts.KIND_COLORS.values():
+            light, dark = sorted((luminance(color), ground), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 3, (mode, color)
+
+
+# How the three dichromacies see linear RGB: Machado, Oliveira and Fernandes 2009, severity 1.
+DICHROMACIES = {
+    "none": np.eye(3),
+    "protanopia": np.array(
+        [
+            [0.152286, 1.052583, -0.204868],
+            [0.114503, 0.786281, 0.099216],
+            [-0.003882, -0.048116, 1.051998],
+        ]
+    ),
+    "deuteranopia": np.array(
+        [
+            [0.367322, 0.860646, -0.227968],
+            [0.280085, 0.672501, 0.047413],
+            [-0.011820, 0.042940, 0.968881],
+        ]
+    ),
+    "tritanopia": np.array(
+        [
+            [1.255528, -0.076749, -0.178779],
+            [-0.078411, 0.930809, 0.147602],
+            [0.004733, 0.691367, 0.303900],
+        ]
+    ),
+}
+
+
+def lab(linear: np.ndarray) -> np.ndarray:
+    """CIELAB under D65 of linear sRGB."""
+    to_xyz = np.array(
+        [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    )
+    xyz = to_xyz @ np.clip(linear, 0, 1) / np.array([0.9505, 1.0, 1.089])
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+@pytest.mark.parametrize("sight", DICHROMACIES)
+def test_colours_of_kinds_differ_to_every_eye(sight: str) -> None:
+    seen = []
+    for kind in Kind:
+        color = charts.KIND_COLORS[kind.value]
+        channels = np.array([int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+        linear = np.where(
+            channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4
+        )
+        seen.append(lab(DICHROMACIES[sight] @ linear))
+    gaps = [np.linalg.norm(seen[i] - seen[j]) for i in range(4) for j in range(i)]
+    assert min(gaps) >= 25
+
+
+def test_charts_carry_only_aggregates(comparison: pd.DataFrame) -> None:
+    table = tables.delta_table(
+        comparison, by=[Stratum.KIND], assignment=Assignment.MEAN, inference=FEW_DRAWS
+    )
+    chart = charts.delta_chart(table, quantity="tail_mass").to_dict()
+    rows = [row for data in chart["datasets"].values() for row in data]
+    shown = {row["kind"]: row for row in rows if "kind" in row}
+    expected = table[table["quantity"] == "tail_mass"].set_index("kind")
+    assert set(shown) == set(expected.index)
+    for kind, row in shown.items():
+        assert row["delta"] == expected.loc[kind, "delta"]
+        assert row["low"] == expected.loc[kind, "low"]
+    shares = charts.shares_chart(tables.kind_shares(comparison)).to_dict()
+    assert sum(len(data) for data in shares["datasets"].values()) == len(Assignment) * len(Kind)
+
+
+def test_numbers_are_rounded_for_the_eye_and_never_to_nothing() -> None:
+    assert display.signed(0.01234) == "+0.0123"
+    assert display.signed(-0.5) == "-0.5000"
+    assert display.signed(0.0) == "+0.0000"
+    assert display.signed(-0.00002) == "-2.0e-05"
+    assert display.number(0.00012146) == "1.2e-04"
+    assert display.number(float("nan")) == display.NOT_MEASURED
+    assert display.kept(0.0) == "cut"
+    assert display.whole(float("inf")) == display.NOT_MEASURED
+    assert display.moved(pd.NA) == display.NOT_MEASURED
+    assert [display.moved(n) for n in (2, 0, -1)] == ["+2", "0", "-1"]
+
+
+def test_shown_tables_hide_nothing(run: Run, comparison: pd.DataFrame) -> None:
+    for row in SAMPLE:
+        table = tables.example_table(run, row, other="ssd", decoding=Decoding(), top=30)
+        shown = display.shown_example(table).data
+        for column in ("Baseline token", "Other token"):
+            assert not any(hidden(text) for text in shown[column])
+    deltas = tables.delta_table(
+        comparison, by=[Stratum.KIND], assignment=Assignment.MEAN, inference=FEW_DRAWS
+    )
+    shown = display.shown_deltas(deltas).data
+    assert sorted(shown["Delta"]) == sorted(deltas["delta"])
+    assert shown["Kind"].head(5).tolist() == [ALL, *(kind.value for kind in Kind)]
+
+
+def test_every_preset_is_spelled_out() -> None:
+    for rule in KIND_PRESETS.values():
+        text = display.rule_text(rule)
+        for value in (rule.lock_top1, rule.lock_nucleus, rule.lock_tail, rule.fork_tail):
+            assert f"{value:g}" in text
