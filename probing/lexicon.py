@@ -14,6 +14,9 @@ from probing.vocabulary import Selector
 
 DEFAULT_LEXICON = Path(__file__).with_name("lexicon.toml")
 
+SELF_CORRECTION = "self_correction"
+"""The group whose words mark a position as a self-correction (method.md section 6)."""
+
 THINK_CLOSE = "think_close"
 """The group whose first match ends the thinking span of a response."""
 

@@ -9,6 +9,8 @@ from jaxtyping import Bool, Float, Int
 PerPosition: TypeAlias = Float[np.ndarray, " position"]
 PositionMask: TypeAlias = Bool[np.ndarray, " position"]
 PositionIds: TypeAlias = Int[np.ndarray, " position"]
+TokenMask: TypeAlias = Bool[np.ndarray, " token"]
+"""Whether each id of the vocabulary belongs to a group of tokens."""
 CandidateLogits: TypeAlias = Float[np.ndarray, "position candidate"]
 CandidateIds: TypeAlias = Int[np.ndarray, "position candidate"]
 GridNodes: TypeAlias = Float[np.ndarray, " beta"]
@@ -25,6 +27,24 @@ class Kind(StrEnum):
     FORK = "fork-like"
     DIFFUSE = "diffuse"
     MIXED = "mixed"
+
+
+class Event(StrEnum):
+    """What happened to a position; method.md section 6. Exactly one per position and pair."""
+
+    SELF_CORRECTION = "self-correction"
+    SWAP = "swap"
+    UNLOCKED = "unlocked"
+    SOFTENED = "softened"
+    STRICT_LOCK = "strict lock"
+    FAILURE_TO_COMMIT = "failure to commit"
+    COLLAPSED = "collapsed"
+    TRUE_FORK = "true fork"
+    DISSOLVED = "dissolved"
+    SHARPENED = "sharpened"
+    OPENED = "opened"
+    DRIFTED = "drifted"
+    UNCHANGED = "unchanged"
 
 
 class Assignment(StrEnum):
@@ -67,9 +87,12 @@ class Stratum(StrEnum):
     """Columns by which carriers and positions can be filtered and grouped."""
 
     KIND = "kind"
+    EVENT = "event"
     LENGTH = "length_bin"
     CORRECT = "correct"
     GENERATOR = "generator"
+    RIGHT = "right_model"
+    SELECTOR = "selectors"
     PHASE = "phase"
     SUBJECT = "subject"
     DIFFICULTY = "difficulty"

@@ -113,6 +113,12 @@ def write_pages_run(
         settings=settings,
         vocabulary_size=len(vocabulary),
         selector_names=selector_names(lexicon),
+        inputs={
+            "lexicon": {
+                "digest": lexicon.digest,
+                "groups": [dataclasses.asdict(group) for group in lexicon.entries],
+            }
+        },
     )
     plan = make_plan(
         [len(one.token_ids) for one in encoded],

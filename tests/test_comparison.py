@@ -146,7 +146,10 @@ def test_a_run_without_committed_rows_is_refused(tmp_path: Path) -> None:
 
 def test_nothing_left_gives_empty_tables(comparison: pd.DataFrame) -> None:
     nothing = filters.keep(comparison, filters=Filters(generator=("nobody",)))
-    deltas = tables.delta_table(nothing, by=[Stratum.KIND], assignment=Assignment.MEAN)
+    deltas = tables.delta_table(
+        nothing,
+        by=[Stratum.KIND],
+    )
     assert (deltas["positions"] == 0).all()
     assert deltas["delta"].isna().all()
     assert tables.kind_shares(nothing)["share"].isna().all()

@@ -30,7 +30,7 @@ def test_delta_table_is_the_weighted_mean_of_each_group(comparison: pd.DataFrame
     table = tables.delta_table(
         comparison,
         by=[Stratum.KIND],
-        assignment=Assignment.BASELINE,
+        filters=Filters(assignment=Assignment.BASELINE),
         quantities=list(QUANTITIES),
         inference=FEW_DRAWS,
     )
@@ -68,7 +68,6 @@ def test_what_is_not_measured_is_left_out_and_counted(comparison: pd.DataFrame) 
         table = tables.delta_table(
             holed,
             by=[],
-            assignment=Assignment.MEAN,
             quantities=["tail_mass", "top1_prob"],
             weighting=Weighting(average=average),
             inference=FEW_DRAWS,
@@ -76,7 +75,6 @@ def test_what_is_not_measured_is_left_out_and_counted(comparison: pd.DataFrame) 
         alone = tables.delta_table(
             holed[holed["tail_mass_delta"].notna()],
             by=[],
-            assignment=Assignment.MEAN,
             quantities=["tail_mass"],
             weighting=Weighting(average=average),
             inference=FEW_DRAWS,
@@ -94,7 +92,6 @@ def test_every_carrier_can_count_alike(comparison: pd.DataFrame) -> None:
     table = tables.delta_table(
         comparison,
         by=[Stratum.GENERATOR],
-        assignment=Assignment.MEAN,
         quantities=["entropy_nats"],
         weighting=weighting,
         inference=FEW_DRAWS,
@@ -123,7 +120,10 @@ def test_weights_follow_how_a_position_was_chosen(comparison: pd.DataFrame) -> N
 
 def test_the_same_positions_give_the_same_interval(comparison: pd.DataFrame) -> None:
     one, two = (
-        tables.delta_table(comparison, by=[Stratum.KIND], assignment=Assignment.MEAN)
+        tables.delta_table(
+            comparison,
+            by=[Stratum.KIND],
+        )
         for _ in range(2)
     )
     pd.testing.assert_frame_equal(one, two)

@@ -45,9 +45,7 @@ def test_csv_runs_nothing_and_keeps_numbers(texts: list[str], numbers: list[floa
 
 
 def test_csv_of_real_tables_parses_back(run: Run, comparison: pd.DataFrame) -> None:
-    frame = tables.delta_table(
-        comparison, by=[Stratum.KIND], assignment=Assignment.MEAN, inference=FEW_DRAWS
-    )
+    frame = tables.delta_table(comparison, by=[Stratum.KIND], inference=FEW_DRAWS)
     back = pd.read_csv(io.StringIO(export.csv_text(frame)), keep_default_na=False, na_values=[""])
     assert back["delta"].tolist() == frame["delta"].tolist()
     assert back["kind"].tolist() == frame["kind"].tolist()
@@ -148,9 +146,7 @@ def test_colours_of_kinds_differ_to_every_eye(sight: str) -> None:
 
 
 def test_charts_carry_only_aggregates(comparison: pd.DataFrame) -> None:
-    table = tables.delta_table(
-        comparison, by=[Stratum.KIND], assignment=Assignment.MEAN, inference=FEW_DRAWS
-    )
+    table = tables.delta_table(comparison, by=[Stratum.KIND], inference=FEW_DRAWS)
     chart = charts.delta_chart(table, quantity="tail_mass").to_dict()
     rows = [row for data in chart["datasets"].values() for row in data]
     shown = {row["kind"]: row for row in rows if "kind" in row}
@@ -182,9 +178,7 @@ def test_shown_tables_hide_nothing(run: Run, comparison: pd.DataFrame) -> None:
         shown = display.shown_example(table).data
         for column in ("Baseline token", "Other token"):
             assert not any(hidden(text) for text in shown[column])
-    deltas = tables.delta_table(
-        comparison, by=[Stratum.KIND], assignment=Assignment.MEAN, inference=FEW_DRAWS
-    )
+    deltas = tables.delta_table(comparison, by=[Stratum.KIND], inference=FEW_DRAWS)
     shown = display.shown_deltas(deltas).data
     assert sorted(shown["Delta"]) == sorted(deltas["delta"])
     assert shown["Kind"].head(5).tolist() == [ALL, *(kind.value for kind in Kind)]

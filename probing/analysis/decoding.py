@@ -131,14 +131,18 @@ def _margin(order: Ranked) -> PerPosition:
 
 
 def _close_tokens(order: Ranked, *, rule: KindRule) -> PerPosition:
-    # A share of 0 makes every token close.
-    edge = np.log(rule.close_ratio) if rule.close_ratio > 0 else -np.inf
-    edge -= EDGE_TOLERANCE
+    edge = close_edge(rule)
     seen = np.arange(order.logits.shape[1]) < order.exact[:, None]
     close = (seen & (order.tempered.scaled >= edge)).sum(axis=1)
     hidden = order.has_tail & (order.tempered.tail_scaled >= edge)
     unknown = hidden & (order.exact < rule.close_among)
     return np.where(unknown, np.nan, np.minimum(close, rule.close_among))
+
+
+def close_edge(rule: KindRule) -> float:
+    """How far below the largest a close token's logit / T may lie; a share of 0 takes all."""
+    share = np.log(rule.close_ratio) if rule.close_ratio > 0 else -np.inf
+    return float(share - EDGE_TOLERANCE)
 
 
 @dataclass(frozen=True)

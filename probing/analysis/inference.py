@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from scipy import stats as scipy_stats
 
 from probing.settings import Inference
@@ -54,7 +54,7 @@ class ClusterInterval:
     note: str
 
 
-class _Sufficient(NamedTuple):
+class ClusterTotals(NamedTuple):
     """Per cluster and column: summed weight, and summed weight times value."""
 
     weight: ClusterSums
@@ -105,7 +105,9 @@ def cluster_intervals(
     counted = weights > 0
     values, weights = values[counted].astype(np.float64), weights[counted].astype(np.float64)
     measured = np.isfinite(values)
-    sums = _cluster_sums(values, measured, weights, clusters[counted])
+    present, index = np.unique(clusters[counted], return_inverse=True)
+    each = np.broadcast_to(weights[:, None], values.shape)
+    sums = _used(cluster_totals(values, each, index, size=len(present)))
     estimate = _ratio(sums.value.sum(axis=0), sums.weight.sum(axis=0))
     count = (sums.weight > 0).sum(axis=0)
     error = _standard_error(sums, estimate, count)
@@ -149,24 +151,32 @@ def _note(clusters: int, enough: bool, *, settings: Inference) -> str:
     return "" if enough else "nearly all problems are alike: t(G - 1), not the bootstrap"
 
 
-def _cluster_sums(
-    values: Columns,
-    measured: Bool[np.ndarray, "position column"],
-    weights: PerPosition,
-    clusters: PositionIds,
-) -> _Sufficient:
-    """Sums over the positions of each cluster; clusters measured in no column drop out."""
-    present, index = np.unique(clusters, return_inverse=True)
-    shape = (len(present), values.shape[1])
+def cluster_totals(
+    values: Columns, weights: Columns, clusters: PositionIds, *, size: int
+) -> ClusterTotals:
+    """Sums over the measured positions of each cluster 0 … size - 1.
+
+    Args:
+        values: not finite = not measured, left out.
+        weights: of positions and columns, >= 0.
+        clusters: of positions.
+        size: how many clusters there are.
+    """
+    shape = (size, values.shape[1])
     weight, value = np.zeros(shape), np.zeros(shape)
     for column in range(values.shape[1]):
-        here = measured[:, column]
-        own, own_weights = index[here], weights[here]
-        weight[:, column] = np.bincount(own, weights=own_weights, minlength=len(present))
+        here = np.isfinite(values[:, column])
+        own, own_weights = clusters[here], weights[here, column]
+        weight[:, column] = np.bincount(own, weights=own_weights, minlength=size)
         products = own_weights * values[here, column]
-        value[:, column] = np.bincount(own, weights=products, minlength=len(present))
-    used = (weight > 0).any(axis=1)
-    return _Sufficient(weight=weight[used], value=value[used])
+        value[:, column] = np.bincount(own, weights=products, minlength=size)
+    return ClusterTotals(weight=weight, value=value)
+
+
+def _used(totals: ClusterTotals) -> ClusterTotals:
+    """Without the clusters that are measured in no column."""
+    used = (totals.weight > 0).any(axis=1)
+    return ClusterTotals(weight=totals.weight[used], value=totals.value[used])
 
 
 def _ratio(
@@ -178,7 +188,7 @@ def _ratio(
 
 
 def _standard_error(
-    sums: _Sufficient, estimate: PerColumn, count: Int[np.ndarray, " column"]
+    sums: ClusterTotals, estimate: PerColumn, count: Int[np.ndarray, " column"]
 ) -> PerColumn:
     """Linearised (ratio) error: clusters' summed residuals over the summed weight."""
     residuals = sums.value - estimate * sums.weight
@@ -208,7 +218,7 @@ def _quantiles(drawn: Float[np.ndarray, " draw"], *, level: float) -> Float[np.n
 
 
 def _draw(
-    sums: _Sufficient,
+    sums: ClusterTotals,
     estimate: PerColumn,
     count: Int[np.ndarray, " column"],
     *,

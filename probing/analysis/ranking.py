@@ -9,7 +9,7 @@ from probing.analysis.distributions import Distributions
 from probing.analysis.moments import Tempered, settle, temper
 from probing.errors import OutsideContract
 from probing.settings import Decoding
-from probing.vocabulary import CandidateLogits, PerPosition, PositionMask
+from probing.vocabulary import PADDING_ID, CandidateLogits, PerPosition, PositionMask
 
 EDGE_TOLERANCE = 1e-7
 """Masses closer than this to an edge are on it: float32 logits do not tell them apart."""
@@ -155,3 +155,19 @@ def truncation(rows: Ranked, *, decoding: Decoding) -> Truncation:
     """
     top_k = top_k_prefix(rows, top_k=decoding.top_k)
     return Truncation(top_k=top_k, nucleus=nucleus_prefix(rows, within=top_k, top_p=decoding.top_p))
+
+
+def leading_ids(rows: Distributions, *, count: int) -> Int[np.ndarray, "position place"]:
+    """The ids of each row's largest logits, largest first; `PADDING_ID` beyond what is exact.
+
+    Equal logits keep the order of the candidates.
+    """
+    left = np.where(rows.logits >= rows.tail.reference[:, None], rows.logits, -np.inf)
+    every = np.arange(len(left))
+    found = np.full((len(left), count), PADDING_ID, dtype=np.int64)
+    for place in range(count):
+        best = left.argmax(axis=1)
+        known = np.isfinite(left[every, best])
+        found[known, place] = rows.ids[every, best][known]
+        left[every, best] = -np.inf
+    return found

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 
@@ -74,3 +75,42 @@ def strata(carriers: Sequence[Carrier], *, lengths: Sequence[int], bins: int) ->
 
 def _shown(temperature: float | None) -> str:
     return UNKNOWN if temperature is None else f"T = {temperature:g}"
+
+
+class RightModel(StrEnum):
+    """Which model got a problem right, by the majority of its graded responses."""
+
+    BOTH = "both right"
+    BASELINE_ONLY = "baseline only"
+    OTHER_ONLY = "other only"
+    NEITHER = "neither right"
+
+
+def right_model(carriers: Sequence[Carrier], *, baseline: str, other: str) -> dict[str, str]:
+    """Which of two generators got each problem right; `UNKNOWN` where one has no majority.
+
+    A tie between right and wrong, or no graded response, is no majority.
+
+    Args:
+        carriers: responses of any models.
+        baseline: name of the one generator.
+        other: of the other.
+    """
+    votes: dict[tuple[str, str], int] = {}
+    for carrier in carriers:
+        if carrier.correct is not None:
+            place = (carrier.problem_id, carrier.generator)
+            votes[place] = votes.get(place, 0) + (1 if carrier.correct else -1)
+    labels = {}
+    for problem in {carrier.problem_id for carrier in carriers}:
+        first, second = votes.get((problem, baseline), 0), votes.get((problem, other), 0)
+        labels[problem] = RIGHT_MODELS[first > 0, second > 0].value if first and second else UNKNOWN
+    return labels
+
+
+RIGHT_MODELS = {
+    (True, True): RightModel.BOTH,
+    (True, False): RightModel.BASELINE_ONLY,
+    (False, True): RightModel.OTHER_ONLY,
+    (False, False): RightModel.NEITHER,
+}

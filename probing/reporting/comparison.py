@@ -17,7 +17,8 @@ from probing.analysis.deltas import delta
 from probing.analysis.kinds import kinds
 from probing.analysis.moments import kl_nats
 from probing.errors import NoCarriersLeft
-from probing.reporting.places import place_table
+from probing.reporting.happenings import KindCodes, event_columns, labelled
+from probing.reporting.places import place_table, right_models
 from probing.reporting.quantities import (
     MODEL_QUANTITIES,
     PAIR_QUANTITIES,
@@ -27,10 +28,7 @@ from probing.reporting.quantities import (
 )
 from probing.settings import GREEDY_BELOW, Decoding, KindRule, require
 from probing.store.reader import Run
-from probing.vocabulary import Assignment, Kind, PerPosition, PositionIds
-
-BLOCK_ROWS = 4096
-"""Rows whose distributions are held at once."""
+from probing.vocabulary import Assignment, Kind, PerPosition, PositionIds, Stratum
 
 SAME_TEMPERATURE = 1e-9
 """Two temperatures closer than this are the same named temperature."""
@@ -40,6 +38,10 @@ KIND_DECODING = Decoding()
 
 So a position keeps its kind while the temperature is moved, and its deltas stay comparable.
 """
+
+
+EXCHANGED_TOP1 = ("exchanged_top1_prob_baseline", "exchanged_top1_prob_other")
+"""The probability of the other's top-1 token under the baseline and under the other model."""
 
 
 def kind_column(assignment: Assignment) -> str:
@@ -78,9 +80,10 @@ def comparison_table(
 ) -> pd.DataFrame:
     """One row per position: place, strata, kinds by the three assignments, values and deltas.
 
-    Columns of `place_table`; `kind_mean`, `kind_baseline`, `kind_other`; for every model quantity
-    q: `q_baseline`, `q_other`, `q_delta` (other - baseline, NaN where either is not finite); every
-    pair quantity under its own name.
+    Columns of `place_table`; `right_model`; `kind_mean`, `kind_baseline`, `kind_other`; those of
+    `event_columns`; `EXCHANGED_TOP1`; for every model quantity q: `q_baseline`, `q_other`,
+    `q_delta` (other - baseline, NaN where either is not finite); every pair quantity under its own
+    name.
 
     Args:
         run: any committed state.
@@ -101,20 +104,70 @@ def comparison_table(
     top_ids = stats[baseline].top1_id
     values_a = model_columns(run, baseline, stats[baseline], top_ids, decoding=decoding)
     values_b = model_columns(run, other, stats[other], top_ids, decoding=decoding)
+    deciding = KindCodes(
+        **{
+            assignment.value: kind_codes(run, measure, rule=rule, decoding=kind_decoding)
+            for assignment, measure in (
+                (Assignment.MEAN, mean_measure(run, other)),
+                (Assignment.BASELINE, baseline),
+                (Assignment.OTHER, other),
+            )
+        }
+    )
     columns: dict[str, Any] = {
-        kind_column(assignment): kind_labels(run, measure, rule=rule, decoding=kind_decoding)
-        for assignment, measure in (
-            (Assignment.MEAN, mean_measure(run, other)),
-            (Assignment.BASELINE, baseline),
-            (Assignment.OTHER, other),
-        )
+        kind_column(assignment): kind_labels(deciding.by(assignment)) for assignment in Assignment
     }
+    columns |= event_columns(
+        run,
+        other,
+        kinds=deciding,
+        entropy_change=_entropy_change(run, other, rule=rule, decoding=kind_decoding),
+        rule=rule,
+        kind_decoding=kind_decoding,
+    )
     for name in MODEL_QUANTITIES:
         columns[baseline_column(name)] = values_a[name]
         columns[other_column(name)] = values_b[name]
         columns[delta_column(name)] = delta(values_a[name], values_b[name])
+    columns |= exchanged_top1(run, other, stats[other].top1_id, decoding=decoding)
     columns |= pair_columns(run, other, decoding=decoding)
+    columns[Stratum.RIGHT] = right_models(run, other)
     return place_table(run).assign(**columns)
+
+
+def exchanged_top1(
+    run: Run, other: str, top_ids: PositionIds, *, decoding: Decoding
+) -> dict[str, PerPosition]:
+    """What `baseline_top1_prob` would be in exchanged roles: of the *other's* top-1, under both.
+
+    Args:
+        run: the run.
+        other: name of the other model.
+        top_ids: its top-1 id of every position.
+        decoding: of the probabilities.
+    """
+    return {
+        column: np.concatenate(
+            [
+                probability_of(
+                    run.distributions(model, rows=rows),
+                    top_ids[rows],
+                    temperature=decoding.temperature,
+                )
+                for rows in run.row_blocks()
+            ]
+        )
+        for column, model in zip(EXCHANGED_TOP1, (run.model_names[0], other), strict=True)
+    }
+
+
+def _entropy_change(run: Run, other: str, *, rule: KindRule, decoding: Decoding) -> PerPosition:
+    first, second = (
+        run.statistics(name, decoding=decoding, rule=rule).entropy_nats.astype(np.float64)
+        for name in (run.model_names[0], other)
+    )
+    change: PerPosition = second - first
+    return change
 
 
 def position_table(
@@ -145,7 +198,7 @@ def position_table(
             "temperature": decoding.temperature,
             "top_k": decoding.top_k,
             "top_p": decoding.top_p,
-            "kind": kind_labels(run, name, rule=rule, decoding=kind_decoding),
+            "kind": kind_labels(kind_codes(run, name, rule=rule, decoding=kind_decoding)),
             "top1_id": stats.top1_id,
         }
         own |= model_columns(run, name, stats, top_ids, decoding=decoding)
@@ -158,13 +211,14 @@ def position_table(
     return table.sort_values("row", kind="stable", ignore_index=True)
 
 
-def kind_labels(
-    run: Run, measure: str | int, *, rule: KindRule, decoding: Decoding
-) -> "pd.Categorical[object]":
-    """The kind of every position by one measure, categories in the order of `Kind`."""
-    stats = run.statistics(measure, decoding=decoding, rule=rule)
-    names = np.array([kind.value for kind in Kind], dtype=object)
-    return pd.Categorical(names[kinds(stats, rule=rule)], categories=names)
+def kind_codes(run: Run, measure: str | int, *, rule: KindRule, decoding: Decoding) -> PositionIds:
+    """The kind of every position by one measure, as codes."""
+    return kinds(run.statistics(measure, decoding=decoding, rule=rule), rule=rule)
+
+
+def kind_labels(codes: PositionIds) -> "pd.Categorical[str]":
+    """Kind codes as labels, categories in the order of `Kind`."""
+    return labelled(codes, [kind.value for kind in Kind])
 
 
 def model_columns(
@@ -194,7 +248,7 @@ def model_columns(
         probability_of(
             run.distributions(model, rows=rows), top_ids[rows], temperature=decoding.temperature
         )
-        for rows in _row_blocks(run)
+        for rows in run.row_blocks()
     ]
     return known | {
         "baseline_top1_prob": np.concatenate(parts),
@@ -220,7 +274,7 @@ def pair_columns(run: Run, other: str, *, decoding: Decoding) -> dict[str, PerPo
     At the temperatures named when the run was scored, divergences are the exact stored ones; at
     others the KLs come from candidates and tail, and the JS is NaN, since it cannot be recovered.
     """
-    blocks = [_pair_block(run, other, rows, decoding=decoding) for rows in _row_blocks(run)]
+    blocks = [_pair_block(run, other, rows, decoding=decoding) for rows in run.row_blocks()]
     columns = {
         field.name: np.concatenate([getattr(block, field.name) for block in blocks])
         for field in dataclasses.fields(_PairBlock)
@@ -265,12 +319,6 @@ def _pair_block(run: Run, other: str, rows: PositionIds, *, decoding: Decoding) 
         ),
         nucleus_jaccard=nucleus_jaccard(a, b, decoding=decoding),
     )
-
-
-def _row_blocks(run: Run) -> list[PositionIds]:
-    """Row indices in blocks."""
-    every = np.arange(len(run))
-    return [every[start : start + BLOCK_ROWS] for start in range(0, len(run), BLOCK_ROWS)]
 
 
 def _refuse_empty(run: Run) -> None:

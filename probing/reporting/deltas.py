@@ -1,13 +1,19 @@
 """Aggregate deltas with intervals, and the shares of kinds."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from probing.analysis.inference import ClusterInterval, cluster_intervals
+from probing.analysis.kinds import CODES as KIND_CODES
+from probing.analysis.nulls import Sample, role_exchange
+from probing.analysis.transitions import transition_shares
 from probing.reporting.comparison import kind_column
-from probing.reporting.filters import Average, Weighting, weights
+from probing.reporting.exchange import exchanged
+from probing.reporting.filters import Average, Filters, Weighting, keep, weights
+from probing.reporting.happenings import event_column
 from probing.reporting.quantities import (
     QUANTITIES,
     SHOWN_FIRST,
@@ -18,7 +24,7 @@ from probing.reporting.quantities import (
 from probing.settings import Inference
 from probing.vocabulary import Assignment, Kind, PerPosition, PositionIds, Stratum
 
-DEFAULT_WEIGHTING, DEFAULT_INFERENCE = Weighting(), Inference()
+DEFAULT_FILTERS, DEFAULT_WEIGHTING, DEFAULT_INFERENCE = Filters(), Weighting(), Inference()
 
 ALL = "all"
 """What stands in the grouping columns of the row over all groups."""
@@ -28,7 +34,7 @@ def delta_table(
     comparison: pd.DataFrame,
     *,
     by: Sequence[str],
-    assignment: Assignment,
+    filters: Filters = DEFAULT_FILTERS,
     quantities: Sequence[str] = SHOWN_FIRST,
     weighting: Weighting = DEFAULT_WEIGHTING,
     inference: Inference = DEFAULT_INFERENCE,
@@ -37,15 +43,19 @@ def delta_table(
 
     Columns: those of `by`; `quantity`; `baseline`, `other` (means over the positions where the
     delta is measured; NaN for pair quantities); `delta` (other - baseline; for a pair quantity its
-    mean) with `low` and `high`; `positions`, `carriers`, `problems` with a value, `missing`
-    positions without one; `share` of all weight in the group; `method` and `note` of the interval.
-    Whole problems are resampled; the same seed gives the same bounds for the same positions.
+    mean) with `low` and `high`; `null`, `null_low`, `null_high`: the role-exchange null (NaN for
+    pair quantities); `positions`, `carriers`, `problems` with a value,
+    `missing` positions without one; `share` of all weight in the group; `method` and `note` of the
+    interval. Whole problems are resampled; the same seed gives the same bounds for the same
+    positions.
 
     Args:
-        comparison: of `comparison_table`, filtered or not.
-        by: strata to group by; `Stratum.KIND` is the kind by `assignment`. Groups that do not
-            occur have no rows. Empty: only the row over all.
-        assignment: whose kind.
+        comparison: of `comparison_table`, all positions: the null needs those that the filters
+            would keep if the models changed places.
+        by: strata to group by; `Stratum.KIND` is the kind and `Stratum.EVENT` the event by the
+            filters' assignment. Groups that do not occur have no rows. Empty: only the row over
+            all.
+        filters: which positions are kept, and whose kind counts.
         quantities: at least one name, in the order of the rows.
         weighting: which positions carry the figures, and what each counts.
         inference: level, draws and seed of the intervals.
@@ -54,20 +64,28 @@ def delta_table(
         KeyError: an unknown quantity or stratum.
     """
     columns = [str(column) for column in by]
-    weight = weights(comparison, weighting=weighting)
-    total = weight.sum()
-    groups = grouping(comparison, by=columns, assignment=assignment)
-    counted = comparison[weight > 0]
-    weight, groups = weight[weight > 0], groups[weight > 0]
-    clusters = pd.factorize(counted["problem_id"])[0]
-    rows: list[dict[str, object]] = []
-    for key, inside in _members(groups, columns):
-        part = counted.iloc[inside]
-        share = weight[inside].sum() / total if total else np.nan
-        summaries = _summaries(
-            part, quantities, clusters=clusters[inside], weighting=weighting, inference=inference
+    codes = {problem: code for code, problem in enumerate(comparison["problem_id"].unique())}
+    own, mirror = (
+        _counted(
+            keep(side, filters=filters),
+            groups=grouping(by=columns, assignment=filters.assignment),
+            weighting=weighting,
+            codes=codes,
         )
-        rows += [{**key, **summary, "share": share} for summary in summaries]
+        for side in (comparison, exchanged(comparison))
+    )
+    total = own.weight.sum()
+    empty = np.zeros(0, dtype=np.int64)
+    rows: list[dict[str, object]] = []
+    for key, inside in own.members.items():
+        part = own.part(inside)
+        other_side = mirror.part(mirror.members.get(key, empty))
+        share = own.weight[inside].sum() / total if total else np.nan
+        group = dict(zip(columns, key, strict=True))
+        summaries = _summaries(
+            part, other_side, quantities, weighting=weighting, inference=inference
+        )
+        rows += [{**group, **summary, "share": share} for summary in summaries]
     return pd.DataFrame(rows, columns=[*columns, *DELTA_COLUMNS])
 
 
@@ -78,6 +96,9 @@ DELTA_COLUMNS = (
     "delta",
     "low",
     "high",
+    "null",
+    "null_low",
+    "null_high",
     "positions",
     "carriers",
     "problems",
@@ -89,61 +110,103 @@ DELTA_COLUMNS = (
 """Columns of a delta table after the grouping ones."""
 
 
-def grouping(
-    comparison: pd.DataFrame, *, by: Sequence[str], assignment: Assignment
-) -> pd.DataFrame:
-    """The grouping columns of every position; `kind` is the kind by the assignment."""
-    named = {
-        column: comparison[kind_column(assignment) if column == Stratum.KIND else column]
-        for column in by
+@dataclass(frozen=True)
+class _Part:
+    """Positions of one group and the problem of each as a number."""
+
+    frame: pd.DataFrame
+    clusters: PositionIds
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """Positions that count, and which of them make up each group; that of all comes first."""
+
+    frame: pd.DataFrame
+    weight: PerPosition
+    clusters: PositionIds
+    members: dict[tuple[str, ...], PositionIds]
+
+    def part(self, inside: PositionIds) -> _Part:
+        """One group."""
+        return _Part(self.frame.iloc[inside], self.clusters[inside])
+
+
+def _counted(
+    kept: pd.DataFrame,
+    *,
+    groups: dict[str, str],
+    weighting: Weighting,
+    codes: dict[str, int],
+) -> _Counted:
+    weight = weights(kept, weighting=weighting)
+    frame = kept[weight > 0]
+    clusters = frame["problem_id"].map(codes).to_numpy(dtype=np.int64)
+    return _Counted(frame, weight[weight > 0], clusters, _members(frame[[*groups.values()]]))
+
+
+def grouping(*, by: Sequence[str], assignment: Assignment) -> dict[str, str]:
+    """By stratum, the column of a comparison that holds it; kind and event by the assignment."""
+    assigned: dict[str, str] = {
+        Stratum.KIND: kind_column(assignment),
+        Stratum.EVENT: event_column(assignment),
     }
-    return pd.DataFrame(named, index=comparison.index)
+    return {column: assigned.get(column, column) for column in by}
 
 
-def _members(
-    groups: pd.DataFrame, columns: Sequence[str]
-) -> list[tuple[dict[str, str], PositionIds]]:
-    """Positions of all, then of every group that occurs, with what identifies it."""
-    every = np.arange(len(groups))
-    found: list[tuple[dict[str, str], PositionIds]] = [(dict.fromkeys(columns, ALL), every)]
+def _members(groups: pd.DataFrame) -> dict[tuple[str, ...], PositionIds]:
+    """Positions of all, then of every group that occurs, by what identifies it."""
+    columns = list(groups.columns)
+    found: dict[tuple[str, ...], PositionIds] = {(ALL,) * len(columns): np.arange(len(groups))}
     if columns:
-        for key, places in groups.groupby(list(columns), observed=True).indices.items():
+        for key, places in groups.groupby(columns, observed=True).indices.items():
             values = key if isinstance(key, tuple) else (key,)
-            label = {column: str(value) for column, value in zip(columns, values, strict=True)}
-            found.append((label, np.asarray(places)))
+            found[tuple(str(value) for value in values)] = np.asarray(places)
     return found
 
 
 def _summaries(
-    part: pd.DataFrame,
+    part: _Part,
+    mirror: _Part,
     quantities: Sequence[str],
     *,
-    clusters: PositionIds,
     weighting: Weighting,
     inference: Inference,
 ) -> list[dict[str, object]]:
     """One row per quantity, over one group of positions."""
-    values = part[[delta_column(name) for name in quantities]].to_numpy(dtype=np.float64)
-    weight = np.stack([_weights_of(part, column, weighting=weighting) for column in values.T])
+    own = _sample(part, quantities, weighting=weighting)
     # Columns that weigh positions alike share the draws, and the work.
     batches = [slice(0, len(quantities))]
-    if (weight != weight[:1]).any():
+    if (own.weights != own.weights[:, :1]).any():
         batches = [slice(i, i + 1) for i in range(len(quantities))]
     intervals = [
         interval
         for batch in batches
         for interval in cluster_intervals(
-            values[:, batch],
-            weights=weight[batch.start],
-            clusters=clusters,
+            own.values[:, batch],
+            weights=own.weights[:, batch.start],
+            clusters=own.clusters,
             settings=inference,
             rng=np.random.default_rng(inference.seed),
         )
     ]
+    other_side = _sample(mirror, quantities, weighting=weighting)
+    null = role_exchange(own, other_side, level=inference.level)
     return [
-        _summary(part, name, interval, weights=weight[place])
+        {
+            **_summary(part.frame, name, interval, weights=own.weights[:, place]),
+            "null": float(null.value[place]),
+            "null_low": float(null.low[place]),
+            "null_high": float(null.high[place]),
+        }
         for place, (name, interval) in enumerate(zip(quantities, intervals, strict=True))
     ]
+
+
+def _sample(part: _Part, quantities: Sequence[str], *, weighting: Weighting) -> Sample:
+    values = part.frame[[delta_column(name) for name in quantities]].to_numpy(dtype=np.float64)
+    own = [_weights_of(part.frame, column, weighting=weighting) for column in values.T]
+    return Sample(values=values, weights=np.stack(own, axis=1), clusters=part.clusters)
 
 
 def _weights_of(part: pd.DataFrame, values: PerPosition, *, weighting: Weighting) -> PerPosition:
@@ -208,3 +271,54 @@ def kind_shares(
                 }
             )
     return pd.DataFrame(rows)
+
+
+def event_shares(
+    comparison: pd.DataFrame,
+    *,
+    assignment: Assignment,
+    weighting: Weighting = DEFAULT_WEIGHTING,
+) -> pd.DataFrame:
+    """Share of every event that the assigned kinds can have, in the order of `Event`.
+
+    Columns `kind` (assigned), `event`, `share` (weighted, of all; sums to 1), `share_of_kind`,
+    `positions`. Only pairs of kind and event that occur have a row.
+    """
+    weight = weights(comparison, weighting=weighting)
+    columns = grouping(by=[Stratum.KIND, Stratum.EVENT], assignment=assignment)
+    named = {name: comparison[column] for name, column in columns.items()}
+    counted = pd.DataFrame({**named, "share": weight, "positions": 1})[weight > 0]
+    table = counted.groupby(["kind", "event"], observed=True, as_index=False).sum()
+    of_kind = table.groupby("kind", observed=True)["share"].transform("sum")
+    table.insert(3, "share_of_kind", table["share"] / of_kind)
+    return table.assign(share=table["share"] / weight.sum()) if len(table) else table
+
+
+def transitions(
+    comparison: pd.DataFrame, *, weighting: Weighting = DEFAULT_WEIGHTING
+) -> pd.DataFrame:
+    """From the kind under the baseline to the kind under the other model.
+
+    Columns `baseline`, `other` (kinds), `share` (weighted, of all; NaN without positions),
+    `positions`; a row for every pair of kinds.
+    """
+    weight = weights(comparison, weighting=weighting)
+    first, second = (
+        comparison[kind_column(side)].map(KIND_CODES).to_numpy(dtype=np.int64)
+        for side in (Assignment.BASELINE, Assignment.OTHER)
+    )
+    shares = transition_shares(first, second, weights=weight)
+    counted = (weight > 0).astype(np.float64)
+    counts = transition_shares(first, second, weights=counted) * counted.sum()
+    return pd.DataFrame(
+        [
+            {
+                "baseline": before.value,
+                "other": after.value,
+                "share": shares[i, j],
+                "positions": round(counts[i, j]) if counted.any() else 0,
+            }
+            for i, before in enumerate(Kind)
+            for j, after in enumerate(Kind)
+        ]
+    )

@@ -10,6 +10,7 @@ from pandas.io.formats.style import Styler
 
 from probing.reporting.charts import KIND_COLORS
 from probing.reporting.comparison import kind_column
+from probing.reporting.contrasts import COMPARISON
 from probing.reporting.filters import EVERY, HEADLINE
 from probing.reporting.quantities import (
     QUANTITIES,
@@ -82,6 +83,41 @@ def signed(value: Any) -> str:
     if not np.isfinite(value):
         return NOT_MEASURED
     return f"{value:+.1e}" if 0 < abs(value) < SMALLEST_FIXED else f"{value:+.4f}"
+
+
+def bounded(value: float, low: float, high: float) -> str:
+    """A delta with its interval.
+
+    Examples:
+        >>> bounded(-0.0123, -0.02, -0.001)
+        '-0.0123 [-0.0200, -0.0010]'
+    """
+    bounds = f"[{signed(low)}, {signed(high)}]" if np.isfinite(low) else "[no interval]"
+    return f"{signed(value)} {bounds}" if np.isfinite(value) else NOT_MEASURED
+
+
+def wide_deltas(table: pd.DataFrame, *, by: Sequence[str]) -> pd.DataFrame:
+    """A table of several comparisons, one row per group and quantity, as text.
+
+    Columns: those of `by`, `quantity`, `baseline` (its mean), each comparison's delta with its
+    interval, each followed by its null where it has one, `positions` and `problems` of the first.
+
+    Args:
+        table: of `delta_tables`.
+        by: its grouping columns.
+    """
+    names = list(dict.fromkeys(table[COMPARISON]))
+    keys = [*by, "quantity"]
+    first = table[table[COMPARISON] == names[0]].set_index(keys)
+    shown = pd.DataFrame({"baseline": first["baseline"].map(number)})
+    for name in names:
+        own = table[table[COMPARISON] == name].set_index(keys).reindex(first.index)
+        columns = (own["delta"], own["low"], own["high"])
+        shown[name] = [bounded(*each) for each in zip(*columns, strict=True)]
+        if own["null"].notna().any() and not (own["null"].fillna(0) == 0).all():
+            shown[f"null ({name})"] = own["null"].map(signed)
+    shown["positions"], shown["problems"] = first["positions"], first["problems"]
+    return shown.reset_index()
 
 
 def kept(value: Any) -> str:

@@ -10,6 +10,7 @@ import pandas as pd
 from probing.analysis.deltas import per_carrier_weights
 from probing.carriers.strata import CORRECT_LABELS
 from probing.reporting.comparison import kind_column
+from probing.reporting.happenings import event_column
 from probing.settings import DEFAULT_ASSIGNMENT, require
 from probing.vocabulary import (
     CONTENT_FREE_SELECTORS,
@@ -51,22 +52,39 @@ class Filters:
     """What is kept; an empty tuple keeps all.
 
     Attributes:
-        length_bin, correct, generator, phase: labels as in the columns of these names.
-        kind: of the kind by `assignment`.
+        length_bin, correct, generator, right_model, phase, subject, difficulty, source,
+            sampling_temperature: labels as in the columns of these names.
+        kind, event: by `assignment`.
         selector: as in `Weighting`.
         assignment: whose kind.
     """
 
     length_bin: tuple[str, ...] = ()
     kind: tuple[str, ...] = ()
+    event: tuple[str, ...] = ()
     correct: tuple[str, ...] = ()
     generator: tuple[str, ...] = ()
+    right_model: tuple[str, ...] = ()
     phase: tuple[str, ...] = ()
+    subject: tuple[str, ...] = ()
+    difficulty: tuple[str, ...] = ()
+    source: tuple[str, ...] = ()
+    sampling_temperature: tuple[str, ...] = ()
     selector: str = HEADLINE
     assignment: Assignment = DEFAULT_ASSIGNMENT
 
 
-STRATUM_FILTERS = (Stratum.LENGTH, Stratum.CORRECT, Stratum.GENERATOR, Stratum.PHASE)
+STRATUM_FILTERS = (
+    Stratum.LENGTH,
+    Stratum.CORRECT,
+    Stratum.GENERATOR,
+    Stratum.RIGHT,
+    Stratum.PHASE,
+    Stratum.SUBJECT,
+    Stratum.DIFFICULTY,
+    Stratum.SOURCE,
+    Stratum.SAMPLING_TEMPERATURE,
+)
 
 
 @dataclass(frozen=True)
@@ -85,8 +103,12 @@ def keep(comparison: pd.DataFrame, *, filters: Filters) -> pd.DataFrame:
         wanted = getattr(filters, column.value)
         if wanted:
             mask = mask & comparison[column.value].isin(wanted).to_numpy()
-    if filters.kind:
-        mask = mask & comparison[kind_column(filters.assignment)].isin(filters.kind).to_numpy()
+    for labels, named in (
+        (filters.kind, kind_column(filters.assignment)),
+        (filters.event, event_column(filters.assignment)),
+    ):
+        if labels:
+            mask = mask & comparison[named].isin(labels).to_numpy()
     return comparison[mask]
 
 

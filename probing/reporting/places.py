@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Shaped
 
-from probing.carriers.strata import strata
+from probing.carriers.strata import right_model, strata
 from probing.reporting.text import token_text
 from probing.store.reader import Run
 from probing.vocabulary import CONTENT_FREE_SELECTORS, Phase, PositionIds
@@ -76,6 +76,14 @@ def place_table(run: Run) -> pd.DataFrame:
         ),
         inclusion=positions.inclusion,
     )
+
+
+def right_models(run: Run, other: str) -> pd.Series:
+    """Which of the two models got the problem of each position right; see `right_model`."""
+    carriers = run.carriers()
+    labels = right_model(carriers, baseline=run.model_names[0], other=other)
+    own = np.array([labels[carrier.problem_id] for carrier in carriers], dtype=object)
+    return _texts(own[run.positions().carrier])
 
 
 def _texts(values: Shaped[np.ndarray, " position"]) -> pd.Series:

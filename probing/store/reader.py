@@ -28,7 +28,7 @@ from probing.vocabulary import CandidateLogits, PerPosition, PositionIds, TailNo
 Rows = Int[np.ndarray, " row"]
 
 BLOCK_ROWS = 4096
-"""Rows whose distributions are held at once when statistics are computed for a whole run."""
+"""Rows whose distributions are held at once where something is computed for a whole run."""
 
 
 @dataclass(frozen=True)
@@ -238,14 +238,9 @@ class Run:
         self, measure: str | int, *, decoding: Decoding, rule: KindRule
     ) -> Statistics:
         """Statistics of every row, computed from the stored distributions, some rows at a time."""
-        every = np.arange(len(self))
         parts = [
-            statistics(
-                self.distributions(measure, rows=every[start : start + BLOCK_ROWS]),
-                decoding=decoding,
-                rule=rule,
-            )
-            for start in range(0, max(1, len(self)), BLOCK_ROWS)
+            statistics(self.distributions(measure, rows=rows), decoding=decoding, rule=rule)
+            for rows in self.row_blocks()
         ]
         return Statistics(
             **{
@@ -253,6 +248,14 @@ class Run:
                 for field in dataclasses.fields(Statistics)
             }
         )
+
+    def row_blocks(self) -> list[Rows]:
+        """All rows, so many at a time as are worked on at once; one empty block if there are none.
+
+        The blocks of an array one after the other are the array.
+        """
+        every = np.arange(len(self))
+        return [every[i : i + BLOCK_ROWS] for i in range(0, max(1, len(self)), BLOCK_ROWS)]
 
     def carriers(self) -> list[Carrier]:
         """Every carrier of the run, committed or not; `carrier` of a position indexes it."""

@@ -86,9 +86,9 @@ def _deltas(choice: Choice) -> None:
         st.info("Choose at least one quantity.", icon=":material/info:")
         return
     table = tables.delta_table(
-        choice.kept,
+        choice.every,
         by=[Stratum.KIND],
-        assignment=choice.filters.assignment,
+        filters=choice.filters,
         quantities=quantities,
         weighting=choice.weighting,
     )

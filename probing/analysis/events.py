@@ -1,0 +1,175 @@
+"""Events: what happened to a position, relative to the kind assigned to it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from probing.analysis.decoding import close_edge, own_ranks
+from probing.analysis.distributions import Distributions
+from probing.analysis.kinds import CODES as KIND_CODES
+from probing.analysis.moments import settle
+from probing.settings import KindRule
+from probing.vocabulary import (
+    Event,
+    Kind,
+    PerPosition,
+    PositionIds,
+    PositionMask,
+    TokenMask,
+)
+
+CODES: dict[Event, int] = {event: code for code, event in enumerate(Event)}
+"""An event as a number: its place in `list(Event)`."""
+
+_LOCK, _FORK = KIND_CODES[Kind.LOCK], KIND_CODES[Kind.FORK]
+
+
+@dataclass(frozen=True)
+class LexiconTokens:
+    """Which ids stand for a one-word entry of the lexicon (method.md section 4).
+
+    Attributes:
+        self_correction: the token's text, one leading space aside, equals an entry.
+        think_close: the token closes the thought, or is the first of the tokens that do.
+    """
+
+    self_correction: TokenMask
+    think_close: TokenMask
+
+
+@dataclass(frozen=True)
+class LeadingWords:
+    """What one model's leading tokens are, at every position.
+
+    Attributes:
+        top1: candidates with the largest logit; several where they tie.
+        top1_corrects: one of them is a self-correction.
+        close_corrects: a self-correction is among the close tokens.
+        close_ends: the end of thinking is among the close tokens.
+    """
+
+    top1: Bool[np.ndarray, "position candidate"]
+    top1_corrects: PositionMask
+    close_corrects: PositionMask
+    close_ends: PositionMask
+
+
+def leading_words(
+    rows: Distributions, *, tokens: LexiconTokens, temperature: float, rule: KindRule
+) -> LeadingWords:
+    """Leading tokens of one model's distributions, as events need them.
+
+    Args:
+        rows: of a model, not of a mean: its own top tokens are all among the candidates.
+        tokens: which ids mean something.
+        temperature: at which tokens are close: that of the kinds.
+        rule: says which tokens count as close.
+    """
+    logits = rows.logits
+    top1 = (logits == logits.max(axis=1, keepdims=True)) & np.isfinite(logits)
+    close = close_places(rows, temperature=temperature, rule=rule)
+    corrects = _marked(rows.ids, tokens.self_correction)
+    return LeadingWords(
+        top1=top1,
+        top1_corrects=(top1 & corrects).any(axis=1),
+        close_corrects=(close & corrects).any(axis=1),
+        close_ends=(close & _marked(rows.ids, tokens.think_close)).any(axis=1),
+    )
+
+
+def close_places(
+    rows: Distributions, *, temperature: float, rule: KindRule
+) -> Bool[np.ndarray, "position candidate"]:
+    """Candidates that are close tokens: what `Statistics.close_tokens` counts.
+
+    Tokens that tie for the last counted rank are all close.
+    """
+    settled, at = settle(rows, temperature=temperature)
+    rank = own_ranks(settled)
+    top = settled.logits.max(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        near = (settled.logits - top) / at >= close_edge(rule)
+    return np.asarray((rank > 0) & (rank <= rule.close_among) & near)
+
+
+def _marked(
+    ids: Int[np.ndarray, "position candidate"], mask: TokenMask
+) -> Bool[np.ndarray, "position candidate"]:
+    """Whether each candidate is in the mask; padding never is."""
+    return np.asarray(mask[np.maximum(ids, 0)] & (ids >= 0))
+
+
+def same_top1(baseline: LeadingWords, other: LeadingWords) -> PositionMask:
+    """Whether a token is largest under both models; of tied tokens one in common is enough."""
+    return np.asarray((baseline.top1 & other.top1).any(axis=1))
+
+
+@dataclass(frozen=True)
+class PairKinds:
+    """Kind codes of every position: by the assignment, of the baseline, of the other model."""
+
+    assigned: PositionIds
+    baseline: PositionIds
+    other: PositionIds
+
+
+def events(
+    kinds: PairKinds,
+    *,
+    baseline: LeadingWords,
+    other: LeadingWords,
+    realised_correction: PositionMask,
+    entropy_change: PerPosition,
+) -> Int[np.ndarray, " position"]:
+    """The event of every position, as int8 codes (method.md section 6).
+
+    Two cases that its lists leave open, since an assignment other than the baseline's can name a
+    kind that the baseline does not have: an assigned lock that is lock-like only under the other
+    model is *sharpened*; an assigned fork that is fork-like only under the other is *opened*. An
+    assigned mixed or diffuse position that was lock- or fork-like under the baseline alone is
+    *sharpened* or *opened* by the sign of its entropy change.
+
+    Args:
+        kinds: by the assignment and of both models.
+        baseline: leading tokens of the baseline.
+        other: of the other model.
+        realised_correction: a self-correction phrase of the response begins in the token.
+        entropy_change: other - baseline, at the decoding of the kinds.
+    """
+    either = baseline.top1_corrects | other.top1_corrects
+    torn = (baseline.close_ends & baseline.close_corrects) | (
+        other.close_ends & other.close_corrects
+    )
+    hesitant = (
+        baseline.close_ends | baseline.close_corrects | other.close_ends | other.close_corrects
+    )
+    same = same_top1(baseline, other)
+    lock, fork = kinds.assigned == _LOCK, kinds.assigned == _FORK
+    lock_before, lock_after = kinds.baseline == _LOCK, kinds.other == _LOCK
+    fork_before, fork_after = kinds.baseline == _FORK, kinds.other == _FORK
+    settled_before = lock_before | fork_before
+    cases: list[tuple[PositionMask, Event]] = [
+        (lock & (realised_correction | either | torn), Event.SELF_CORRECTION),
+        (lock & ~same & lock_before & lock_after, Event.SWAP),
+        (lock & ~same & ~lock_after, Event.UNLOCKED),
+        (lock & same & ~lock_after, Event.SOFTENED),
+        (lock & same & lock_before & lock_after, Event.STRICT_LOCK),
+        (lock, Event.SHARPENED),
+        (fork & hesitant, Event.FAILURE_TO_COMMIT),
+        (fork & lock_after, Event.COLLAPSED),
+        (fork & fork_before & fork_after, Event.TRUE_FORK),
+        (fork & ~fork_after, Event.DISSOLVED),
+        (fork, Event.OPENED),
+        (lock_after, Event.SHARPENED),
+        (fork_after, Event.OPENED),
+        (kinds.baseline == kinds.other, Event.UNCHANGED),
+        (settled_before & (entropy_change < 0), Event.SHARPENED),
+        (settled_before, Event.OPENED),
+    ]
+    codes = np.select(
+        [where for where, _ in cases],
+        [CODES[event] for _, event in cases],
+        default=CODES[Event.DRIFTED],
+    )
+    return codes.astype(np.int8)

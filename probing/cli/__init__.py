@@ -1,0 +1,63 @@
+"""The command line: Typer commands over the rooms; the only place that prints."""
+
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from probing.cli import reading, scoring, serving
+from probing.cli.console import (
+    EXIT_FAULT,
+    EXIT_INTERRUPTED,
+    EXIT_STOPPED,
+    EXIT_USAGE,
+    err,
+    report_fault,
+)
+
+__all__ = ["EXIT_FAULT", "EXIT_STOPPED", "EXIT_USAGE", "app", "main"]
+
+app = typer.Typer(
+    name="probing",
+    help="What fine-tuning did to a language model, token by token.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """What fine-tuning did to a language model, token by token."""
+
+
+for command in (
+    scoring.demo,
+    scoring.score,
+    scoring.carriers,
+    scoring.verify,
+    reading.summary,
+    reading.positions,
+    reading.examples,
+    serving.dashboard,
+    serving.doctor,
+):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command line; a fault becomes one message and an exit code."""
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        app(arguments)
+    except KeyboardInterrupt:
+        err.print("interrupted")
+        sys.exit(EXIT_INTERRUPTED)
+    except Exception as error:  # the last resort: every fault becomes a message
+        if debug:
+            traceback.print_exc()
+        sys.exit(report_fault(error))

@@ -1,0 +1,5 @@
+"""`python -m probing.cli`."""
+
+from probing.cli import main
+
+main()

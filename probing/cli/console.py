@@ -1,0 +1,130 @@
+"""The terminal: what is printed, how a table looks there, and how a fault ends the command."""
+
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from probing.carriers.record import Skipped
+from probing.errors import OutsideContract, ProbingError, StoppedEarly, UsageFault
+
+EXIT_FAULT, EXIT_USAGE, EXIT_STOPPED, EXIT_INTERRUPTED = 1, 2, 3, 130
+SIGNED = frozenset({"delta", "low", "high"})
+MOST_ROWS = 60
+"""Rows of a table that a terminal is shown; a file gets them all."""
+
+NARROWEST = 150
+"""Columns of text that output which goes to no terminal may use."""
+
+# Sentences are never cut into lines here: a terminal wraps them, and a pipe gets them whole.
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else NARROWEST)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class BarProgress:
+    """Scoring's progress on the terminal: positions, positions/s, time left."""
+
+    def __init__(self) -> None:
+        self._bar = Progress(
+            TextColumn("scoring"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("positions"),
+            TextColumn("{task.fields[speed]}"),
+            TimeRemainingColumn(),
+            console=err,
+        )
+        self._task = self._bar.add_task("scoring", total=None, speed="")
+
+    def __enter__(self) -> "BarProgress":
+        """The bar is shown once `start` says how long it is."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the bar as it stands."""
+        self._bar.stop()
+
+    def start(self, total_positions: int) -> None:
+        """Positions there are to score in this session."""
+        self._bar.update(self._task, total=total_positions)
+        self._bar.start()
+
+    def advance(self, positions: int) -> None:
+        """So many more are scored."""
+        self._bar.advance(self._task, positions)
+        speed = self._bar.tasks[0].speed
+        self._bar.update(self._task, speed=f"{speed:,.0f}/s" if speed else "")
+
+    def note(self, text: str) -> None:
+        """One line above the bar."""
+        err.print(text, markup=False)
+
+
+def print_skipped(skipped: Sequence[Skipped]) -> None:
+    """One line per skipped record: where, and why."""
+    for item in skipped:
+        place = f"{item.file}:{item.line}" if item.line else f"carrier {item.file}"
+        err.print(f"skipped {place}: {item.reason}: {item.detail}", markup=False)
+
+
+def print_table(frame: pd.DataFrame) -> None:
+    """A table, numbers to the right, texts never as markup."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in frame.columns:
+        numeric = pd.api.types.is_numeric_dtype(frame[name])
+        table.add_column(Text(str(name)), justify="right" if numeric else "left", overflow="fold")
+    for row in frame.itertuples(index=False):
+        table.add_row(*(Text(_cell(n, v)) for n, v in zip(frame.columns, row, strict=True)))
+    out.print(table, soft_wrap=False)
+
+
+def _cell(name: str, value: object) -> str:
+    from probing.reporting.display import NOT_MEASURED, signed
+    from probing.reporting.text import visible
+
+    if name in SIGNED:
+        return signed(value)
+    if isinstance(value, str):
+        # No escape sequence of a model reaches the terminal, and no space of a token is lost.
+        return visible(value) if "token" in name else value
+    if value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return NOT_MEASURED
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def show_or_write(frame: pd.DataFrame, csv: Path | None, *, shown: Sequence[str]) -> None:
+    """All of a table to a CSV file, or some columns of its first rows to the terminal."""
+    from probing.reporting.export import csv_text
+
+    if csv is not None:
+        write(csv, csv_text(frame).encode())
+        return
+    print_table(frame[list(shown)].head(MOST_ROWS))
+    if len(frame) > MOST_ROWS:
+        out.print(f"… {MOST_ROWS} of {len(frame)} rows; --csv FILE writes them all")
+
+
+def write(path: Path, data: bytes) -> None:
+    """A whole file, or none."""
+    from probing.carriers.writing import write_whole
+
+    write_whole(data, path)
+    out.print(f"wrote {path}", markup=False)
+
+
+def report_fault(error: Exception) -> int:
+    """Print one fault and return its exit code."""
+    if not isinstance(error, ProbingError):
+        err.print(f"unexpected {type(error).__name__}: {error}", markup=False)
+        err.print("this is a fault of probing itself; run again with --debug for a traceback")
+        return EXIT_FAULT
+    err.print(f"error: {error}", markup=False)
+    if isinstance(error, UsageFault | OutsideContract):
+        return EXIT_USAGE
+    return EXIT_STOPPED if isinstance(error, StoppedEarly) else EXIT_FAULT

@@ -1,0 +1,79 @@
+"""Options that several commands share, each named and explained once."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from probing.settings import (
+    KIND_PRESETS,
+    Decoding,
+    KindRule,
+    require,
+)
+from probing.vocabulary import Assignment, Stratum
+
+if TYPE_CHECKING:
+    from probing.reporting.filters import Filters
+
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Folder or URL of a run.")]
+OtherOption = Annotated[
+    str | None, typer.Option("--other", help="Which other model; the first when left out.")
+]
+ControlOption = Annotated[
+    str | None,
+    typer.Option("--control", help="The model beside it; `control`, where there is one."),
+]
+TemperatureOption = Annotated[
+    float, typer.Option("--temperature", "-T", help="Sampling temperature; 0 is greedy.")
+]
+TopKOption = Annotated[int, typer.Option(help="Keep the k likeliest tokens; 0 switches it off.")]
+TopPOption = Annotated[float, typer.Option(help="Keep the nucleus of this mass; 1 is all.")]
+PresetOption = Annotated[str, typer.Option(help=f"Thresholds: {', '.join(KIND_PRESETS)}.")]
+AssignmentOption = Annotated[
+    Assignment, typer.Option(help="Whose distribution gives a position its kind.")
+]
+CsvOption = Annotated[Path | None, typer.Option("--csv", help="Write a CSV file instead.")]
+ByOption = Annotated[list[Stratum] | None, typer.Option("--by", help="Group by; repeatable.")]
+WhereOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where",
+        metavar="STRATUM=LABEL[,LABEL]",
+        help="Keep only these positions; repeatable. Strata as in --by.",
+    ),
+]
+DEFAULT, DEFAULT_RULE = Decoding(), KindRule()
+
+
+def rule_of(preset: str) -> KindRule:
+    """The thresholds of this name.
+
+    Raises:
+        UsageFault: there is no such preset.
+    """
+    require(preset in KIND_PRESETS, f"--preset takes {', '.join(KIND_PRESETS)}", preset)
+    return KIND_PRESETS[preset]
+
+
+def filters_of(where: Sequence[str] | None, *, assignment: Assignment) -> "Filters":
+    """Filters from `STRATUM=LABEL[,LABEL]`, as a page's sidebar sets them.
+
+    Raises:
+        UsageFault: not of this form, or no stratum that can be filtered.
+    """
+    from probing.reporting.filters import Filters
+
+    known = {field.name for field in dataclasses.fields(Filters)} & set(Stratum)
+    chosen: dict[str, Any] = {}
+    for text in where or []:
+        name, equals, labels = text.partition("=")
+        require(
+            bool(equals) and name in known,
+            f"--where takes STRATUM=LABEL[,LABEL] with a stratum of {', '.join(sorted(known))}",
+            text,
+        )
+        chosen[name] = tuple(labels.split(","))
+    return Filters(**chosen, assignment=assignment)

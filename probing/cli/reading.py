@@ -1,0 +1,172 @@
+"""Commands that read runs: summary, positions, examples."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+from rich.text import Text
+
+from probing.cli.console import err, out, print_table, show_or_write, write
+from probing.cli.options import (
+    DEFAULT,
+    DEFAULT_RULE,
+    AssignmentOption,
+    ByOption,
+    ControlOption,
+    CsvOption,
+    OtherOption,
+    PresetOption,
+    RunArgument,
+    TemperatureOption,
+    TopKOption,
+    TopPOption,
+    WhereOption,
+    filters_of,
+    rule_of,
+)
+from probing.settings import DEFAULT_ASSIGNMENT, Decoding, require
+from probing.vocabulary import Stratum
+
+POSITION_COLUMNS = (
+    "carrier_id", "position", "token", "model", "kind", "top1_prob", "nucleus_size", "tail_mass",
+    "entropy_nats",
+)  # fmt: skip
+EXAMPLE_COLUMNS = [
+    "rank", "baseline_token", "baseline_prob", "baseline_kept_prob", "other_token", "other_prob",
+    "other_kept_prob", "rank_change",
+]  # fmt: skip
+
+
+def summary(
+    run: RunArgument,
+    by: ByOption = None,
+    where: WhereOption = None,
+    other: OtherOption = None,
+    control: ControlOption = None,
+    temperature: TemperatureOption = DEFAULT.temperature,
+    top_k: TopKOption = DEFAULT.top_k,
+    top_p: TopPOption = DEFAULT.top_p,
+    preset: PresetOption = DEFAULT_RULE.preset,
+    assignment: AssignmentOption = DEFAULT_ASSIGNMENT,
+    csv: CsvOption = None,
+) -> None:
+    """Mean deltas (other - baseline) of every group, with intervals that resample problems.
+
+    A control stands beside the other model, and their difference beside both. `null` is what a
+    delta would be by selection alone.
+    """
+    from probing.reporting import tables
+    from probing.reporting.display import decoding_text, wide_deltas
+    from probing.store.reader import open_run
+
+    opened = open_run(run)
+    name = other or opened.model_names[1]
+    beside = tables.control_of(opened, other=name, wanted=control)
+    decoding = Decoding(temperature=temperature, top_k=top_k, top_p=top_p)
+    groups = by or [Stratum.KIND]
+    table = tables.delta_tables(
+        tables.comparisons(
+            opened, other=name, control=beside, decoding=decoding, rule=rule_of(preset)
+        ),
+        by=groups,
+        filters=filters_of(where, assignment=assignment),
+    )
+    _say_incomplete(opened)
+    out.print(f"{name} - {opened.model_names[0]}, {decoding_text(decoding)}", markup=False)
+    if csv is not None:
+        show_or_write(table, csv, shown=[])
+        return
+    print_table(wide_deltas(table, by=[str(group) for group in groups]))
+    for note in _notes(table, groups):
+        out.print(f"note: {note}", markup=False)
+
+
+def _notes(table: pd.DataFrame, groups: Sequence[Stratum]) -> list[str]:
+    """What a reader of the table must know: which groups are small, and what selects itself."""
+    from probing.reporting.contrasts import COMPARISON
+
+    columns = [COMPARISON, *map(str, groups)]
+    noted = table[table["note"] != ""].drop_duplicates([*columns, "note"])
+    names = noted[columns].agg(" / ".join, axis=1)
+    lines = [f"{name}: {note}" for name, note in zip(names, noted["note"], strict=True)]
+    if table[COMPARISON].nunique() > 1:
+        lines.append("the difference takes kinds from the mean over all models, and has no events")
+    return [*lines, "baseline_top1_prob is negative by selection: no finding by itself"]
+
+
+def _say_incomplete(run: Any) -> None:
+    # A `Run`; importing it here would make every `--help` wait for zarr.
+    if not run.complete:
+        units = f"{len(run.committed)} of {len(run.plan.units)} units"
+        err.print(f"note: {run.location} is incomplete: {units} are scored", markup=False)
+
+
+def positions(
+    run: RunArgument,
+    temperature: TemperatureOption = DEFAULT.temperature,
+    top_k: TopKOption = DEFAULT.top_k,
+    top_p: TopPOption = DEFAULT.top_p,
+    preset: PresetOption = DEFAULT_RULE.preset,
+    csv: CsvOption = None,
+    parquet: Annotated[Path | None, typer.Option(help="Write a Parquet file instead.")] = None,
+) -> None:
+    """Every position under every model, one row each, with all statistics."""
+    from probing.reporting.tables import position_table
+    from probing.store.reader import open_run
+
+    decoding = Decoding(temperature=temperature, top_k=top_k, top_p=top_p)
+    opened = open_run(run)
+    _say_incomplete(opened)
+    table = position_table(opened, decoding=decoding, rule=rule_of(preset))
+    if parquet is not None:
+        whole = io.BytesIO()
+        table.to_parquet(whole, index=False)
+        write(parquet, whole.getvalue())
+    if parquet is None or csv is not None:
+        show_or_write(table, csv, shown=POSITION_COLUMNS)
+
+
+def examples(
+    run: RunArgument,
+    rank_by: Annotated[str, typer.Option("--by", help="Quantity whose delta ranks.")] = "top1_prob",
+    order: Annotated[
+        str, typer.Option(help="largest change, largest increase, largest decrease, random.")
+    ] = ("largest change"),
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many.")] = 3,
+    seed: Annotated[int, typer.Option(help="Of the random order.")] = 0,
+    other: OtherOption = None,
+    temperature: TemperatureOption = DEFAULT.temperature,
+    top_k: TopKOption = DEFAULT.top_k,
+    top_p: TopPOption = DEFAULT.top_p,
+    csv: CsvOption = None,
+) -> None:
+    """Single positions: the text around them and both models' top tokens side by side."""
+    from probing.reporting import tables
+    from probing.reporting.display import place_text
+    from probing.reporting.examples import Order
+    from probing.reporting.quantities import QUANTITIES
+    from probing.store.reader import open_run
+
+    require(rank_by in QUANTITIES, f"--by takes {', '.join(QUANTITIES)}", rank_by)
+    orders = [item.value for item in Order]
+    require(order in orders, f"--order takes {', '.join(orders)}", order)
+    opened = open_run(run)
+    name = other or opened.model_names[1]
+    decoding = Decoding(temperature=temperature, top_k=top_k, top_p=top_p)
+    comparison = tables.comparison_table(opened, other=name, decoding=decoding, rule=DEFAULT_RULE)
+    chosen = tables.ranked_positions(comparison, by=rank_by, order=Order(order), seed=seed)[:count]
+    found = []
+    for _, position in chosen.iterrows():
+        row = int(position["row"])
+        table = tables.example_table(opened, row, other=name, decoding=decoding)
+        found.append(table.assign(row=row, carrier_id=position["carrier_id"]))
+        if csv is None:
+            out.rule()
+            out.print(Text(place_text(position)))
+            out.print(Text(tables.shown_context(opened, row)))
+            print_table(table[EXAMPLE_COLUMNS])
+    if csv is not None:
+        show_or_write(pd.concat(found, ignore_index=True), csv, shown=EXAMPLE_COLUMNS)

@@ -1,0 +1,156 @@
+"""Commands that make runs: demo, score, carriers, verify."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+from rich.text import Text
+
+from probing.cli.console import EXIT_FAULT, BarProgress, err, out, print_skipped, print_table
+from probing.cli.options import RunArgument
+from probing.cli.reading import summary
+from probing.errors import UsageFault
+from probing.settings import RunSettings, load_run_file, parse_run_file, require, run_settings
+from probing.vocabulary import Stratum
+
+DEMO_RUN_FILE = Path("examples/ssd_smollm2/demo.toml")
+BUNDLED_RUN_FILE = Path("examples/ssd_smollm2/bundled.toml")
+
+
+def demo(
+    bundled: Annotated[
+        bool, typer.Option("--bundled", help="Make cache/bundled.zarr, the small run that ships.")
+    ] = False,
+) -> None:
+    """Score the demo pair on its committed responses and print what training did."""
+    from probing.scoring.bundled import bundled_model
+
+    run_file = BUNDLED_RUN_FILE if bundled else DEMO_RUN_FILE
+    require(
+        run_file.exists(),
+        "the demo runs in a clone of the repository, where its data live; cd there first",
+        str(Path.cwd()),
+    )
+    settings = load_run_file(run_file)
+    with err.status("Preparing the demo model (converted once, then reused) …"):
+        bundled_model(Path("cache"))
+    score_settings(settings)
+    summary(settings.out, by=[Stratum.KIND])
+
+
+def score(
+    run_file: Annotated[
+        Path | None, typer.Argument(metavar="[RUN_FILE]", help="See examples/run.toml.")
+    ] = None,
+    carriers: Annotated[
+        list[str] | None, typer.Option(help="Carrier file; may be given several times.")
+    ] = None,
+    baseline: Annotated[str | None, typer.Option(help="Folder of the baseline.")] = None,
+    other: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A full checkpoint.")
+    ] = None,
+    adapter: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A LoRA over the baseline.")
+    ] = None,
+    output: Annotated[str | None, typer.Option("--out", "-o", help="Where the run goes.")] = None,
+) -> None:
+    """Run every model at the chosen positions and store what is needed for any temperature.
+
+    A run file says it all; the flags build a small one, or replace its `out` and `carriers`.
+    A stopped run goes on with the same command.
+    """
+    flags = {"carriers": carriers, "baseline": baseline, "out": output}
+    _score(_settings_from(run_file, flags=flags, others=other or [], adapters=adapter or []))
+
+
+def verify(run: RunArgument) -> None:
+    """Compare every object of a run with its digest."""
+    from probing.store.verify import verify as verify_run
+
+    report = verify_run(run)
+    for fault in report.faults:
+        out.print(Text(str(fault), style="red"))
+    out.print(report.sentence())
+    if report.faults:
+        raise typer.Exit(EXIT_FAULT)
+
+
+def carriers(
+    inputs: Annotated[list[str], typer.Argument(metavar="IN…", help="Carrier files or folders.")],
+    output: Annotated[Path | None, typer.Option("--out", "-o", help="Write them here.")] = None,
+    graded: Annotated[
+        bool, typer.Option("--grade/--no-grade", help="Grade what has a gold answer and no grade.")
+    ] = True,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad record.")] = False,
+) -> None:
+    """Read responses, grade them, and show what they are: kept, skipped, rates per generator."""
+    from probing.carriers.grading import generator_rates, grade
+    from probing.carriers.reading import read_carriers
+    from probing.carriers.writing import write_carriers
+
+    result = read_carriers(inputs, strict=strict)
+    kept = grade(result.carriers) if graded else result.carriers
+    print_skipped(result.skipped)
+    out.print(f"{result.rows_read} records read, {len(kept)} kept, {len(result.skipped)} skipped")
+    print_table(pd.DataFrame([dataclasses.asdict(row) for row in generator_rates(kept)]))
+    if output is not None:
+        write_carriers(kept, output)
+        out.print(f"wrote {output}", markup=False)
+
+
+def _settings_from(
+    run_file: Path | None,
+    *,
+    flags: dict[str, Any],
+    others: Sequence[str],
+    adapters: Sequence[str],
+) -> RunSettings:
+    """Run settings from a file, from flags, or from a file whose fields flags replace."""
+    given = {key: value for key, value in flags.items() if value}
+    if run_file is None and not (given or others or adapters):
+        raise UsageFault(
+            "probing score needs a RUN_FILE (see examples/run.toml), or the flags "
+            "--out, --carriers, --baseline and --other or --adapter"
+        )
+    document: dict[str, Any] = parse_run_file(run_file) if run_file is not None else {}
+    document |= {key: given[key] for key in ("out", "carriers") if key in given}
+    if "baseline" in given:
+        document["baseline"] = {"path": given["baseline"]}
+    models = {}
+    for kind, pairs in (("path", others), ("adapter", adapters)):
+        for pair in pairs:
+            name, equals, folder = pair.partition("=")
+            require(bool(name and equals and folder), "a model is given as NAME=FOLDER", pair)
+            models[name] = {kind: folder}
+    if models:
+        document["others"] = models
+    return run_settings(document, where=str(run_file or "the command line"))
+
+
+def score_settings(settings: RunSettings) -> None:
+    """Score with progress on the terminal, then say what was read, skipped and made."""
+    from probing.scoring.run import score as score_run
+
+    with BarProgress() as progress:
+        report = score_run(settings, progress=progress)
+    print_skipped(report.skipped)
+    counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in report.counts.items())
+    reused = f" ({report.reused_units} reused)" if report.reused_units else ""
+    for line in (
+        *(
+            f"{change.name}: {change.changed_stored:.1%} of its weights changed, "
+            f"{change.changed_cast:.1%} once cast (of a LoRA: of its B matrices)"
+            for change in report.changes
+        ),
+        *(
+            f"{check.name}: two passes against one differ by {check.difference:.1e} alone, "
+            f"{check.shape_difference:.1e} in a batch"
+            for check in report.checks
+        ),
+        f"carriers: {counts}",
+        f"{report.out}: {report.units} units{reused}, models {' / '.join(report.models)}",
+    ):
+        out.print(line, markup=False)

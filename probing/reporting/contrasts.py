@@ -1,0 +1,170 @@
+"""Two other models against each other, beside each against the baseline."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from probing.analysis.deltas import delta
+from probing.reporting.comparison import (
+    EXCHANGED_TOP1,
+    KIND_DECODING,
+    comparison_table,
+    kind_codes,
+    kind_column,
+    kind_labels,
+    other_names,
+)
+from probing.reporting.deltas import (
+    DEFAULT_FILTERS,
+    DEFAULT_INFERENCE,
+    DEFAULT_WEIGHTING,
+    delta_table,
+)
+from probing.reporting.filters import Filters, Weighting
+from probing.reporting.happenings import EVENT_NAMES, event_column, exchanged_event_column
+from probing.reporting.quantities import (
+    MODEL_QUANTITIES,
+    PAIR_QUANTITIES,
+    SHOWN_FIRST,
+    baseline_column,
+    delta_column,
+    other_column,
+)
+from probing.settings import Decoding, Inference, KindRule, require
+from probing.store.reader import Run
+from probing.vocabulary import Assignment
+
+CONTROL = "control"
+"""The name by which a control is taken for one without being told."""
+
+COMPARISON = "comparison"
+"""Column that says which models a row compares."""
+
+MEAN_OF_ALL = "mean(all)"
+
+
+def control_of(run: Run, *, other: str, wanted: str | None = None) -> str | None:
+    """The control that stands beside `other`: the one wanted, else the model named `control`.
+
+    None where there is none, or where it is `other` itself.
+
+    Raises:
+        UsageFault: the run has no such model.
+    """
+    names = other_names(run)
+    if wanted is not None:
+        rule = f"a control must be one of {', '.join(name for name in names if name != other)}"
+        require(wanted in names and wanted != other, rule, wanted)
+        return wanted
+    return CONTROL if CONTROL in names and other != CONTROL else None
+
+
+def contrast_name(other: str, control: str) -> str:
+    """What rows of the contrast are called."""
+    return f"{other} − {control}"
+
+
+def comparisons(
+    run: Run,
+    *,
+    other: str,
+    control: str | None,
+    decoding: Decoding,
+    rule: KindRule,
+    kind_decoding: Decoding = KIND_DECODING,
+) -> dict[str, pd.DataFrame]:
+    """By name, the comparisons that a table shows: other, control, and other - control.
+
+    Args:
+        run: any committed state.
+        other: name of the model that is looked at.
+        control: of the one beside it, if any.
+        decoding: of the quantities.
+        rule: thresholds of the kinds.
+        kind_decoding: under which kinds are taken.
+
+    Raises:
+        UsageFault: no such other model.
+        NoCarriersLeft: no unit is committed yet.
+        OutsideContract: a temperature or top-k the run cannot answer exactly.
+    """
+    found = {
+        name: comparison_table(
+            run, other=name, decoding=decoding, rule=rule, kind_decoding=kind_decoding
+        )
+        for name in (other, control)
+        if name is not None
+    }
+    if control is not None:
+        kinds = kind_labels(kind_codes(run, MEAN_OF_ALL, rule=rule, decoding=kind_decoding))
+        found[contrast_name(other, control)] = contrast(found[other], found[control], kinds=kinds)
+    return found
+
+
+def contrast(
+    of: pd.DataFrame, against: pd.DataFrame, *, kinds: "pd.Categorical[str]"
+) -> pd.DataFrame:
+    """A comparison of two other models: `against` takes the baseline's place.
+
+    Kinds are given once, by the mean over all models, whatever the assignment (method.md section
+    5); there are no events. `baseline_top1_prob` stays that of the run's baseline; a pair quantity
+    is the difference of the two models' values against the baseline.
+
+    Args:
+        of: comparison of the model looked at.
+        against: of the control, over the same positions and settings.
+        kinds: of every position, by the mean over all models.
+    """
+    columns: dict[str, Any] = {kind_column(assignment): kinds for assignment in Assignment}
+    nothing = pd.Categorical([None] * len(of), categories=EVENT_NAMES)
+    for assignment in Assignment:
+        columns[event_column(assignment)] = nothing
+        columns[exchanged_event_column(assignment)] = nothing
+    for name in MODEL_QUANTITIES:
+        first, second = against[other_column(name)], of[other_column(name)]
+        columns[baseline_column(name)], columns[other_column(name)] = first, second
+        columns[delta_column(name)] = delta(first.to_numpy(), second.to_numpy())
+    for name in PAIR_QUANTITIES:
+        columns[name] = delta(against[name].to_numpy(), of[name].to_numpy())
+    # The token is the run's baseline's in both roles: it does not change with them.
+    top = "baseline_top1_prob"
+    columns |= {
+        EXCHANGED_TOP1[0]: columns[baseline_column(top)],
+        EXCHANGED_TOP1[1]: columns[other_column(top)],
+    }
+    return of.assign(**columns)
+
+
+def delta_tables(
+    compared: Mapping[str, pd.DataFrame],
+    *,
+    by: Sequence[str],
+    filters: Filters = DEFAULT_FILTERS,
+    quantities: Sequence[str] = SHOWN_FIRST,
+    weighting: Weighting = DEFAULT_WEIGHTING,
+    inference: Inference = DEFAULT_INFERENCE,
+) -> pd.DataFrame:
+    """`delta_table` of every comparison, one under the other, named in a first column.
+
+    Args:
+        compared: of `comparisons`.
+        by: as `delta_table`.
+        filters: as `delta_table`.
+        quantities: as `delta_table`.
+        weighting: as `delta_table`.
+        inference: as `delta_table`.
+    """
+    parts = []
+    for name, comparison in compared.items():
+        table = delta_table(
+            comparison,
+            by=by,
+            filters=filters,
+            quantities=quantities,
+            weighting=weighting,
+            inference=inference,
+        )
+        table.insert(0, COMPARISON, name)
+        parts.append(table)
+    return pd.concat(parts, ignore_index=True)

@@ -1,0 +1,93 @@
+"""The lexicon of a run: which tokens stand for its entries, and where its phrases were written."""
+
+import weakref
+
+import numpy as np
+
+from probing.analysis.events import LexiconTokens
+from probing.lexicon import SELF_CORRECTION, THINK_CLOSE, Group, Lexicon, candidate_word
+from probing.reporting.text import token_text
+from probing.store.reader import Run
+from probing.vocabulary import PositionIds, PositionMask
+
+_MASKS: weakref.WeakKeyDictionary[Run, LexiconTokens] = weakref.WeakKeyDictionary()
+
+
+def run_lexicon(run: Run) -> Lexicon:
+    """The lexicon that the run was scored with, from its manifest."""
+    return Lexicon(
+        tuple(
+            Group(
+                name=group["name"],
+                phrases=tuple(group["phrases"]),
+                regexes=tuple(group["regexes"]),
+            )
+            for group in run.manifest.inputs["lexicon"]["groups"]
+        )
+    )
+
+
+def lexicon_tokens(run: Run) -> LexiconTokens:
+    """Ids that equal a one-word entry, one leading space aside; looked up once per run.
+
+    The end of thinking also matches by the first of its tokens, which the run watches: a watched id
+    whose text begins an entry.
+    """
+    found = _MASKS.get(run)
+    if found is None:
+        lexicon = run_lexicon(run)
+        words = [candidate_word(token_text(raw)) for raw in run.token_bytes(_every_id(run))]
+        corrections = frozenset(_entries(lexicon, SELF_CORRECTION))
+        endings = _entries(lexicon, THINK_CLOSE)
+        closes = np.array([word in endings for word in words], dtype=bool)
+        for index in run.manifest.watched_ids:
+            closes[index] |= words[index] != "" and any(
+                entry.startswith(words[index]) for entry in endings
+            )
+        found = LexiconTokens(
+            self_correction=np.array([word in corrections for word in words], dtype=bool),
+            think_close=closes,
+        )
+        _MASKS[run] = found
+    return found
+
+
+def _every_id(run: Run) -> PositionIds:
+    return np.arange(run.manifest.vocabulary_size)
+
+
+def _entries(lexicon: Lexicon, group: str) -> tuple[str, ...]:
+    return lexicon.one_word_entries(group) if group in lexicon.groups else ()
+
+
+def realised_corrections(run: Run) -> PositionMask:
+    """Whether a self-correction phrase of the response begins in each position's token."""
+    lexicon, positions = run_lexicon(run), run.positions()
+    found = np.zeros(len(run), dtype=bool)
+    if SELF_CORRECTION not in lexicon.groups:
+        return found
+    for carrier in np.unique(positions.carrier):
+        text = run.response_text(int(carrier))
+        matches = lexicon.matches(text, group=SELF_CORRECTION)
+        rows = np.flatnonzero(positions.carrier == carrier)
+        starts = np.array([match.start for match in matches], dtype=np.int64)
+        # The first match at or after the token's first character begins in it, or none does.
+        place = np.searchsorted(starts, positions.char_start[rows], side="left")
+        inside = place < len(starts)
+        found[rows[inside]] = starts[place[inside]] < positions.char_end[rows[inside]]
+    return found
+
+
+def shared_prefix(run: Run, leading: PositionIds) -> PositionMask:
+    """Whether one of the two leading tokens begins the other: an answer that the tokenizer split.
+
+    Args:
+        run: the run.
+        leading: two ids per position, shape (position, 2); negative = not known, no prefix.
+    """
+    pairs, place = np.unique(leading, axis=0, return_inverse=True)
+    answers = []
+    for first, second in pairs.tolist():
+        texts = sorted(run.token_bytes([first, second]), key=len) if min(first, second) >= 0 else []
+        answers.append(bool(texts) and texts[0] != b"" and texts[1].startswith(texts[0]))
+    return np.array([*answers, False], dtype=bool)[place.reshape(-1)]
