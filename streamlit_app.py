@@ -25,6 +25,13 @@ st.set_page_config(
     initial_sidebar_state=300,
 )
 
-page = st.navigation([st.Page(pages.FOLDER / "overview.py", title="Overview", default=True)])
+page = st.navigation(
+    [
+        st.Page(pages.OVERVIEW, title="Overview", icon=":material/summarize:", default=True),
+        st.Page(pages.DELTAS, title="Deltas", icon=":material/bar_chart:"),
+        st.Page(pages.EXAMPLES, title="Examples", icon=":material/manage_search:"),
+    ],
+    position="top",
+)
 if controls.draw(loaders.listed_runs(HERE.parent / "cache", page=HERE.name)):
     page.run()

@@ -68,7 +68,7 @@ def summary(
     decoding = Decoding(temperature=temperature, top_k=top_k, top_p=top_p)
     groups = by or [Stratum.KIND]
     table = tables.delta_tables(
-        tables.comparisons(
+        tables.all_comparisons(
             opened, other=name, control=beside, decoding=decoding, rule=rule_of(preset)
         ),
         by=groups,

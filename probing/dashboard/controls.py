@@ -2,26 +2,26 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import cast
 
 import pandas as pd
 import streamlit as st
 
 from probing.dashboard import loaders
+from probing.dashboard.filtering import URL, chosen_filters
 from probing.errors import NoCarriersLeft, OutsideContract, ProbingError
-from probing.reporting import display, filters
+from probing.reporting import display, filters, tables
 from probing.reporting.comparison import KIND_DECODING, other_names
-from probing.reporting.filters import HEADLINE, Average, Filters, Weighting
+from probing.reporting.filters import Average, Filters, Weighting
 from probing.settings import DEFAULT_ASSIGNMENT, KIND_PRESETS, Decoding, KindRule
 from probing.store.reader import Run
-from probing.vocabulary import Assignment, Kind, Stratum
+from probing.vocabulary import Assignment
 
+NO_CONTROL = "none"
 CHOICE = "choice"
 """Where the frame leaves the choice for the page."""
 
 TEMPERATURE_STEP = 0.05
-URL: Final = "query-params"
-"""Bind a control to the address, under its key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,30 +31,38 @@ class Choice:
     Attributes:
         run: the opened run.
         other: the model compared with the baseline.
+        control: the model beside it, if any.
         decoding: of every figure.
         kind_decoding: under which kinds are taken.
         rule: thresholds of the kinds.
         weighting: which positions carry a figure, and what each counts.
         filters: what is kept.
-        every: all positions of the run, compared.
-        kept: those that pass the filters.
+        compared: all positions of the run under other, control, and other - control.
+        kept: those of the other model that pass the filters.
     """
 
     run: Run
     other: str
+    control: str | None
     decoding: Decoding
     kind_decoding: Decoding
     rule: KindRule
     weighting: Weighting
     filters: Filters
-    every: pd.DataFrame
+    compared: Mapping[str, pd.DataFrame]
     kept: pd.DataFrame
+
+    @property
+    def every(self) -> pd.DataFrame:
+        """All positions of the run, the other model compared with the baseline."""
+        return self.compared[self.other]
 
     @property
     def settings(self) -> dict[str, object]:
         """Everything behind a figure, for the settings download."""
         return {
             "other": self.other,
+            "control": self.control,
             "decoding": self.decoding,
             "kind_decoding": self.kind_decoding,
             "kind_rule": self.rule,
@@ -113,24 +121,49 @@ def _choose(runs: Mapping[str, str]) -> Choice:
         bind=URL,
         help="Compared with the baseline; every delta is other − baseline.",
     )
+    control = _control(run, other)
     decoding = _decoding(run)
     kinds = _kinds(decoding)
-    every = loaders.comparison(
-        run, other=other, decoding=decoding, rule=kinds.rule, kind_decoding=kinds.decoding
+    compared = loaders.comparisons(
+        run,
+        other=other,
+        control=control,
+        decoding=decoding,
+        rule=kinds.rule,
+        kind_decoding=kinds.decoding,
     )
-    kept = _filters(run, every, assignment=kinds.assignment)
-    average = _average()
+    kept = chosen_filters(run, compared[other], assignment=kinds.assignment)
     return Choice(
         run=run,
         other=other,
+        control=control,
         decoding=decoding,
         kind_decoding=kinds.decoding,
         rule=kinds.rule,
-        weighting=Weighting(selector=kept.selector, average=average),
+        weighting=Weighting(selector=kept.selector, average=_average()),
         filters=kept,
-        every=every,
-        kept=filters.keep(every, filters=kept),
+        compared=compared,
+        kept=filters.keep(compared[other], filters=kept),
     )
+
+
+def _control(run: Run, other: str) -> str | None:
+    """The model beside the other; there is no control where a run has only one other model."""
+    beside = [name for name in other_names(run) if name != other]
+    if not beside:
+        return None
+    usual = tables.control_of(run, other=other) or NO_CONTROL
+    options = [NO_CONTROL, *beside]
+    control = st.selectbox(
+        "Control",
+        options,
+        index=options.index(usual),
+        key="control",
+        bind=URL,
+        help="A model that stands beside the other in every table, with their difference: trained "
+        "as long on plain samples, for instance.",
+    )
+    return None if control == NO_CONTROL else control
 
 
 def _decoding(run: Run) -> Decoding:
@@ -224,61 +257,6 @@ def _kinds(decoding: Decoding) -> _Kinds:
         rule=KIND_PRESETS[preset],
         assignment=Assignment(assignment or DEFAULT_ASSIGNMENT),
         decoding=decoding if follow else KIND_DECODING,
-    )
-
-
-def _filters(run: Run, every: pd.DataFrame, *, assignment: Assignment) -> Filters:
-    st.subheader("Positions", anchor=False)
-    selector = st.selectbox(
-        "Chosen by",
-        filters.selector_options(run.manifest.selector_names),
-        format_func=display.selector_label,
-        key="selector",
-        bind=URL,
-        help="Headline figures rest on positions chosen without looking at the text, weighted by "
-        "inverse inclusion probability. The others select on content.",
-    )
-    kinds = st.pills(
-        "Kind",
-        [kind.value for kind in Kind],
-        selection_mode="multi",
-        key="kind",
-        bind=URL,
-        help="By the assignment above. None chosen: all.",
-    )
-    length = st.pills(
-        "Response length",
-        filters.options(every, Stratum.LENGTH),
-        selection_mode="multi",
-        key="length",
-        bind=URL,
-        help="Quantile bins over this run's responses. Length is decided after training, so across "
-        "generators it is no neutral stratum. None chosen: all.",
-    )
-    correct = st.pills(
-        "Answer",
-        filters.options(every, Stratum.CORRECT),
-        selection_mode="multi",
-        key="correct",
-        bind=URL,
-        help="Whether the response was graded right. Decided after training, as length is. None "
-        "chosen: all.",
-    )
-    generator = st.multiselect(
-        "Written by",
-        filters.options(every, Stratum.GENERATOR),
-        key="generator",
-        bind=URL,
-        placeholder="any model",
-        help="The model that wrote the response. Its own text flatters it. None chosen: all.",
-    )
-    return Filters(
-        length_bin=tuple(length),
-        kind=tuple(kinds),
-        correct=tuple(correct),
-        generator=tuple(generator),
-        selector=selector or HEADLINE,
-        assignment=assignment,
     )
 
 

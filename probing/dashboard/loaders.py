@@ -71,11 +71,24 @@ def _opened(location: str, stamp: int) -> Run:
     return open_run(location)
 
 
-def comparison(
-    run: Run, *, other: str, decoding: Decoding, rule: KindRule, kind_decoding: Decoding
-) -> pd.DataFrame:
-    """`comparison_table`, computed once per run and settings; filters come after."""
-    return _comparison(run.fingerprint, other, decoding, rule, kind_decoding, _run=run)
+def comparisons(
+    run: Run,
+    *,
+    other: str,
+    control: str | None,
+    decoding: Decoding,
+    rule: KindRule,
+    kind_decoding: Decoding,
+) -> dict[str, pd.DataFrame]:
+    """`tables.comparisons`, each pair computed once per run and settings; filters come after."""
+    return tables.comparisons(
+        other=other,
+        control=control,
+        pair=lambda name: _comparison(
+            run.fingerprint, name, decoding, rule, kind_decoding, _run=run
+        ),
+        kinds=lambda: _kinds_of_all(run.fingerprint, rule, kind_decoding, _run=run),
+    )
 
 
 @st.cache_data(max_entries=16, show_spinner="Comparing the distributions …")
@@ -91,3 +104,10 @@ def _comparison(
     return tables.comparison_table(
         _run, other=other, decoding=decoding, rule=rule, kind_decoding=kind_decoding
     )
+
+
+@st.cache_data(max_entries=16, show_spinner="Comparing the distributions …")
+def _kinds_of_all(
+    fingerprint: str, rule: KindRule, kind_decoding: Decoding, *, _run: Run
+) -> "pd.Categorical[str]":
+    return tables.kinds_of_all(_run, rule=rule, kind_decoding=kind_decoding)

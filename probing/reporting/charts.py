@@ -1,18 +1,24 @@
 """Altair charts of aggregated tables: one colour per kind, readable on light and dark."""
 
+from collections.abc import Sequence
+
 import altair as alt
 import pandas as pd
 
+from probing.reporting.contrasts import COMPARISON
 from probing.reporting.deltas import ALL
 from probing.reporting.quantities import QUANTITIES
-from probing.vocabulary import Assignment, Kind
+from probing.vocabulary import Assignment, Kind, Stratum
+
+NEUTRAL = "#7a828c"
+"""What belongs to no kind: zero, nulls, the row over all."""
 
 KIND_COLORS: dict[str, str] = {
     Kind.LOCK.value: "#3662d9",
     Kind.FORK.value: "#bf8613",
     Kind.DIFFUSE.value: "#bf308f",
     Kind.MIXED.value: "#736f3f",
-    ALL: "#7a828c",
+    ALL: NEUTRAL,
 }
 """The same colour for a kind everywhere; 3:1 or better against both of the page's backgrounds, and
 told apart with any of the common colour vision deficiencies. Labels always say the kind too."""
@@ -30,26 +36,56 @@ def _names() -> alt.Axis:
     return alt.Axis(ticks=False, domain=False, labelOverlap=False, labelFlush=False, labelPadding=8)
 
 
-def delta_chart(table: pd.DataFrame, *, quantity: str) -> alt.LayerChart:
-    """Deltas of one quantity by kind: a point, its interval as a bar, and a line at zero.
+PICKED = "picked"
+"""Name of the selection that a click on a group makes."""
+
+MARKS = {"circle": "●", "square": "■", "diamond": "◆"}
+"""One shape per comparison: other, control, their difference; and the shape in a text."""
+
+
+def legend_text(names: Sequence[str]) -> str:
+    """Which mark stands for which comparison, in one line."""
+    marks = [f"{mark} {name}" for mark, name in zip(MARKS.values(), names, strict=False)]
+    return ", ".join([*marks, "│ null"])
+
+
+def group_labels(table: pd.DataFrame, by: Sequence[str]) -> pd.Series:
+    """One label per row for its group: `lock-like`, or `lock-like / easy`."""
+    if not by:
+        return pd.Series(ALL, index=table.index)
+    every = (table[list(by)] == ALL).all(axis=1)
+    return table[list(by)].agg(" / ".join, axis=1).mask(every, ALL)
+
+
+def delta_chart(table: pd.DataFrame, *, quantity: str, by: Sequence[str]) -> alt.LayerChart:
+    """Deltas of one quantity: per group and comparison a mark, its interval, and its null.
+
+    A short line across is the role-exchange null, drawn where it is not zero; dashed is zero. A
+    click picks a group.
 
     Args:
-        table: of `delta_table` by kind.
+        table: of `delta_tables`.
         quantity: which of its quantities.
+        by: its grouping columns.
     """
-    data = table.loc[
-        (table["quantity"] == quantity) & table["delta"].notna(),
-        ["kind", "delta", "low", "high", "positions", "problems"],
-    ]
-    order = [group for group in (ALL, *GROUP_ORDER[:-1]) if group in set(data["kind"])]
+    shown = table[(table["quantity"] == quantity) & table["delta"].notna()]
+    data = shown[[COMPARISON, "delta", "low", "high", "null", "positions", "problems"]].assign(
+        group=group_labels(shown, by), kind=shown[Stratum.KIND] if Stratum.KIND in by else ALL
+    )
+    data["null"] = data["null"].where(data["null"].abs() > 0)
+    names = list(dict.fromkeys(table[COMPARISON]))
+    groups = _in_order(data)
     base = alt.Chart(data).encode(
-        y=alt.Y("kind:N", sort=order, title=None, axis=_names()),
+        y=alt.Y("group:N", sort=groups, title=None, axis=_names()),
+        yOffset=alt.YOffset(f"{COMPARISON}:N", sort=names),
         color=alt.Color("kind:N", scale=_scale(), legend=None),
         tooltip=[
-            alt.Tooltip("kind:N", title="kind"),
+            alt.Tooltip("group:N", title="group"),
+            alt.Tooltip(f"{COMPARISON}:N", title="comparison"),
             alt.Tooltip("delta:Q", title="delta", format="+.4f"),
             alt.Tooltip("low:Q", title="95 % from", format="+.4f"),
             alt.Tooltip("high:Q", title="to", format="+.4f"),
+            alt.Tooltip("null:Q", title="null", format="+.4f"),
             alt.Tooltip("positions:Q", title="positions", format=","),
             alt.Tooltip("problems:Q", title="problems", format=","),
         ],
@@ -61,20 +97,110 @@ def delta_chart(table: pd.DataFrame, *, quantity: str) -> alt.LayerChart:
         labelFlush=False,
         labelExpr=f"datum.value == 0 ? '0' : format(datum.value, '{form}')",
     )
-    interval = base.mark_rule(strokeWidth=4, opacity=0.55, strokeCap="round").encode(
+    interval = base.mark_rule(strokeWidth=4, opacity=0.5, strokeCap="round").encode(
         x=alt.X("low:Q", title=None, axis=axis), x2="high:Q"
     )
-    point = base.mark_point(filled=True, size=90, opacity=1).encode(
-        x=alt.X("delta:Q", title=None, axis=axis)
+    point = base.mark_point(filled=True, size=80, opacity=1).encode(
+        x=alt.X("delta:Q", title=None, axis=axis),
+        shape=alt.Shape(
+            f"{COMPARISON}:N",
+            scale=alt.Scale(domain=names, range=list(MARKS)[: len(names)]),
+            legend=None,
+        ),
+    )
+    null = base.mark_tick(thickness=2.5, size=14, color=NEUTRAL).encode(
+        x=alt.X("null:Q", title=None, axis=axis), color=alt.value(NEUTRAL)
     )
     zero = (
         alt.Chart(pd.DataFrame({"zero": [0.0]}))
-        .mark_rule(strokeDash=[3, 3], color="#7a828c")
+        .mark_rule(strokeDash=[3, 3], color=NEUTRAL)
         .encode(x="zero:Q")
     )
-    chart: alt.LayerChart = (zero + interval + point).properties(
-        height=ROW_HEIGHT * max(len(order), 1) + AXIS_HEIGHT
+    picked = alt.selection_point(name=PICKED, fields=["group"], on="click")
+    rows = max(len(groups), 1) * (1 + 0.6 * (len(names) - 1))
+    chart: alt.LayerChart = (
+        (zero + interval + null + point.add_params(picked))
+        .properties(height=ROW_HEIGHT * rows + AXIS_HEIGHT)
+        .resolve_scale(yOffset="shared")
     )
+    return chart
+
+
+def _in_order(data: pd.DataFrame) -> list[str]:
+    """Groups as they are drawn: all first, kinds in their order, the rest as they come."""
+    kinds = {kind: place for place, kind in enumerate((ALL, *GROUP_ORDER[:-1]))}
+    found = list(dict.fromkeys(data["group"]))
+    return sorted(found, key=lambda group: (group != ALL, kinds.get(group.split(" / ")[0], 99)))
+
+
+def histogram_chart(bins: pd.DataFrame) -> alt.Chart:
+    """How the deltas of one group are spread, by comparison.
+
+    Args:
+        bins: of `delta_histogram`.
+    """
+    chart: alt.Chart = (
+        alt.Chart(bins)
+        .mark_bar(opacity=0.85, binSpacing=0)
+        .encode(
+            x=alt.X("low:Q", bin="binned", title=None, axis=alt.Axis(format="+.3~g", tickCount=6)),
+            x2="high:Q",
+            y=alt.Y("share:Q", title=None, axis=alt.Axis(format="%", tickCount=3)),
+            color=alt.value(KIND_COLORS[Kind.LOCK.value]),
+            row=alt.Row(
+                f"{COMPARISON}:N",
+                sort=list(dict.fromkeys(bins[COMPARISON])),
+                title=None,
+                header=alt.Header(labelOrient="top", labelAnchor="start", labelPadding=2),
+            ),
+            tooltip=[
+                alt.Tooltip(f"{COMPARISON}:N", title="comparison"),
+                alt.Tooltip("low:Q", title="from", format="+.4f"),
+                alt.Tooltip("high:Q", title="to", format="+.4f"),
+                alt.Tooltip("share:Q", title="share", format=".1%"),
+            ],
+        )
+        .properties(height=70)
+    )
+    return chart
+
+
+def transition_chart(table: pd.DataFrame) -> alt.LayerChart:
+    """Kind under the baseline (down) to kind under the other model (across): shares of all.
+
+    Args:
+        table: of `transitions`.
+    """
+    kinds = [kind.value for kind in Kind]
+    data = table.assign(
+        text=[f"{share:.1%}" if share >= 0.0005 else "" for share in table["share"].fillna(0)],
+        within=table["share"] / table.groupby("baseline")["share"].transform("sum"),
+    )
+    base = alt.Chart(data).encode(
+        x=alt.X(
+            "other:N",
+            sort=kinds,
+            title="under the other model",
+            axis=alt.Axis(orient="top", labelAngle=0, ticks=False, domain=False),
+        ),
+        y=alt.Y("baseline:N", sort=kinds, title="under the baseline", axis=_names()),
+        tooltip=[
+            alt.Tooltip("baseline:N", title="under the baseline"),
+            alt.Tooltip("other:N", title="under the other"),
+            alt.Tooltip("share:Q", title="share of all", format=".2%"),
+            alt.Tooltip("within:Q", title="share of this baseline kind", format=".1%"),
+            alt.Tooltip("positions:Q", title="positions", format=","),
+        ],
+    )
+    cells = base.mark_rect(stroke=NEUTRAL, strokeOpacity=0.35).encode(
+        color=alt.Color("baseline:N", scale=_scale(), legend=None),
+        opacity=alt.Opacity("within:Q", scale=alt.Scale(domain=[0, 1], range=[0, 1]), legend=None),
+    )
+    texts = base.mark_text(fontWeight="bold").encode(
+        text="text:N",
+        color=alt.condition("datum.within > 0.55", alt.value("white"), alt.value(NEUTRAL)),
+    )
+    chart: alt.LayerChart = (cells + texts).properties(height=44 * len(kinds) + AXIS_HEIGHT)
     return chart
 
 

@@ -1,6 +1,6 @@
 """Two other models against each other, beside each against the baseline."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -66,6 +66,28 @@ def contrast_name(other: str, control: str) -> str:
 
 
 def comparisons(
+    *,
+    other: str,
+    control: str | None,
+    pair: Callable[[str], pd.DataFrame],
+    kinds: Callable[[], "pd.Categorical[str]"],
+) -> dict[str, pd.DataFrame]:
+    """By name, the comparisons that a table shows: other, control, and other - control.
+
+    Args:
+        other: name of the model that is looked at.
+        control: of the one beside it, if any.
+        pair: the comparison of a model with the baseline.
+        kinds: those of `kinds_of_all`.
+    """
+    found = {name: pair(name) for name in (other, control) if name is not None}
+    if control is not None:
+        name = contrast_name(other, control)
+        found[name] = contrast(found[other], found[control], kinds=kinds())
+    return found
+
+
+def all_comparisons(
     run: Run,
     *,
     other: str,
@@ -74,32 +96,26 @@ def comparisons(
     rule: KindRule,
     kind_decoding: Decoding = KIND_DECODING,
 ) -> dict[str, pd.DataFrame]:
-    """By name, the comparisons that a table shows: other, control, and other - control.
-
-    Args:
-        run: any committed state.
-        other: name of the model that is looked at.
-        control: of the one beside it, if any.
-        decoding: of the quantities.
-        rule: thresholds of the kinds.
-        kind_decoding: under which kinds are taken.
+    """`comparisons` under one decoding and rule, computed afresh.
 
     Raises:
         UsageFault: no such other model.
         NoCarriersLeft: no unit is committed yet.
         OutsideContract: a temperature or top-k the run cannot answer exactly.
     """
-    found = {
-        name: comparison_table(
+    return comparisons(
+        other=other,
+        control=control,
+        pair=lambda name: comparison_table(
             run, other=name, decoding=decoding, rule=rule, kind_decoding=kind_decoding
-        )
-        for name in (other, control)
-        if name is not None
-    }
-    if control is not None:
-        kinds = kind_labels(kind_codes(run, MEAN_OF_ALL, rule=rule, decoding=kind_decoding))
-        found[contrast_name(other, control)] = contrast(found[other], found[control], kinds=kinds)
-    return found
+        ),
+        kinds=lambda: kinds_of_all(run, rule=rule, kind_decoding=kind_decoding),
+    )
+
+
+def kinds_of_all(run: Run, *, rule: KindRule, kind_decoding: Decoding) -> "pd.Categorical[str]":
+    """The kind of every position by the mean over all models, of which there are at least three."""
+    return kind_labels(kind_codes(run, MEAN_OF_ALL, rule=rule, decoding=kind_decoding))
 
 
 def contrast(

@@ -7,9 +7,7 @@ import numpy as np
 import pandas as pd
 
 from probing.analysis.inference import ClusterInterval, cluster_intervals
-from probing.analysis.kinds import CODES as KIND_CODES
 from probing.analysis.nulls import Sample, role_exchange
-from probing.analysis.transitions import transition_shares
 from probing.reporting.comparison import kind_column
 from probing.reporting.exchange import exchanged
 from probing.reporting.filters import Average, Filters, Weighting, keep, weights
@@ -22,7 +20,7 @@ from probing.reporting.quantities import (
     other_column,
 )
 from probing.settings import Inference
-from probing.vocabulary import Assignment, Kind, PerPosition, PositionIds, Stratum
+from probing.vocabulary import Assignment, PerPosition, PositionIds, Stratum
 
 DEFAULT_FILTERS, DEFAULT_WEIGHTING, DEFAULT_INFERENCE = Filters(), Weighting(), Inference()
 
@@ -246,79 +244,3 @@ def _summary(
         "method": str(interval.method),
         "note": interval.note,
     }
-
-
-def kind_shares(
-    comparison: pd.DataFrame, *, weighting: Weighting = DEFAULT_WEIGHTING
-) -> pd.DataFrame:
-    """Share of every kind by each of the three assignments.
-
-    Columns `assignment`, `kind`, `share` (weighted, sums to 1 per assignment; NaN when there is no
-    position), `positions`. Every kind is there, also with none.
-    """
-    weight = weights(comparison, weighting=weighting)
-    rows = []
-    for assignment in Assignment:
-        labels = comparison[kind_column(assignment)]
-        for kind in Kind:
-            inside = (labels == kind.value).to_numpy(dtype=bool) & (weight > 0)
-            rows.append(
-                {
-                    "assignment": assignment.value,
-                    "kind": kind.value,
-                    "share": weight[inside].sum() / weight.sum() if weight.sum() else np.nan,
-                    "positions": int(inside.sum()),
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def event_shares(
-    comparison: pd.DataFrame,
-    *,
-    assignment: Assignment,
-    weighting: Weighting = DEFAULT_WEIGHTING,
-) -> pd.DataFrame:
-    """Share of every event that the assigned kinds can have, in the order of `Event`.
-
-    Columns `kind` (assigned), `event`, `share` (weighted, of all; sums to 1), `share_of_kind`,
-    `positions`. Only pairs of kind and event that occur have a row.
-    """
-    weight = weights(comparison, weighting=weighting)
-    columns = grouping(by=[Stratum.KIND, Stratum.EVENT], assignment=assignment)
-    named = {name: comparison[column] for name, column in columns.items()}
-    counted = pd.DataFrame({**named, "share": weight, "positions": 1})[weight > 0]
-    table = counted.groupby(["kind", "event"], observed=True, as_index=False).sum()
-    of_kind = table.groupby("kind", observed=True)["share"].transform("sum")
-    table.insert(3, "share_of_kind", table["share"] / of_kind)
-    return table.assign(share=table["share"] / weight.sum()) if len(table) else table
-
-
-def transitions(
-    comparison: pd.DataFrame, *, weighting: Weighting = DEFAULT_WEIGHTING
-) -> pd.DataFrame:
-    """From the kind under the baseline to the kind under the other model.
-
-    Columns `baseline`, `other` (kinds), `share` (weighted, of all; NaN without positions),
-    `positions`; a row for every pair of kinds.
-    """
-    weight = weights(comparison, weighting=weighting)
-    first, second = (
-        comparison[kind_column(side)].map(KIND_CODES).to_numpy(dtype=np.int64)
-        for side in (Assignment.BASELINE, Assignment.OTHER)
-    )
-    shares = transition_shares(first, second, weights=weight)
-    counted = (weight > 0).astype(np.float64)
-    counts = transition_shares(first, second, weights=counted) * counted.sum()
-    return pd.DataFrame(
-        [
-            {
-                "baseline": before.value,
-                "other": after.value,
-                "share": shares[i, j],
-                "positions": round(counts[i, j]) if counted.any() else 0,
-            }
-            for i, before in enumerate(Kind)
-            for j, after in enumerate(Kind)
-        ]
-    )

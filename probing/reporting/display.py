@@ -12,6 +12,7 @@ from probing.reporting.charts import KIND_COLORS
 from probing.reporting.comparison import kind_column
 from probing.reporting.contrasts import COMPARISON
 from probing.reporting.filters import EVERY, HEADLINE
+from probing.reporting.happenings import event_column
 from probing.reporting.quantities import (
     QUANTITIES,
     SHOWN_FIRST,
@@ -21,7 +22,7 @@ from probing.reporting.quantities import (
 )
 from probing.reporting.text import visible
 from probing.settings import GREEDY_BELOW, Decoding, KindRule
-from probing.vocabulary import Assignment
+from probing.vocabulary import Assignment, Event, Stratum
 
 NOT_MEASURED = "–"
 COUNTS = frozenset({"nucleus_size", "nucleus_size_full", "close_tokens", "realised_rank"})
@@ -38,32 +39,86 @@ class Column:
 
 
 DELTA_LABELS: dict[str, Column] = {
-    "quantity": Column("Quantity", "What is averaged; see the list below the table."),
-    "kind": Column("Kind", "By the chosen assignment and thresholds."),
-    "baseline": Column("Baseline", "Weighted mean under the baseline."),
+    COMPARISON: Column("Comparison", "Which models: the other or the control, less the baseline."),
+    "assignment": Column("Assigned by", "Whose distribution gives the kind."),
+    "quantity": Column("Quantity", "What is averaged; see the tooltips of the charts."),
+    "baseline": Column("Baseline", "Weighted mean under the baseline (the control, if compared)."),
     "other": Column("Other", "Weighted mean under the other model, over the same positions."),
     "delta": Column("Delta", "Other − baseline. For a divergence, its mean."),
     "low": Column("95 % from", "Lower end of the interval; whole problems are resampled."),
     "high": Column("to", "Upper end of the interval."),
+    "null": Column(
+        "Null",
+        "Half the sum of this delta and of the one with the models' roles exchanged: what "
+        "selection alone would give.",
+    ),
     "positions": Column("Positions", "Positions with a value."),
     "carriers": Column("Responses", "Responses with a value."),
     "problems": Column("Problems", "Problems with a value: what is resampled."),
     "missing": Column("Not measured", "Positions left out because the run cannot tell."),
 }
 
-EXAMPLE_LABELS: dict[str, Column] = {
-    "rank": Column("Rank", "Place in each model's own list."),
-    "baseline_token": Column("Baseline token", "␣ space, ↵ line break, ⇥ tab; \\x.. odd bytes."),
-    "baseline_prob": Column("Probability", "At the chosen temperature, before truncation."),
-    "baseline_kept_prob": Column("Truncated", "After top-k and top-p, renormalised."),
-    "other_token": Column("Other token", "␣ space, ↵ line break, ⇥ tab; \\x.. odd bytes."),
-    "other_prob": Column("Probability ", "At the chosen temperature, before truncation."),
-    "other_kept_prob": Column("Truncated ", "After top-k and top-p, renormalised."),
-    "other_baseline_rank": Column(
-        "Baseline rank", "Rank of the other's token under the baseline; – = beyond the exact ranks."
-    ),
-    "rank_change": Column("Rank change", "Ranks the other's token moved up (+) or down (−)."),
+STRATUM_LABELS: dict[str, Column] = {
+    Stratum.KIND: Column("Kind", "By the chosen assignment and thresholds."),
+    Stratum.EVENT: Column("Event", "What happened to the position, by the chosen assignment."),
+    Stratum.LENGTH: Column("Response length", "Quantile bins over this run's responses."),
+    Stratum.CORRECT: Column("Answer", "Whether the response was graded right."),
+    Stratum.GENERATOR: Column("Written by", "The model that wrote the response."),
+    Stratum.RIGHT: Column("Right model", "Which model got the problem right, by majority."),
+    Stratum.SELECTOR: Column("Chosen by", "The selectors that chose the position."),
+    Stratum.PHASE: Column("Phase", "Before or after the end of the thought."),
+    Stratum.SUBJECT: Column("Subject", "As the response says."),
+    Stratum.DIFFICULTY: Column("Difficulty", "As the response says."),
+    Stratum.SOURCE: Column("Source", "As the response says."),
+    Stratum.SAMPLING_TEMPERATURE: Column("Sampled at", "Temperature of the response."),
 }
+
+LIST_LABELS: dict[str, Column] = {
+    "carrier_id": Column("Response", "Its id."),
+    "position": Column("Token", "Its place in the response, from 0."),
+    "generator": Column("Written by", "The model that wrote the response."),
+    "context": Column("Context", "The token stands between ⟦ ⟧."),
+    "kind": Column("Kind", "By the mean of the two models."),
+    "event": Column("Event", "By the mean of the two models."),
+    "delta": Column("Delta", "Of the quantity that ranks."),
+}
+
+EVENT_LABELS: dict[str, Column] = {
+    "kind": Column("Kind", "By the chosen assignment."),
+    "event": Column("Event", "One per position."),
+    "share": Column("Share", "Weighted, of the positions above."),
+    "share_of_kind": Column("Of its kind", "Share of the positions of this kind."),
+    "null": Column("Null", "The mean of the share and of that with exchanged roles."),
+    "positions": Column("Positions", "How many."),
+}
+
+
+def example_labels(table: pd.DataFrame) -> dict[str, Column]:
+    """Columns of an example table that a page shows, each model's own three together.
+
+    Args:
+        table: of `example_table`.
+    """
+    labels = {"rank": Column("Rank", "Place in each model's own list.")}
+    # Two columns of one label would be one: each side has a space more than the side before.
+    for place, side in enumerate(s for s in ("baseline", "other", "control") if f"{s}_id" in table):
+        pad = " " * place
+        labels |= {
+            f"{side}_token": Column(
+                f"{side.capitalize()} token", "␣ space, ↵ line break, ⇥ tab; \\x.. odd bytes."
+            ),
+            f"{side}_prob": Column(
+                f"Probability{pad}", "At the chosen temperature, before truncation."
+            ),
+            f"{side}_kept_prob": Column(f"Truncated{pad}", "After top-k and top-p, renormalised."),
+        }
+    return labels | {
+        "other_baseline_rank": Column(
+            "Baseline rank",
+            "Rank of the other's token under the baseline; – = beyond the exact ranks.",
+        ),
+        "rank_change": Column("Rank change", "Ranks the other's token moved up (+) or down (−)."),
+    }
 
 
 def number(value: Any) -> str:
@@ -135,34 +190,113 @@ def moved(value: Any) -> str:
     return NOT_MEASURED if pd.isna(value) else f"{int(value):+d}" if value else "0"
 
 
-def shown_deltas(table: pd.DataFrame) -> Styler:
-    """A delta table by kind for a page: quantity by quantity, labelled, rounded for the eye."""
+def stratum_label(name: str) -> str:
+    """What readers call a stratum."""
+    return STRATUM_LABELS[name].label
+
+
+def delta_labels(by: Sequence[str]) -> dict[str, Column]:
+    """Columns of a delta table that a page shows, in order."""
+    known = DELTA_LABELS | {name: STRATUM_LABELS[name] for name in by if name in STRATUM_LABELS}
+    rest = [name for name in DELTA_LABELS if name not in {COMPARISON, "assignment", "quantity"}]
+    return {name: known[name] for name in (*by, "quantity", COMPARISON, *rest)}
+
+
+def shown_deltas(table: pd.DataFrame, *, by: Sequence[str]) -> Styler:
+    """A delta table for a page: quantity by quantity, labelled, rounded for the eye.
+
+    Args:
+        table: of `delta_tables` or `assignment_table`.
+        by: its grouping columns.
+    """
+    labels = delta_labels(by)
+    if COMPARISON not in table:
+        del labels[COMPARISON]
     names = list(dict.fromkeys(table["quantity"]))
+    groups = list(dict.fromkeys(table[list(by)].itertuples(index=False))) if by else [()]
     order = table["quantity"].map({name: place for place, name in enumerate(names)})
-    shown = table.assign(order=order).sort_values("order", kind="stable")[list(DELTA_LABELS)]
+    place = {tuple(group): i for i, group in enumerate(groups)}
+    inner = [place[tuple(row)] for row in table[list(by)].itertuples(index=False)] if by else 0
+    shown = table.assign(order=order, inner=inner).sort_values(["order", "inner"], kind="stable")
+    shown = shown[list(labels)]
     shown["quantity"] = shown["quantity"].map({name: QUANTITIES[name].label for name in names})
-    shown = _labelled(shown, DELTA_LABELS)
-    label = {name: column.label for name, column in DELTA_LABELS.items()}
+    shown = _labelled(shown, labels)
+    label = {name: column.label for name, column in labels.items()}
     styler = shown.style.format(number, subset=[label["baseline"], label["other"]])
-    styler = styler.format(signed, subset=[label["delta"], label["low"], label["high"]])
+    styler = styler.format(
+        signed, subset=[label[name] for name in ("delta", "low", "high", "null")]
+    )
     styler = styler.format(
         whole, subset=[label[name] for name in ("positions", "carriers", "problems", "missing")]
     )
-    return styler.map(_kind_style, subset=[label["kind"]])
+    return styler.map(_kind_style, subset=[label["kind"]]) if "kind" in by else styler
+
+
+def shown_events(table: pd.DataFrame) -> Styler:
+    """An event table for a page."""
+    styler = _labelled(table[list(EVENT_LABELS)], EVENT_LABELS).style
+    styler = styler.format(percent, subset=["Share", "Of its kind", "Null"])
+    return styler.format(whole, subset=["Positions"]).map(_kind_style, subset=["Kind"])
+
+
+def shown_transitions(table: pd.DataFrame) -> Styler:
+    """Transitions that occur, the largest first."""
+    occurring = table[table["positions"] > 0].sort_values("share", ascending=False, kind="stable")
+    labels = {
+        "baseline": Column("Under the baseline", ""),
+        "other": Column("Under the other", ""),
+        "share": EVENT_LABELS["share"],
+        "positions": EVENT_LABELS["positions"],
+    }
+    styler = _labelled(occurring[list(labels)], labels).style.format(percent, subset=["Share"])
+    styler = styler.format(whole, subset=["Positions"])
+    return styler.map(_kind_style, subset=["Under the baseline", "Under the other"])
+
+
+def both_sums(table: pd.DataFrame) -> str:
+    """The two counts that go by the name of strict lock.
+
+    Args:
+        table: of `event_table`.
+    """
+    share = table.set_index("event")["share"]
+    strict, softened = (
+        float(share.get(event.value, 0.0)) for event in (Event.STRICT_LOCK, Event.SOFTENED)
+    )
+    return f"strict lock {percent(strict)}, with softened {percent(strict + softened)} of positions"
+
+
+def percent(value: Any) -> str:
+    """A share."""
+    return f"{value:.1%}" if np.isfinite(value) else NOT_MEASURED
 
 
 def shown_example(table: pd.DataFrame) -> Styler:
     """An example table for a page: tokens with nothing hidden, rounded probabilities."""
-    shown = table[list(EXAMPLE_LABELS)].copy()
-    for name in ("baseline_token", "other_token"):
+    labels = example_labels(table)
+    shown = table[list(labels)].copy()
+    tokens = [name for name in labels if name.endswith("_token")]
+    for name in tokens:
         shown[name] = [token if pd.isna(token) else visible(str(token)) for token in shown[name]]
-    label = {name: column.label for name, column in EXAMPLE_LABELS.items()}
-    styler = _labelled(shown, EXAMPLE_LABELS).style.format(
-        number, subset=[label["baseline_prob"], label["other_prob"]]
-    )
-    styler = styler.format(kept, subset=[label["baseline_kept_prob"], label["other_kept_prob"]])
-    styler = styler.format(whole, subset=[label["other_baseline_rank"]])
-    return styler.format(moved, subset=[label["rank_change"]])
+    styler = _labelled(shown, labels).style
+    for name in (name.removesuffix("_token") for name in tokens):
+        styler = styler.format(number, subset=[labels[f"{name}_prob"].label])
+        styler = styler.format(kept, subset=[labels[f"{name}_kept_prob"].label])
+    styler = styler.format(whole, subset=[labels["other_baseline_rank"].label])
+    return styler.format(moved, subset=[labels["rank_change"].label])
+
+
+def shown_list(table: pd.DataFrame, *, first: int) -> Styler:
+    """A list of positions for a page, numbered.
+
+    Args:
+        table: of `position_list`.
+        first: number of its first row.
+    """
+    shown = _labelled(table[list(LIST_LABELS)], LIST_LABELS)
+    shown.insert(0, "#", range(first, first + len(shown)))
+    styler = shown.style.format(signed, subset=["Delta"]).format(whole, subset=["Token"])
+    return styler.map(_kind_style, subset=["Kind"])
 
 
 def _labelled(frame: pd.DataFrame, labels: dict[str, Column]) -> pd.DataFrame:
@@ -171,33 +305,61 @@ def _labelled(frame: pd.DataFrame, labels: dict[str, Column]) -> pd.DataFrame:
 
 
 def _kind_style(kind: Any) -> str:
-    return f"color: {KIND_COLORS[kind]}; font-weight: 600"
+    return f"color: {KIND_COLORS[kind]}; font-weight: 600" if kind in KIND_COLORS else ""
 
 
-def shown_facts(position: pd.Series, *, names: Sequence[str] = SHOWN_FIRST) -> pd.DataFrame:
-    """Some quantities at one position under both models, as text."""
+def shown_facts(
+    position: pd.Series,
+    *,
+    names: Sequence[str] = SHOWN_FIRST,
+    beside: pd.Series | None = None,
+) -> pd.DataFrame:
+    """Some quantities at one position under the models, as text.
+
+    Args:
+        position: of a comparison with the other model.
+        names: which quantities.
+        beside: the same position of the comparison with the control, if there is one.
+    """
     rows = []
     for name in names:
-        own = position.reindex([baseline_column(name), other_column(name)])
         form, change = (whole, moved) if name in COUNTS else (number, signed)
-        rows.append(
-            {
-                "Quantity": QUANTITIES[name].label,
-                "Baseline": form(own.iloc[0]),
-                "Other": form(own.iloc[1]),
-                "Delta": (form if QUANTITIES[name].of == "pair" else change)(
-                    position[delta_column(name)]
-                ),
-            }
-        )
+        shown = form if QUANTITIES[name].of == "pair" else change
+        own = position.reindex([baseline_column(name), other_column(name)])
+        row = {
+            "Quantity": QUANTITIES[name].label,
+            "Baseline": form(own.iloc[0]),
+            "Other": form(own.iloc[1]),
+            "Delta": shown(position[delta_column(name)]),
+        }
+        if beside is not None:
+            column = name if QUANTITIES[name].of == "pair" else other_column(name)
+            row["Control"] = form(beside[column])
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
-def notes(table: pd.DataFrame) -> str:
-    """The warnings of a delta table by kind in one line; empty if there are none."""
-    noted = table[table["note"] != ""].drop_duplicates(["kind", "note"])
+def event_text(position: pd.Series) -> str:
+    """What happened at a position, by the mean of the two models, and what to beware of."""
+    kind, event = (
+        position[column] for column in (kind_column(Assignment.MEAN), event_column(Assignment.MEAN))
+    )
+    shared = " (the two leading tokens begin alike)" if position["shared_prefix"] else ""
+    return f"{event.capitalize()}, {kind}{shared}"
+
+
+def notes(table: pd.DataFrame, *, by: Sequence[str]) -> str:
+    """The warnings of a delta table in one line; empty if there are none.
+
+    Args:
+        table: of `delta_tables` or `assignment_table`.
+        by: its grouping columns.
+    """
+    columns = [name for name in (COMPARISON, *by) if name in table]
+    noted = table[table["note"] != ""].drop_duplicates([*columns, "note"])
     return "; ".join(
-        f"{kind}: {note}" for kind, note in zip(noted["kind"], noted["note"], strict=True)
+        f"{' / '.join(names)}: {note}" if names else str(note)
+        for *names, note in noted[[*columns, "note"]].itertuples(index=False)
     )
 
 

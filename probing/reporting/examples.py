@@ -8,18 +8,20 @@ import pandas as pd
 from jaxtyping import Int
 
 from probing.analysis.decoding import Kept, kept_probabilities
-from probing.reporting.comparison import other_index
+from probing.reporting.comparison import kind_column, other_index
+from probing.reporting.happenings import event_column
 from probing.reporting.places import token_texts
 from probing.reporting.quantities import delta_column
 from probing.reporting.text import marked, plain, token_text
 from probing.settings import Decoding
 from probing.store.reader import Run
-from probing.vocabulary import PADDING_ID, PositionIds
+from probing.vocabulary import PADDING_ID, Assignment, PositionIds
 
 TOP_TOKENS = 10
 """Tokens of each model that an example lists."""
 
 CHARACTERS_BEFORE, CHARACTERS_AFTER = 400, 160
+SNIPPET_BEFORE, SNIPPET_AFTER = 60, 20
 
 
 class Order(StrEnum):
@@ -75,37 +77,108 @@ def ranked_positions(
     return measured.iloc[places]
 
 
-def example_table(
-    run: Run, row: int, *, other: str, decoding: Decoding, top: int = TOP_TOKENS
-) -> pd.DataFrame:
-    """The two models' top tokens at one position, side by side.
+def position_list(run: Run, positions: pd.DataFrame, *, by: str) -> pd.DataFrame:
+    """Positions as a list that one can choose from.
 
-    Columns: `rank` (place in the list, 1-based; ties by id); for each side `baseline` and `other`:
-    `_token`, `_id`, `_prob` (at T, before truncation), `_kept_prob` (after; 0 = cut); then
-    `other_baseline_rank`, the rank that the other's token has under the baseline, and
-    `rank_change`, that rank less the token's own (positive: it moved up). Both are missing where
-    the token lies beyond the ranks that the run knows exactly.
+    Columns `carrier_id`, `position`, `generator`, `context` (a line of text around the token, which
+    stands between marks), `kind`, `event` (by the mean), `delta` (of `by`).
+
+    Args:
+        run: the run.
+        positions: of `ranked_positions`, as many as are to be listed.
+        by: the quantity that ranks them.
+    """
+    contexts = [
+        snippet(run, int(row), before=SNIPPET_BEFORE, after=SNIPPET_AFTER)
+        for row in positions["row"]
+    ]
+    return pd.DataFrame(
+        {
+            "carrier_id": positions["carrier_id"],
+            "position": positions["position"],
+            "generator": positions["generator"],
+            "context": pd.Series(contexts, index=positions.index, dtype="str"),
+            "kind": positions[kind_column(Assignment.MEAN)],
+            "event": positions[event_column(Assignment.MEAN)],
+            "delta": positions[delta_column(by)],
+        }
+    ).reset_index(drop=True)
+
+
+def position_name(position: pd.Series) -> str:
+    """The name of a position that outlives its place in a table: response and token."""
+    return f"{position['carrier_id']}:{position['position']}"
+
+
+def position_named(comparison: pd.DataFrame, name: str) -> pd.Series | None:
+    """The position of this name; None where there is none, whatever the name is."""
+    carrier, colon, index = name.rpartition(":")
+    if not (colon and index.isascii() and index.isdigit()):
+        return None
+    here = (comparison["carrier_id"] == carrier) & (comparison["position"] == int(index))
+    return comparison[here].iloc[0] if here.any() else None
+
+
+def snippet(run: Run, row: int, *, before: int, after: int) -> str:
+    """One line around a position: so many characters before and after its token."""
+    context = example_context(run, row)
+    shown = marked(context.before[-before:], context.token, context.after[:after])
+    return " ".join(shown.split())
+
+
+def example_table(
+    run: Run,
+    row: int,
+    *,
+    other: str,
+    decoding: Decoding,
+    control: str | None = None,
+    top: int = TOP_TOKENS,
+) -> pd.DataFrame:
+    """The models' top tokens at one position, side by side.
+
+    Columns: `rank` (place in the list, 1-based; ties by id); for each side `baseline`, `other` and,
+    where there is a control, `control`: `_token`, `_id`, `_prob` (at T, before truncation),
+    `_kept_prob` (after; 0 = cut); then `other_baseline_rank`, the rank that the other's token has
+    under the baseline, and `rank_change`, that rank less the token's own (positive: it moved up).
+    Both are missing where the token lies beyond the ranks that the run knows exactly.
+
+    Args:
+        run: the run.
+        row: index of the position.
+        other: name of the other model.
+        decoding: temperature and truncation of the probabilities.
+        control: name of the model beside it.
+        top: how many tokens of each.
 
     Raises:
         UsageFault: no such other model.
         IndexError: no such row.
         OutsideContract: a temperature or top-k the run cannot answer exactly.
     """
-    other_index(run, other)
+    names = {"baseline": run.model_names[0], "other": other}
+    if control is not None:
+        names["control"] = control
+    for name in names.values():
+        if name != run.model_names[0]:
+            other_index(run, name)
     rows = np.array([row])
-    first = run.distributions(run.model_names[0], rows=rows)
-    a = kept_probabilities(first, decoding=decoding)
-    b = kept_probabilities(run.distributions(other, rows=rows), decoding=decoding)
-    ids = first.ids[0]
-    top_a, top_b = _leading(a, ids, top=top), _leading(b, ids, top=top)
-    shown = max(len(top_a), len(top_b))
+    ids = run.array("candidate_id", rows)[0]
+    found = {
+        side: kept_probabilities(run.distributions(name, rows=rows), decoding=decoding)
+        for side, name in names.items()
+    }
+    leading = {side: _leading(kept, ids, top=top) for side, kept in found.items()}
+    shown = max(len(places) for places in leading.values())
     columns: dict[str, object] = {"rank": np.arange(1, shown + 1)}
-    for side, kept, places in (("baseline", a, top_a), ("other", b, top_b)):
+    for side, kept in found.items():
+        places = leading[side]
         columns[f"{side}_token"] = pd.Series(token_texts(run, ids[places]), dtype="str")
         columns[f"{side}_id"] = pd.Series(ids[places], dtype="Int64")
         columns[f"{side}_prob"] = pd.Series(kept.probability[0, places])
         columns[f"{side}_kept_prob"] = pd.Series(kept.kept[0, places])
-    before, now = _known(a.rank[0, top_b]), _known(b.rank[0, top_b])
+    own = leading["other"]
+    before, now = _known(found["baseline"].rank[0, own]), _known(found["other"].rank[0, own])
     columns["other_baseline_rank"] = before
     columns["rank_change"] = before - now
     return pd.DataFrame(columns)

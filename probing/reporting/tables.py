@@ -1,27 +1,46 @@
 """The tables that pages and commands ask for, in one place."""
 
 from probing.reporting.comparison import comparison_table, other_names, position_table
-from probing.reporting.contrasts import comparisons, control_of, delta_tables
-from probing.reporting.deltas import delta_table, event_shares, kind_shares, transitions
+from probing.reporting.contrasts import (
+    all_comparisons,
+    comparisons,
+    control_of,
+    delta_tables,
+    kinds_of_all,
+)
+from probing.reporting.deltas import delta_table
 from probing.reporting.examples import (
     example_context,
     example_table,
+    position_list,
     ranked_positions,
     shown_context,
     shown_prompt,
 )
+from probing.reporting.outcomes import (
+    assignment_table,
+    delta_histogram,
+    event_table,
+    kind_shares,
+    transitions,
+)
 
 __all__ = [
+    "all_comparisons",
+    "assignment_table",
     "comparison_table",
     "comparisons",
     "control_of",
+    "delta_histogram",
     "delta_table",
     "delta_tables",
-    "event_shares",
+    "event_table",
     "example_context",
     "example_table",
     "kind_shares",
+    "kinds_of_all",
     "other_names",
+    "position_list",
     "position_table",
     "ranked_positions",
     "shown_context",

@@ -3,3 +3,4 @@
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
+OVERVIEW, DELTAS, EXAMPLES = (FOLDER / f"{name}.py" for name in ("overview", "deltas", "examples"))

@@ -1,0 +1,129 @@
+"""The filters of the sidebar: which positions are looked at."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import pandas as pd
+import streamlit as st
+
+from probing.reporting import display, filters
+from probing.reporting.filters import HEADLINE, Filters
+from probing.reporting.happenings import EVENT_NAMES
+from probing.store.reader import Run
+from probing.vocabulary import Assignment, Kind, Stratum
+
+URL: Final = "query-params"
+"""Bind a control to the address, under its key."""
+
+
+@dataclass(frozen=True)
+class _Pills:
+    """One filter over a stratum."""
+
+    label: str
+    key: str
+    help: str
+
+
+POST_TREATMENT = (
+    "Decided after training, so across generators it is no neutral stratum. None chosen: all."
+)
+FIRST: dict[Stratum, _Pills] = {
+    Stratum.LENGTH: _Pills(
+        "Response length", "length", f"Quantile bins over this run's responses. {POST_TREATMENT}"
+    ),
+    Stratum.CORRECT: _Pills(
+        "Answer", "correct", f"Whether the response was graded right. {POST_TREATMENT}"
+    ),
+    Stratum.GENERATOR: _Pills(
+        "Written by",
+        "generator",
+        "The model that wrote the response. Its own text flatters it. None chosen: all.",
+    ),
+}
+MORE: dict[Stratum, _Pills] = {
+    Stratum.RIGHT: _Pills(
+        "Which model got it right",
+        "right",
+        "By the majority of each model's graded responses to the problem; a tie or no grade is "
+        f"unknown. {POST_TREATMENT}",
+    ),
+    Stratum.PHASE: _Pills("Phase", "phase", "Before or after the thought is closed."),
+    Stratum.SAMPLING_TEMPERATURE: _Pills(
+        "Sampled at", "sampled", "The temperature at which the response was written."
+    ),
+    Stratum.SUBJECT: _Pills("Subject", "subject", "As the responses say. None chosen: all."),
+    Stratum.DIFFICULTY: _Pills("Difficulty", "difficulty", "As the responses say."),
+    Stratum.SOURCE: _Pills("Source", "source", "As the responses say. None chosen: all."),
+}
+"""Shown where the run has more than one label."""
+
+KEYS: dict[Stratum, str] = {
+    Stratum.KIND: "kind",
+    Stratum.EVENT: "event",
+    **{stratum: pills.key for stratum, pills in (FIRST | MORE).items()},
+}
+"""The control, and the part of the address, that filters by each stratum."""
+
+
+def chosen_filters(run: Run, every: pd.DataFrame, *, assignment: Assignment) -> Filters:
+    """Draw the filters and say what is chosen.
+
+    Args:
+        run: the run.
+        every: all its positions, compared.
+        assignment: whose kind and event the filters mean.
+    """
+    st.subheader("Positions", anchor=False)
+    selector = st.selectbox(
+        "Chosen by",
+        filters.selector_options(run.manifest.selector_names),
+        format_func=display.selector_label,
+        key="selector",
+        bind=URL,
+        help="Headline figures rest on positions chosen without looking at the text, weighted by "
+        "inverse inclusion probability. The others select on content.",
+    )
+    kinds = st.pills(
+        "Kind",
+        [kind.value for kind in Kind],
+        selection_mode="multi",
+        key=KEYS[Stratum.KIND],
+        bind=URL,
+        help="By the assignment above. None chosen: all.",
+    )
+    labels = {stratum: _labels(every, stratum, pills) for stratum, pills in FIRST.items()}
+    with st.expander("More filters"):
+        events = st.multiselect(
+            "Event",
+            EVENT_NAMES,
+            key=KEYS[Stratum.EVENT],
+            bind=URL,
+            placeholder="any event",
+            help="What happened to the position, by the assignment above. Events look at the "
+            "outcome: read their deltas beside the null.",
+        )
+        labels |= {stratum: _labels(every, stratum, pills) for stratum, pills in MORE.items()}
+    return Filters(
+        kind=tuple(kinds),
+        event=tuple(events),
+        **{stratum.value: chosen for stratum, chosen in labels.items()},
+        selector=selector or HEADLINE,
+        assignment=assignment,
+    )
+
+
+def _labels(every: pd.DataFrame, stratum: Stratum, pills: _Pills) -> tuple[str, ...]:
+    options = filters.options(every, stratum)
+    if len(options) < 2 and stratum in MORE:
+        return ()
+    return tuple(
+        st.pills(
+            pills.label,
+            options,
+            selection_mode="multi",
+            key=pills.key,
+            bind=URL,
+            help=pills.help,
+        )
+    )

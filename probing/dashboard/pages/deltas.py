@@ -1,0 +1,231 @@
+"""Where the deltas are: grouped, drawn, with nulls; from kind to kind; down to one group."""
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from probing.dashboard.controls import Choice, chosen
+from probing.dashboard.filtering import KEYS, URL
+from probing.dashboard.pages import EXAMPLES
+from probing.dashboard.parts import (
+    column_help,
+    delta_frame,
+    downloads,
+    opening,
+    quantity_chart,
+    rules,
+    table_height,
+)
+from probing.reporting import charts, display, tables
+from probing.reporting.contrasts import COMPARISON
+from probing.reporting.deltas import ALL, grouping
+from probing.reporting.examples import Order
+from probing.reporting.filters import keep
+from probing.reporting.quantities import QUANTITIES, delta_column
+from probing.vocabulary import Stratum
+
+CHARTS_A_ROW = 2
+OPENING = ("top1_prob", "tail_mass", "entropy_kept_nats", "nucleus_size")
+MOST_STRATA = 2
+BINS = 40
+MIDDLE = 0.98
+"""Share of positions that a histogram's range spans; the rest is in its first and last bins."""
+
+FEW_EXAMPLES = 5
+
+
+def deltas() -> None:
+    """Draw the page."""
+    choice = chosen()
+    if not opening(choice, title="Deltas", question="Where did distributions change?"):
+        return
+    left, right = st.columns([2, 3])
+    by = left.multiselect(
+        "Group by",
+        [stratum.value for stratum in Stratum],
+        default=[Stratum.KIND.value],
+        max_selections=MOST_STRATA,
+        format_func=display.stratum_label,
+        key="by",
+        bind=URL,
+        help="One or two strata. None: all positions together.",
+    )
+    quantities = right.multiselect(
+        "Quantities",
+        list(QUANTITIES),
+        default=list(OPENING),
+        format_func=lambda name: QUANTITIES[name].label,
+        key="quantities",
+        bind=URL,
+        help="What is averaged below.",
+    )
+    if not quantities:
+        st.info("Choose at least one quantity.", icon=":material/info:")
+        return
+    table = tables.delta_tables(
+        choice.compared,
+        by=by,
+        filters=choice.filters,
+        quantities=quantities,
+        weighting=choice.weighting,
+    )
+    picked = _charts(table, quantities, by)
+    _drill(choice, picked, quantities=quantities, by=by)
+    delta_frame(table, by=by, key="deltas")
+    rules(choice)
+    downloads(choice, table, name="deltas")
+    _assignments(choice, quantities)
+    _transitions(choice)
+    _events(choice)
+
+
+def _charts(table: pd.DataFrame, quantities: list[str], by: list[str]) -> str | None:
+    """The charts; the group that was clicked in any of them, the latest quantity's first."""
+    picked = None
+    columns = st.columns(CHARTS_A_ROW)
+    for place, name in enumerate(quantities):
+        with columns[place % CHARTS_A_ROW]:
+            clicked = quantity_chart(table, quantity=name, by=by, pick=True)
+            picked = clicked or picked
+    shapes = charts.legend_text(list(dict.fromkeys(table[COMPARISON])))
+    st.caption(f"{shapes}. Click a mark to look into its group.")
+    return picked
+
+
+def _drill(choice: Choice, picked: str | None, *, quantities: list[str], by: list[str]) -> None:
+    """Look into one group: how its deltas are spread, and its most changed positions."""
+    if picked is None:
+        return
+    with st.container(border=True):
+        st.subheader(f"In {picked}", anchor=False)
+        parts = {
+            name: _group(frame, choice, picked, by=by) for name, frame in choice.compared.items()
+        }
+        quantity = quantities[0]
+        if len(quantities) > 1:
+            quantity = st.segmented_control(
+                "Spread of",
+                quantities,
+                default=quantities[0],
+                required=True,
+                format_func=lambda name: QUANTITIES[name].label,
+                key="spread",
+            )
+        bins = _bins(choice, parts, quantity)
+        if bins is not None:
+            st.altair_chart(charts.histogram_chart(bins), key="chart_spread")
+        own = parts[choice.other]
+        ranked = tables.ranked_positions(own, by=quantity, order=Order.CHANGE)
+        st.dataframe(
+            tables.position_list(choice.run, ranked.head(FEW_EXAMPLES), by=quantity),
+            column_config=column_help(display.LIST_LABELS),
+            hide_index=True,
+            key="group_examples",
+            alt="Most changed positions of this group",
+        )
+        label = f"Examples of these {len(own):,} positions"
+        if st.button(
+            label,
+            icon=":material/arrow_forward:",
+            on_click=_look_at,
+            args=(picked, by, quantity),
+        ):
+            # An empty address: the sidebar writes its own part of it again.
+            st.switch_page(EXAMPLES, query_params={})
+
+
+def _look_at(picked: str, by: list[str], quantity: str) -> None:
+    """Filter by the picked group, as far as its strata have filters, and rank by the quantity."""
+    if picked != ALL:
+        for stratum, label in zip(by, picked.split(" / "), strict=True):
+            if stratum in KEYS:
+                st.session_state[KEYS[Stratum(stratum)]] = [label]
+    st.session_state["example_by"] = quantity
+
+
+def _group(frame: pd.DataFrame, choice: Choice, picked: str, *, by: list[str]) -> pd.DataFrame:
+    """The kept positions of one comparison that lie in the picked group."""
+    kept = keep(frame, filters=choice.filters)
+    if picked == ALL or not by:
+        return kept
+    columns = grouping(by=by, assignment=choice.filters.assignment)
+    labels = kept[[*columns.values()]].astype(str).agg(" / ".join, axis=1)
+    return kept[labels == picked]
+
+
+def _bins(choice: Choice, parts: dict[str, pd.DataFrame], quantity: str) -> pd.DataFrame | None:
+    """Histograms of every comparison over the same edges; None where nothing is measured."""
+    column = delta_column(quantity)
+    values = np.concatenate([part[column].dropna().to_numpy() for part in parts.values()])
+    if len(values) == 0 or np.ptp(values) == 0:
+        return None
+    reach = float(np.quantile(np.abs(values), MIDDLE)) or float(np.abs(values).max())
+    low = -reach if values.min() < 0 else 0.0
+    edges = np.linspace(low, reach, BINS + 1)
+    return pd.concat(
+        [
+            tables.delta_histogram(
+                part, quantity=quantity, edges=edges, weighting=choice.weighting
+            ).assign(**{COMPARISON: name})
+            for name, part in parts.items()
+            if len(part)
+        ],
+        ignore_index=True,
+    )
+
+
+def _assignments(choice: Choice, quantities: list[str]) -> None:
+    st.header("By whose distribution", anchor=False)
+    st.caption(
+        "The same deltas with kinds by the mean of the two models, by the baseline, by the other. "
+        "No choice is safe alone: a finding should hold under all three, outside its null."
+    )
+    table = tables.assignment_table(
+        choice.every,
+        filters=choice.filters,
+        quantities=quantities,
+        weighting=choice.weighting,
+    )
+    delta_frame(table, by=["assignment", Stratum.KIND.value], key="assignments")
+    downloads(choice, table, name="assignments")
+
+
+def _transitions(choice: Choice) -> None:
+    st.header("From kind to kind", anchor=False)
+    st.caption(
+        "Share of all positions by the kind of their distribution under the baseline (down) and "
+        "under the other model (across); darker is a larger share of the row."
+    )
+    left, right = st.columns([3, 2])
+    table = tables.transitions(choice.kept, weighting=choice.weighting)
+    left.altair_chart(charts.transition_chart(table), key="chart_transitions")
+    right.dataframe(
+        display.shown_transitions(table),
+        hide_index=True,
+        key="transitions",
+        alt="From kind to kind",
+    )
+    with right:
+        downloads(choice, table, name="transitions")
+
+
+def _events(choice: Choice) -> None:
+    st.header("Events", anchor=False)
+    table = tables.event_table(choice.every, filters=choice.filters, weighting=choice.weighting)
+    st.caption(
+        "What happened to each position, one event each. *Null*: the mean of the share and of "
+        "that with the two models' roles exchanged. The post's strict lock includes softened: "
+        f"{display.both_sums(table)}."
+    )
+    st.dataframe(
+        display.shown_events(table),
+        column_config=column_help(display.EVENT_LABELS),
+        hide_index=True,
+        height=table_height(len(table)),
+        key="events",
+        alt="Events",
+    )
+    downloads(choice, table, name="events")
+
+
+deltas()

@@ -1,0 +1,174 @@
+"""Single positions: ranked or drawn, their context, and the models' top tokens side by side."""
+
+import pandas as pd
+import streamlit as st
+
+from probing.dashboard.controls import Choice, chosen
+from probing.dashboard.filtering import URL
+from probing.dashboard.parts import column_help, downloads, opening, table_height
+from probing.reporting import display, tables
+from probing.reporting.examples import Order, position_name, position_named
+from probing.reporting.quantities import QUANTITIES
+from probing.settings import require
+
+AT = "at"
+"""The part of the address that names one position: a permalink."""
+
+LISTED = 10
+PINNED = "pinned"
+
+
+def examples() -> None:
+    """Draw the page."""
+    choice = chosen()
+    if not opening(choice, title="Examples", question="What happened, at which token?"):
+        return
+    ranked, by = _ranked(choice)
+    position = _pinned(choice)
+    if position is None:
+        if ranked.empty:
+            st.info(
+                "This quantity is not measured at any of these positions.", icon=":material/info:"
+            )
+            return
+        position = ranked.iloc[_place(choice, ranked, by)]
+    st.query_params[AT] = position_name(position)
+    _example(choice, position)
+
+
+def _ranked(choice: Choice) -> tuple[pd.DataFrame, str]:
+    """The kept positions in the chosen order, and the quantity that ranks them."""
+    by_box, order_box, seed_box = st.columns([3, 2, 1])
+    by = by_box.selectbox(
+        "Rank by",
+        list(QUANTITIES),
+        format_func=lambda name: QUANTITIES[name].label,
+        key="example_by",
+        bind=URL,
+        on_change=_unpin,
+        help="The quantity whose delta ranks the positions.",
+    )
+    order = Order(
+        order_box.selectbox(
+            "Order",
+            [order.value for order in Order],
+            index=list(Order).index(Order.CHANGE),
+            key="example_order",
+            bind=URL,
+            on_change=_unpin,
+            help="Random order shows what is typical; the others show what is extreme.",
+        )
+    )
+    seed = seed_box.number_input(
+        "Seed",
+        min_value=0,
+        value=0,
+        key="example_seed",
+        bind=URL,
+        on_change=_unpin,
+        disabled=order is not Order.RANDOM,
+        help="Of the random order.",
+    )
+    return tables.ranked_positions(choice.kept, by=by, order=order, seed=seed), by
+
+
+def _unpin() -> None:
+    """Follow the ranking again, and its first position."""
+    st.session_state[PINNED] = None
+    st.session_state["example"] = 1
+
+
+def _pinned(choice: Choice) -> pd.Series | None:
+    """The position of a permalink, until another is asked for."""
+    if PINNED not in st.session_state:
+        st.session_state[PINNED] = st.query_params.get(AT)
+    name = st.session_state[PINNED]
+    if name is None:
+        return None
+    position = position_named(choice.every, name)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if position is None:
+            st.warning(
+                "The position that this link names is not in this run.", icon=":material/link_off:"
+            )
+        else:
+            st.caption(":material/link: This is the position that the link names.")
+        st.button("Back to the ranking", on_click=_unpin, icon=":material/format_list_numbered:")
+    return position
+
+
+def _place(choice: Choice, ranked: pd.DataFrame, by: str) -> int:
+    """Which place of the ranking is looked at: by its number, or by a click in the list."""
+    number = st.number_input(
+        f"Example, 1 to {len(ranked):,}",
+        min_value=1,
+        max_value=len(ranked),
+        value=1,
+        key="example",
+        bind=URL,
+        help="Step through the positions in this order, or click one in the list.",
+    )
+    first = (number - 1) // LISTED * LISTED
+    listed = tables.position_list(choice.run, ranked.iloc[first : first + LISTED], by=by)
+    st.dataframe(
+        display.shown_list(listed, first=first + 1),
+        column_config=column_help(display.LIST_LABELS),
+        hide_index=True,
+        height=table_height(len(listed)),
+        key=f"list_{first}",
+        on_select=lambda: _clicked(first),
+        selection_mode="single-row",
+        alt="Positions in this order",
+    )
+    downloads(choice, tables.position_list(choice.run, ranked, by=by), name="positions")
+    return int(number) - 1
+
+
+def _clicked(first: int) -> None:
+    """Look at the position of the list that was clicked."""
+    rows = st.session_state[f"list_{first}"].selection.rows
+    if rows:
+        st.session_state["example"] = first + rows[0] + 1
+
+
+def _example(choice: Choice, position: pd.Series) -> None:
+    row = int(position["row"])
+    st.subheader(display.event_text(position), anchor=False)
+    st.text(display.place_text(position))
+    text, facts = st.columns(2)
+    text.code(tables.shown_context(choice.run, row), language=None, wrap_lines=True)
+    facts.dataframe(
+        display.shown_facts(position, beside=_beside(choice, row)),
+        column_config=dict.fromkeys(
+            ("Baseline", "Other", "Delta", "Control"), st.column_config.Column(alignment="right")
+        ),
+        hide_index=True,
+        key="example_facts",
+        alt="This position",
+    )
+    table = tables.example_table(
+        choice.run, row, other=choice.other, control=choice.control, decoding=choice.decoding
+    )
+    labels = display.example_labels(table)
+    st.dataframe(
+        display.shown_example(table),
+        column_config=column_help(labels),
+        hide_index=True,
+        key="example_tokens",
+        alt="Top tokens of the models",
+    )
+    downloads(choice, table, name="example")
+    with st.expander("Prompt"):
+        st.code(tables.shown_prompt(choice.run, row), language=None, wrap_lines=True)
+
+
+def _beside(choice: Choice, row: int) -> pd.Series | None:
+    """The same position under the control."""
+    if choice.control is None:
+        return None
+    frame = choice.compared[choice.control]
+    require(int(frame["row"].iloc[row]) == row, "comparisons keep the order of the run", row)
+    return frame.iloc[row]
+
+
+examples()

@@ -1,0 +1,135 @@
+"""Pieces that several pages draw: the state of the run, delta tables, downloads, links."""
+
+from functools import partial
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from probing.dashboard.controls import Choice
+from probing.reporting import charts, display, export
+from probing.reporting.quantities import QUANTITIES
+
+ROW_HEIGHT = 35
+"""Pixels of a table's row, and of its header."""
+
+MOST_ROWS = 12
+"""Rows of a table that are shown without scrolling."""
+
+
+def opening(choice: Choice, *, title: str, question: str) -> bool:
+    """Title, what is compared, what is missing; False when no position is left."""
+    st.title(title, anchor=False)
+    beside = f" {choice.control} stands beside it." if choice.control else ""
+    st.text(
+        f"{question} {choice.other} against {choice.run.model_names[0]}; every delta is "
+        f"{choice.other} − {choice.run.model_names[0]}.{beside}"
+    )
+    if not choice.run.complete:
+        st.info(
+            f"This run is still being written: {len(choice.run.committed)} of "
+            f"{len(choice.run.plan.units)} units are here.",
+            icon=":material/hourglass_top:",
+        )
+    if choice.kept.empty:
+        st.warning(
+            "No position passes these filters. Clear one under *Positions* in the sidebar.",
+            icon=":material/filter_alt_off:",
+        )
+    return not choice.kept.empty
+
+
+def metric(
+    column: DeltaGenerator, label: str, value: str, below: str, *, explanation: str = ""
+) -> None:
+    """One figure in a frame, with a grey line below."""
+    column.metric(
+        label,
+        value,
+        below,
+        delta_color="off",
+        delta_arrow="off",
+        border=True,
+        help=explanation or None,
+    )
+
+
+def delta_frame(table: pd.DataFrame, *, by: list[str], key: str) -> None:
+    """A delta table as one can scroll it, with its notes below.
+
+    Args:
+        table: of `delta_tables`.
+        by: its grouping columns.
+        key: of the element.
+    """
+    st.dataframe(
+        display.shown_deltas(table, by=by),
+        column_config=column_help(display.delta_labels(by)),
+        hide_index=True,
+        height=table_height(min(MOST_ROWS, len(table))),
+        key=key,
+        alt="Deltas by group",
+    )
+    if notes := display.notes(table, by=by):
+        st.caption(f":material/info: {notes}")
+
+
+def table_height(rows: int) -> int:
+    """Pixels of a table of so many rows."""
+    return ROW_HEIGHT * (rows + 1) + 2
+
+
+def rules(choice: Choice) -> None:
+    """Decoding and thresholds in force, in one line."""
+    st.caption(
+        f"At {display.decoding_text(choice.decoding)}. Kinds at "
+        f"{display.decoding_text(choice.kind_decoding)}: {display.rule_text(choice.rule)}. "
+        "95 % intervals resample whole problems. *Null*: what the delta would be by selection "
+        "alone, with the two models' roles exchanged; a direction is claimed only outside it."
+    )
+
+
+def quantity_chart(table: pd.DataFrame, *, quantity: str, by: list[str], pick: bool) -> str | None:
+    """One quantity's chart under its name; the group that was clicked, if clicks are wanted."""
+    st.caption(QUANTITIES[quantity].label, help=QUANTITIES[quantity].explanation)
+    key, chart = f"chart_{quantity}", charts.delta_chart(table, quantity=quantity, by=by)
+    if not pick:
+        st.altair_chart(chart, key=key)
+        return None
+    event = st.altair_chart(chart, key=key, on_select="rerun", selection_mode=charts.PICKED)
+    chosen = event.selection.get(charts.PICKED, [])
+    return str(chosen[0]["group"]) if chosen else None
+
+
+def column_help(labels: dict[str, display.Column]) -> dict[str, Any]:
+    """Tooltips of a table's columns."""
+    return {
+        column.label: st.column_config.Column(help=column.explanation) for column in labels.values()
+    }
+
+
+def downloads(choice: Choice, table: pd.DataFrame, *, name: str) -> None:
+    """Buttons for a table's CSV and for the settings behind it."""
+    with st.container(horizontal=True):
+        st.download_button(
+            "CSV",
+            partial(export.csv_text, table),
+            file_name=f"{name}.csv",
+            mime="text/csv",
+            key=f"{name}_csv",
+            on_click="ignore",
+            icon=":material/download:",
+            help="This table with all its digits. Text that a spreadsheet would run as a formula "
+            "begins with an apostrophe.",
+        )
+        st.download_button(
+            "Settings",
+            partial(export.settings_json, choice.run, settings=choice.settings),
+            file_name=f"{name}-settings.json",
+            mime="application/json",
+            key=f"{name}_settings",
+            on_click="ignore",
+            icon=":material/settings:",
+            help="Run, fingerprint, decoding, kinds and filters behind this table.",
+        )

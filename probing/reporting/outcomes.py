@@ -1,0 +1,181 @@
+"""What became of the positions: shares of kinds and events, transitions, assignments, spread."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from probing.analysis.kinds import CODES as KIND_CODES
+from probing.analysis.transitions import transition_shares
+from probing.reporting.comparison import kind_column
+from probing.reporting.deltas import (
+    ALL,
+    DEFAULT_FILTERS,
+    DEFAULT_INFERENCE,
+    DEFAULT_WEIGHTING,
+    delta_table,
+    grouping,
+)
+from probing.reporting.exchange import exchanged
+from probing.reporting.filters import Filters, Weighting, keep, weights
+from probing.reporting.quantities import SHOWN_FIRST, delta_column
+from probing.settings import Inference
+from probing.vocabulary import Assignment, Event, Kind, PerPosition, Stratum
+
+
+def kind_shares(
+    comparison: pd.DataFrame, *, weighting: Weighting = DEFAULT_WEIGHTING
+) -> pd.DataFrame:
+    """Share of every kind by each of the three assignments.
+
+    Columns `assignment`, `kind`, `share` (weighted, sums to 1 per assignment; NaN when there is no
+    position), `positions`. Every kind is there, also with none.
+    """
+    weight = weights(comparison, weighting=weighting)
+    rows = []
+    for assignment in Assignment:
+        labels = comparison[kind_column(assignment)]
+        for kind in Kind:
+            inside = (labels == kind.value).to_numpy(dtype=bool) & (weight > 0)
+            rows.append(
+                {
+                    "assignment": assignment.value,
+                    "kind": kind.value,
+                    "share": weight[inside].sum() / weight.sum() if weight.sum() else np.nan,
+                    "positions": int(inside.sum()),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def event_table(
+    comparison: pd.DataFrame,
+    *,
+    filters: Filters = DEFAULT_FILTERS,
+    weighting: Weighting = DEFAULT_WEIGHTING,
+) -> pd.DataFrame:
+    """How many positions each event takes, with what selection alone would give.
+
+    Columns `kind` (assigned), `event`, `share` (weighted, of all kept; sums to 1), `share_of_kind`,
+    `null` (the mean of `share` and of the share in exchanged roles), `positions`. Kinds and events
+    that occur in neither role have no row.
+
+    Args:
+        comparison: of `comparison_table`, all positions.
+        filters: which are kept, and whose kind counts.
+        weighting: what each counts.
+    """
+    own, mirror = (
+        _event_sums(keep(side, filters=filters), filters.assignment, weighting=weighting)
+        for side in (comparison, exchanged(comparison))
+    )
+    table = own.reindex(own.index.union(mirror.index), fill_value=0)
+    table["null"] = (table["share"] + mirror["share"].reindex(table.index, fill_value=0)) / 2
+    of_kind = table["share"].groupby(level="kind", observed=True).transform("sum")
+    table.insert(1, "share_of_kind", table["share"] / of_kind.where(of_kind > 0))
+    table = table.reset_index()
+    for column, names in (("kind", Kind), ("event", Event)):
+        table[column] = pd.Categorical(table[column], categories=[name.value for name in names])
+    table = table.sort_values(["kind", "event"], ignore_index=True)
+    table = table.astype({"kind": "str", "event": "str"})
+    return table[["kind", "event", "share", "share_of_kind", "null", "positions"]]
+
+
+def _event_sums(
+    kept: pd.DataFrame, assignment: Assignment, *, weighting: Weighting
+) -> pd.DataFrame:
+    """Share of all weight and positions by assigned kind and event."""
+    weight = weights(kept, weighting=weighting)
+    columns = grouping(by=[Stratum.KIND, Stratum.EVENT], assignment=assignment)
+    named = {name: kept[column].astype("str") for name, column in columns.items()}
+    counted = pd.DataFrame({**named, "share": weight, "positions": 1})[weight > 0]
+    sums = counted.groupby(["kind", "event"]).sum()
+    return sums.assign(share=sums["share"] / weight.sum())
+
+
+def assignment_table(
+    comparison: pd.DataFrame,
+    *,
+    filters: Filters = DEFAULT_FILTERS,
+    quantities: Sequence[str] = SHOWN_FIRST,
+    weighting: Weighting = DEFAULT_WEIGHTING,
+    inference: Inference = DEFAULT_INFERENCE,
+) -> pd.DataFrame:
+    """`delta_table` by kind under each of the three assignments, named in a first column.
+
+    Args:
+        comparison: of `comparison_table`, all positions.
+        filters: which are kept; their assignment is replaced by each in turn.
+        quantities: as `delta_table`.
+        weighting: as `delta_table`.
+        inference: as `delta_table`.
+    """
+    parts = []
+    for assignment in Assignment:
+        table = delta_table(
+            comparison,
+            by=[Stratum.KIND],
+            filters=replace(filters, assignment=assignment),
+            quantities=quantities,
+            weighting=weighting,
+            inference=inference,
+        )
+        table.insert(0, "assignment", assignment.value)
+        parts.append(table[table["kind"] != ALL])
+    return pd.concat(parts, ignore_index=True)
+
+
+def transitions(
+    comparison: pd.DataFrame, *, weighting: Weighting = DEFAULT_WEIGHTING
+) -> pd.DataFrame:
+    """From the kind under the baseline to the kind under the other model.
+
+    Columns `baseline`, `other` (kinds), `share` (weighted, of all; NaN without positions),
+    `positions`; a row for every pair of kinds.
+    """
+    weight = weights(comparison, weighting=weighting)
+    first, second = (
+        comparison[kind_column(side)].map(KIND_CODES).to_numpy(dtype=np.int64)
+        for side in (Assignment.BASELINE, Assignment.OTHER)
+    )
+    shares = transition_shares(first, second, weights=weight)
+    counted = (weight > 0).astype(np.float64)
+    counts = transition_shares(first, second, weights=counted) * counted.sum()
+    return pd.DataFrame(
+        [
+            {
+                "baseline": before.value,
+                "other": after.value,
+                "share": shares[i, j],
+                "positions": round(counts[i, j]) if counted.any() else 0,
+            }
+            for i, before in enumerate(Kind)
+            for j, after in enumerate(Kind)
+        ]
+    )
+
+
+def delta_histogram(
+    comparison: pd.DataFrame,
+    *,
+    quantity: str,
+    edges: PerPosition,
+    weighting: Weighting = DEFAULT_WEIGHTING,
+) -> pd.DataFrame:
+    """How a quantity's deltas are spread: weighted shares between given edges.
+
+    Columns `low`, `high`, `share`; values beyond the ends count in the first or last bin.
+
+    Args:
+        comparison: filtered.
+        quantity: whose delta (or, for a pair quantity, value).
+        edges: ascending, at least two.
+        weighting: what each position counts.
+    """
+    values = comparison[delta_column(quantity)].to_numpy(dtype=np.float64)
+    weight = np.where(np.isfinite(values), weights(comparison, weighting=weighting), 0.0)
+    inside = np.clip(np.nan_to_num(values), edges[0], edges[-1])
+    counts = np.histogram(inside, bins=edges, weights=weight)[0]
+    share = counts / weight.sum() if weight.sum() else np.full(len(counts), np.nan)
+    return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "share": share})
