@@ -1,6 +1,7 @@
 """What every test shares: quiet libraries, repeatable examples, and one run of known logits."""
 
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 # Before anything imports the libraries that read them.
@@ -12,7 +13,9 @@ from hypothesis import settings
 
 if TYPE_CHECKING:
     import pandas as pd
+    from browsing import Site
     from pages_run import PagesRun
+    from playwright.sync_api import Page
 
     from probing.store.reader import Run
 
@@ -51,3 +54,30 @@ def warm(run: "Run") -> "pd.DataFrame":
     from probing.settings import KindRule
 
     return tables.comparison_table(run, other="control", decoding=WARM, rule=KindRule())
+
+
+@pytest.fixture(scope="session")
+def trio(run: "Run") -> "dict[str, pd.DataFrame]":
+    from probing.reporting import tables
+    from probing.settings import Decoding, KindRule
+
+    return tables.all_comparisons(
+        run, other="ssd", control="control", decoding=Decoding(), rule=KindRule()
+    )
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Site]":
+    from browsing import opened_site
+
+    with opened_site(tmp_path_factory.mktemp("site")) as found:
+        yield found
+
+
+@pytest.fixture
+def page(site: "Site") -> "Iterator[Page]":
+    found = site.visit()
+    yield found
+    found.context.close()
+    assert site.foreign == []
+    assert site.complaints == []

@@ -145,16 +145,22 @@ def test_colours_of_kinds_differ_to_every_eye(sight: str) -> None:
     assert min(gaps) >= 25
 
 
-def test_charts_carry_only_aggregates(comparison: pd.DataFrame) -> None:
-    table = tables.delta_table(comparison, by=[Stratum.KIND], inference=FEW_DRAWS)
-    chart = charts.delta_chart(table, quantity="tail_mass").to_dict()
+def test_charts_carry_only_aggregates(
+    comparison: pd.DataFrame, trio: dict[str, pd.DataFrame]
+) -> None:
+    table = tables.delta_tables(trio, by=[Stratum.KIND], inference=FEW_DRAWS)
+    chart = charts.delta_chart(table, quantity="tail_mass", by=[Stratum.KIND]).to_dict()
     rows = [row for data in chart["datasets"].values() for row in data]
-    shown = {row["kind"]: row for row in rows if "kind" in row}
-    expected = table[table["quantity"] == "tail_mass"].set_index("kind")
+    shown = {(row["comparison"], row["group"]): row for row in rows if "group" in row}
+    own = table[table["quantity"] == "tail_mass"]
+    expected = own.set_index(["comparison", "kind"])
     assert set(shown) == set(expected.index)
-    for kind, row in shown.items():
-        assert row["delta"] == expected.loc[kind, "delta"]
-        assert row["low"] == expected.loc[kind, "low"]
+    assert {name for name, _ in shown} == {"ssd", "control", "ssd − control"}
+    for key, row in shown.items():
+        for bound in ("delta", "low", "high"):
+            assert row[bound] == expected.loc[key, bound]
+    transitions = charts.transition_chart(tables.transitions(comparison)).to_dict()
+    assert sum(len(data) for data in transitions["datasets"].values()) == len(Kind) ** 2
     shares = charts.shares_chart(tables.kind_shares(comparison)).to_dict()
     assert sum(len(data) for data in shares["datasets"].values()) == len(Assignment) * len(Kind)
 
@@ -172,16 +178,20 @@ def test_numbers_are_rounded_for_the_eye_and_never_to_nothing() -> None:
     assert [display.moved(n) for n in (2, 0, -1)] == ["+2", "0", "-1"]
 
 
-def test_shown_tables_hide_nothing(run: Run, comparison: pd.DataFrame) -> None:
+def test_shown_tables_hide_nothing(run: Run, trio: dict[str, pd.DataFrame]) -> None:
     for row in SAMPLE:
-        table = tables.example_table(run, row, other="ssd", decoding=Decoding(), top=30)
+        table = tables.example_table(
+            run, row, other="ssd", control="control", decoding=Decoding(), top=30
+        )
         shown = display.shown_example(table).data
-        for column in ("Baseline token", "Other token"):
+        for column in ("Baseline token", "Other token", "Control token"):
             assert not any(hidden(text) for text in shown[column])
-    deltas = tables.delta_table(comparison, by=[Stratum.KIND], inference=FEW_DRAWS)
-    shown = display.shown_deltas(deltas).data
+    deltas = tables.delta_tables(trio, by=[Stratum.KIND], inference=FEW_DRAWS)
+    shown = display.shown_deltas(deltas, by=[Stratum.KIND]).data
     assert sorted(shown["Delta"]) == sorted(deltas["delta"])
-    assert shown["Kind"].head(5).tolist() == [ALL, *(kind.value for kind in Kind)]
+    groups = [ALL, *(kind.value for kind in Kind)]
+    assert shown["Kind"].head(15).tolist() == [group for group in groups for _ in trio]
+    assert shown["Comparison"].head(6).tolist() == [*trio, *trio]
 
 
 def test_every_preset_is_spelled_out() -> None:

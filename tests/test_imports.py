@@ -10,20 +10,28 @@ from pages_run import write_pages_run
 HEAVY = ("torch", "transformers", "peft", "streamlit")
 
 EVERY_TABLE = """
-from probing.reporting import charts, display, export, filters, tables
+from probing.reporting import charts, display, export, headlines, tables
 from probing.settings import Decoding, KindRule
 from probing.store.reader import open_run
-from probing.vocabulary import Assignment, Stratum
+from probing.vocabulary import Stratum
 
 run = open_run({location!r})
 decoding, rule = Decoding(temperature=1.2), KindRule()
-comparison = tables.comparison_table(run, other="ssd", decoding=decoding, rule=rule)
+compared = tables.all_comparisons(
+    run, other="ssd", control="control", decoding=decoding, rule=rule
+)
+comparison, by = compared["ssd"], [Stratum.KIND]
 tables.position_table(run, decoding=decoding, rule=rule)
-deltas = tables.delta_table(comparison, by=[Stratum.KIND], assignment=Assignment.MEAN)
-example = tables.example_table(run, 0, other="ssd", decoding=decoding)
-charts.delta_chart(deltas, quantity="top1_prob").to_dict()
+deltas = tables.delta_tables(compared, by=by)
+example = tables.example_table(run, 0, other="ssd", control="control", decoding=decoding)
+charts.delta_chart(deltas, quantity="top1_prob", by=by).to_dict()
 charts.shares_chart(tables.kind_shares(comparison)).to_dict()
-display.shown_deltas(deltas), display.shown_example(example), tables.shown_context(run, 0)
+charts.transition_chart(tables.transitions(comparison)).to_dict()
+tables.assignment_table(comparison), display.shown_events(tables.event_table(comparison))
+tables.position_list(run, comparison.head(), by="top1_prob")
+headlines.headlines(deltas), headlines.sentence(deltas, other="ssd")
+display.shown_deltas(deltas, by=by), display.wide_deltas(deltas, by=by)
+display.shown_example(example), tables.shown_context(run, 0)
 export.csv_text(deltas), export.settings_json(run, settings={{"decoding": decoding}})
 """
 

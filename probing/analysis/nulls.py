@@ -7,7 +7,7 @@ from jaxtyping import Float
 from scipy import stats as scipy_stats
 
 from probing.analysis.inference import Columns, cluster_totals
-from probing.vocabulary import PerPosition, PositionIds
+from probing.vocabulary import PositionIds
 
 
 class Sample(NamedTuple):
@@ -46,7 +46,7 @@ def role_exchange(own: Sample, exchanged: Sample, *, level: float) -> Null:
     size = int(clusters.max()) + 1 if len(clusters) else 0
     first, second = (cluster_totals(*side, size=size) for side in (own, exchanged))
     means = [_mean(side.value.sum(axis=0), side.weight.sum(axis=0)) for side in (first, second)]
-    value: PerPosition = (means[0] + means[1]) / 2
+    value: Float[np.ndarray, " column"] = (means[0] + means[1]) / 2
     parts = [
         _mean(side.value - mean * side.weight, side.weight.sum(axis=0)) / 2
         for side, mean in zip((first, second), means, strict=True)

@@ -26,6 +26,7 @@ told apart with any of the common colour vision deficiencies. Labels always say 
 GROUP_ORDER = (*KIND_COLORS,)
 ROW_HEIGHT, AXIS_HEIGHT = 24, 34
 BAR_HEIGHT, LEGEND_HEIGHT = 34, 40
+HISTOGRAM_HEIGHT = 120
 
 
 def _scale() -> alt.Scale:
@@ -133,34 +134,27 @@ def _in_order(data: pd.DataFrame) -> list[str]:
     return sorted(found, key=lambda group: (group != ALL, kinds.get(group.split(" / ")[0], 99)))
 
 
-def histogram_chart(bins: pd.DataFrame) -> alt.Chart:
-    """How the deltas of one group are spread, by comparison.
+def histogram_chart(bins: pd.DataFrame, *, color: str) -> alt.Chart:
+    """How the deltas of one group are spread.
 
     Args:
         bins: of `delta_histogram`.
+        color: of the bars.
     """
     chart: alt.Chart = (
         alt.Chart(bins)
-        .mark_bar(opacity=0.85, binSpacing=0)
+        .mark_bar(opacity=0.85, binSpacing=0, color=color)
         .encode(
             x=alt.X("low:Q", bin="binned", title=None, axis=alt.Axis(format="+.3~g", tickCount=6)),
             x2="high:Q",
             y=alt.Y("share:Q", title=None, axis=alt.Axis(format="%", tickCount=3)),
-            color=alt.value(KIND_COLORS[Kind.LOCK.value]),
-            row=alt.Row(
-                f"{COMPARISON}:N",
-                sort=list(dict.fromkeys(bins[COMPARISON])),
-                title=None,
-                header=alt.Header(labelOrient="top", labelAnchor="start", labelPadding=2),
-            ),
             tooltip=[
-                alt.Tooltip(f"{COMPARISON}:N", title="comparison"),
                 alt.Tooltip("low:Q", title="from", format="+.4f"),
                 alt.Tooltip("high:Q", title="to", format="+.4f"),
                 alt.Tooltip("share:Q", title="share", format=".1%"),
             ],
         )
-        .properties(height=70)
+        .properties(height=HISTOGRAM_HEIGHT)
     )
     return chart
 

@@ -3,6 +3,7 @@
 import weakref
 
 import numpy as np
+from jaxtyping import Int
 
 from probing.analysis.events import LexiconTokens
 from probing.lexicon import SELF_CORRECTION, THINK_CLOSE, Group, Lexicon, candidate_word
@@ -78,7 +79,7 @@ def realised_corrections(run: Run) -> PositionMask:
     return found
 
 
-def shared_prefix(run: Run, leading: PositionIds) -> PositionMask:
+def shared_prefix(run: Run, leading: Int[np.ndarray, "position 2"]) -> PositionMask:
     """Whether one of the two leading tokens begins the other: an answer that the tokenizer split.
 
     Args:

@@ -111,9 +111,12 @@ def _drill(choice: Choice, picked: str | None, *, quantities: list[str], by: lis
                 format_func=lambda name: QUANTITIES[name].label,
                 key="spread",
             )
+        color = charts.KIND_COLORS.get(picked.split(" / ")[0], charts.NEUTRAL)
         bins = _bins(choice, parts, quantity)
-        if bins is not None:
-            st.altair_chart(charts.histogram_chart(bins), key="chart_spread")
+        for column, (name, own_bins) in zip(st.columns(len(bins) or 1), bins.items(), strict=False):
+            column.caption(name)
+            chart = charts.histogram_chart(own_bins, color=color)
+            column.altair_chart(chart, key=f"chart_spread_{name}")
         own = parts[choice.other]
         ranked = tables.ranked_positions(own, by=quantity, order=Order.CHANGE)
         st.dataframe(
@@ -153,25 +156,21 @@ def _group(frame: pd.DataFrame, choice: Choice, picked: str, *, by: list[str]) -
     return kept[labels == picked]
 
 
-def _bins(choice: Choice, parts: dict[str, pd.DataFrame], quantity: str) -> pd.DataFrame | None:
-    """Histograms of every comparison over the same edges; None where nothing is measured."""
+def _bins(choice: Choice, parts: dict[str, pd.DataFrame], quantity: str) -> dict[str, pd.DataFrame]:
+    """Histograms of every comparison over the same edges; none where nothing is measured."""
     column = delta_column(quantity)
     values = np.concatenate([part[column].dropna().to_numpy() for part in parts.values()])
     if len(values) == 0 or np.ptp(values) == 0:
-        return None
+        return {}
     reach = float(np.quantile(np.abs(values), MIDDLE)) or float(np.abs(values).max())
-    low = -reach if values.min() < 0 else 0.0
-    edges = np.linspace(low, reach, BINS + 1)
-    return pd.concat(
-        [
-            tables.delta_histogram(
-                part, quantity=quantity, edges=edges, weighting=choice.weighting
-            ).assign(**{COMPARISON: name})
-            for name, part in parts.items()
-            if len(part)
-        ],
-        ignore_index=True,
-    )
+    edges = np.linspace(-reach if values.min() < 0 else 0.0, reach, BINS + 1)
+    return {
+        name: tables.delta_histogram(
+            part, quantity=quantity, edges=edges, weighting=choice.weighting
+        )
+        for name, part in parts.items()
+        if len(part)
+    }
 
 
 def _assignments(choice: Choice, quantities: list[str]) -> None:
