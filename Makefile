@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 SERVE  ?= yes
+ALL    ?= no
+RUN    := cache/demo$(if $(filter yes,$(ALL)),_all).zarr
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: demo test check bundled clean help
@@ -11,15 +13,16 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 help:
 	@echo "make demo            install, score the demo, serve it on http://127.0.0.1:8501"
 	@echo "make demo SERVE=no   the same, without serving"
+	@echo "make demo ALL=yes    score every committed response, not a sample"
 	@echo "make test            install what tests need and run them all"
 	@echo "make check           ruff, format, mypy, import-linter"
 	@echo "make bundled         make cache/bundled.zarr again, the small run that ships"
 	@echo "make clean           remove the environment and every run in cache/ but the bundled one"
 
 demo: $(VENV)/.demo
-	$(BIN)/probing demo
+	$(BIN)/probing demo $(if $(filter yes,$(ALL)),--all)
 ifeq ($(SERVE),yes)
-	$(BIN)/probing dashboard cache/demo.zarr
+	$(BIN)/probing dashboard $(RUN)
 endif
 
 test: $(VENV)/.test
@@ -59,4 +62,4 @@ $(VENV)/.test: $(VENV)/.demo
 	@touch $@
 
 clean:
-	rm -rf $(VENV) cache/demo.zarr* cache/models
+	rm -rf $(VENV) cache/demo*.zarr* cache/models

@@ -165,6 +165,9 @@ def _carriers(problems: int, models: tuple[str, ...], rng: np.random.Generator) 
                     generator=models[(problem + copy) % 2],
                     correct=(True, False, None)[int(rng.choice(3, p=[0.4, 0.4, 0.2]))],
                     sampling_probability=1.0 if problem % 4 else 0.5,
+                    subject=THINGS[problem % len(THINGS)],
+                    difficulty=("easy", "hard")[problem % 2],
+                    temperature=(0.6, 1.0)[copy],
                 )
             )
     return carriers

@@ -18,6 +18,7 @@ from browsing import (
     slide,
     switch,
 )
+from pages_run import THINGS
 from playwright.sync_api import Page, expect
 
 from probing.reporting import display, filters
@@ -104,7 +105,7 @@ MOVES = [
     ),
     Move(
         "generator",
-        lambda p: choose(p, "generator", "ssd"),
+        lambda p: press(p, "generator", "ssd"),
         "ssd",
         View(kept=Filters(generator=("ssd",))),
     ),
@@ -119,6 +120,24 @@ MOVES = [
         lambda p: unfold(p, "phase", "before think-close"),
         "before think-close",
         View(kept=Filters(phase=("before think-close",))),
+    ),
+    Move(
+        "subject",
+        lambda p: unfold(p, "subject", THINGS[1]),
+        THINGS[1],
+        View(kept=Filters(subject=(THINGS[1],))),
+    ),
+    Move(
+        "difficulty",
+        lambda p: unfold(p, "difficulty", "hard"),
+        "hard",
+        View(kept=Filters(difficulty=("hard",))),
+    ),
+    Move(
+        "sampled",
+        lambda p: unfold(p, "sampled", "T = 0.6"),
+        "T = 0.6",
+        View(kept=Filters(sampling_temperature=("T = 0.6",))),
     ),
     Move(
         "event",
@@ -207,5 +226,5 @@ def test_nothing_left_is_said(page: Page) -> None:
     press(page, "kind", "mixed")
     choose(page, "selector", display.selector_label("think_close"))
     press(page, "correct", "unknown")
-    choose(page, "generator", "ssd")
+    press(page, "generator", "ssd")
     expect(page.get_by_text("No position passes these filters")).to_be_visible()

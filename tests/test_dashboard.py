@@ -1,4 +1,4 @@
-"""The page without a browser: every control moves the figures it says, and nothing else renders."""
+"""The pages without a browser: every control moves its figures, and no model text is markup."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,13 +7,13 @@ from typing import Any
 import pandas as pd
 import pytest
 import streamlit as st
-from pages_run import HOSTILE, PagesRun, write_pages_run
+from pages_run import HOSTILE, THINGS, PagesRun, write_pages_run
 from streamlit.testing.v1 import AppTest
 
 from probing.dashboard import loaders
 from probing.reporting import display, filters, tables
 from probing.reporting.filters import EVERY, Average, Filters, Weighting
-from probing.reporting.quantities import QUANTITIES, SHOWN_FIRST
+from probing.reporting.quantities import QUANTITIES
 from probing.settings import KIND_PRESETS, Decoding, KindRule
 from probing.vocabulary import Assignment, Stratum
 
@@ -28,11 +28,15 @@ CONTROLS = (
     "segmented_control",
 )
 APP = Path(__file__).parent.parent / "streamlit_app.py"
+OPENING = ("top1_prob", "tail_mass", "entropy_kept_nats", "nucleus_size")
+"""Quantities that the page of deltas opens with."""
+
+PAGES = {name: f"probing/dashboard/pages/{name}.py" for name in ("overview", "deltas", "examples")}
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _cold() -> Iterator[None]:
-    """No table of one test answers another."""
+    """Nothing is left to other files; within this one, tables are cached as on a server."""
     yield
     st.cache_data.clear()
     st.cache_resource.clear()
@@ -41,6 +45,16 @@ def _cold() -> Iterator[None]:
 @pytest.fixture
 def app(written: PagesRun, monkeypatch: pytest.MonkeyPatch) -> AppTest:
     return opened(monkeypatch, str(written.path))
+
+
+@pytest.fixture
+def deltas(app: AppTest) -> AppTest:
+    return app.switch_page(PAGES["deltas"]).run()
+
+
+@pytest.fixture
+def examples(app: AppTest) -> AppTest:
+    return app.switch_page(PAGES["examples"]).run()
 
 
 def opened(monkeypatch: pytest.MonkeyPatch, runs: str, **query: str) -> AppTest:
@@ -61,6 +75,7 @@ def expected(
     written: PagesRun,
     *,
     other: str = "ssd",
+    control: str | None = "control",
     decoding: Decoding = DECODING,
     rule: KindRule = RULE,
     kept: Filters = FILTERS,
@@ -68,16 +83,20 @@ def expected(
     average: Average = Average.POSITION,
 ) -> pd.DataFrame:
     """The same table, from the store."""
-    comparison = tables.comparison_table(
-        written.open(), other=other, decoding=decoding, rule=rule, kind_decoding=kind_decoding
-    )
-    table = tables.delta_table(
-        filters.keep(comparison, filters=kept),
+    table = tables.delta_tables(
+        tables.all_comparisons(
+            written.open(),
+            other=other,
+            control=control,
+            decoding=decoding,
+            rule=rule,
+            kind_decoding=kind_decoding,
+        ),
         by=[Stratum.KIND],
-        assignment=kept.assignment,
+        filters=kept,
         weighting=Weighting(selector=kept.selector, average=average),
     )
-    shown: pd.DataFrame = display.shown_deltas(table).data
+    shown: pd.DataFrame = display.shown_deltas(table, by=[Stratum.KIND]).data
     return shown
 
 
@@ -91,7 +110,7 @@ def test_the_page_opens_on_the_stores_figures(app: AppTest, written: PagesRun) -
         written.open(), other="ssd", decoding=Decoding(), rule=KindRule()
     )
     kept = filters.count(filters.keep(comparison, filters=Filters()))
-    assert [metric.value for metric in app.metric] == [
+    assert [metric.value for metric in app.metric][:4] == [
         f"{kept.positions:,}",
         f"{kept.carriers:,}",
         f"{kept.problems:,}",
@@ -101,7 +120,8 @@ def test_the_page_opens_on_the_stores_figures(app: AppTest, written: PagesRun) -
 
 
 MOVES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
-    "other": ("selectbox", "control", {"other": "control"}),
+    "other": ("selectbox", "control", {"other": "control", "control": None}),
+    "control": ("selectbox", "none", {"control": None}),
     "temperature": ("slider", 1.35, {"decoding": Decoding(temperature=1.35)}),
     "greedy": ("toggle", True, {"decoding": Decoding(temperature=0.0)}),
     "top_k": ("number_input", 8, {"decoding": Decoding(top_k=8)}),
@@ -115,7 +135,21 @@ MOVES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "selector": ("selectbox", EVERY, {"kept": Filters(selector=EVERY)}),
     "kind": ("pills", ["fork-like", "mixed"], {"kept": Filters(kind=("fork-like", "mixed"))}),
     "correct": ("pills", ["wrong"], {"kept": Filters(correct=("wrong",))}),
-    "generator": ("multiselect", ["ssd"], {"kept": Filters(generator=("ssd",))}),
+    "generator": ("pills", ["ssd"], {"kept": Filters(generator=("ssd",))}),
+    "event": ("multiselect", ["softened"], {"kept": Filters(event=("softened",))}),
+    "right": ("pills", ["both right"], {"kept": Filters(right_model=("both right",))}),
+    "phase": (
+        "pills",
+        ["after think-close"],
+        {"kept": Filters(phase=("after think-close",))},
+    ),
+    "subject": ("pills", [THINGS[1]], {"kept": Filters(subject=(THINGS[1],))}),
+    "difficulty": ("pills", ["hard"], {"kept": Filters(difficulty=("hard",))}),
+    "sampled": (
+        "pills",
+        ["T = 0.6"],
+        {"kept": Filters(sampling_temperature=("T = 0.6",))},
+    ),
     "average": ("segmented_control", "carrier", {"average": Average.CARRIER}),
 }
 
@@ -149,28 +183,44 @@ def test_the_address_sets_the_controls(written: PagesRun, monkeypatch: pytest.Mo
         monkeypatch, str(written.path), other="control", temperature="0.5", kind="lock-like"
     )
     settings = {"decoding": Decoding(temperature=0.5), "kept": Filters(kind=("lock-like",))}
-    same(app, expected(written, other="control", **settings))
+    same(app, expected(written, other="control", control=None, **settings))
 
 
-def test_every_control_explains_itself(app: AppTest) -> None:
+@pytest.mark.parametrize("name", PAGES)
+def test_every_control_explains_itself(app: AppTest, name: str) -> None:
+    app.switch_page(PAGES[name]).run()
     controls = [control for kind in CONTROLS for control in getattr(app, kind)]
     assert {control.key for control in controls} >= {*MOVES, "run", "length", "kinds_follow"}
     for control in controls:
         assert control.help, control.key
 
 
-def test_quantities_can_be_chosen(app: AppTest) -> None:
-    app.multiselect(key="quantities").set_value(["varentropy"]).run()
-    assert set(figures(app)["Quantity"]) == {QUANTITIES["varentropy"].label}
-    app.multiselect(key="quantities").set_value([]).run()
-    assert not app.exception
-    assert "Choose at least one quantity." in [info.value for info in app.info]
-    assert len(SHOWN_FIRST) > 1
+def test_quantities_can_be_chosen(deltas: AppTest) -> None:
+    deltas.multiselect(key="quantities").set_value(["varentropy"]).run()
+    assert set(figures(deltas)["Quantity"]) == {QUANTITIES["varentropy"].label}
+    deltas.multiselect(key="quantities").set_value([]).run()
+    assert not deltas.exception
+    assert "Choose at least one quantity." in [info.value for info in deltas.info]
 
 
-def test_an_example_is_the_ranked_position(app: AppTest, written: PagesRun) -> None:
+def test_groups_can_be_any_one_or_two_strata(deltas: AppTest, written: PagesRun) -> None:
+    every = tables.all_comparisons(
+        written.open(), other="ssd", control="control", decoding=DECODING, rule=RULE
+    )
+    for by in ([], ["event"], ["right_model", "correct"], ["selectors"], ["phase", "kind"]):
+        deltas.multiselect(key="by").set_value(by).run()
+        assert not deltas.exception
+        table = tables.delta_tables(every, by=by, quantities=OPENING)
+        shown = display.shown_deltas(table, by=by).data
+        pd.testing.assert_frame_equal(
+            figures(deltas).reset_index(drop=True), shown, check_dtype=False
+        )
+
+
+def test_an_example_is_the_ranked_position(examples: AppTest, written: PagesRun) -> None:
+    app = examples
     app.selectbox(key="example_by").set_value("entropy_nats")
-    app.selectbox(key="example_order").set_value("largest decrease")
+    app.selectbox(key="example_order").set_value("largest decrease").run()
     app.number_input(key="example").set_value(3).run()
     comparison = tables.comparison_table(
         written.open(), other="ssd", decoding=Decoding(), rule=KindRule()
@@ -178,48 +228,59 @@ def test_an_example_is_the_ranked_position(app: AppTest, written: PagesRun) -> N
     kept = filters.keep(comparison, filters=Filters())
     position = kept.sort_values("entropy_nats_delta", kind="stable").iloc[2]
     assert display.place_text(position) in [text.value for text in app.text]
+    assert display.event_text(position) in [header.value for header in app.subheader]
     context = tables.shown_context(written.open(), int(position["row"]))
     assert app.code[0].value == context
     table = tables.example_table(
-        written.open(), int(position["row"]), other="ssd", decoding=Decoding()
+        written.open(),
+        int(position["row"]),
+        other="ssd",
+        control="control",
+        decoding=Decoding(),
     )
     shown = app.dataframe[2].value.reset_index(drop=True)
     pd.testing.assert_frame_equal(shown, display.shown_example(table).data, check_dtype=False)
+    facts = app.dataframe[1].value
+    assert list(facts.columns) == ["Quantity", "Baseline", "Other", "Delta", "Control"]
 
 
-def test_a_filter_that_shrinks_the_list_keeps_the_example_inside(app: AppTest) -> None:
-    app.number_input(key="example").set_value(1000).run()
-    app.pills(key="kind").set_value(["mixed"]).run()
-    assert not app.exception
-    assert 1 <= app.number_input(key="example").value <= app.number_input(key="example").max
+def test_a_filter_that_shrinks_the_list_keeps_the_example_inside(examples: AppTest) -> None:
+    examples.number_input(key="example").set_value(1000).run()
+    examples.pills(key="kind").set_value(["mixed"]).run()
+    assert not examples.exception
+    example = examples.number_input(key="example")
+    assert 1 <= example.value <= example.max
 
 
-def test_random_order_is_seeded(app: AppTest) -> None:
-    app.selectbox(key="example_order").set_value("random").run()
-    first = app.code[0].value
-    app.number_input(key="example_seed").set_value(5).run()
-    assert app.code[0].value != first
-    app.number_input(key="example_seed").set_value(0).run()
-    assert app.code[0].value == first
+def test_random_order_is_seeded(examples: AppTest) -> None:
+    examples.selectbox(key="example_order").set_value("random").run()
+    first = examples.code[0].value
+    examples.number_input(key="example_seed").set_value(5).run()
+    assert examples.code[0].value != first
+    examples.number_input(key="example_seed").set_value(0).run()
+    assert examples.code[0].value == first
 
 
-def test_nothing_left_is_said_and_nothing_drawn(app: AppTest) -> None:
+@pytest.mark.parametrize("name", PAGES)
+def test_nothing_left_is_said_and_nothing_drawn(app: AppTest, name: str) -> None:
+    app.switch_page(PAGES[name]).run()
     app.pills(key="kind").set_value(["mixed"])
     app.selectbox(key="selector").set_value("think_close")
     app.pills(key="correct").set_value(["unknown"])
-    app.multiselect(key="generator").set_value(["ssd"]).run()
+    app.pills(key="generator").set_value(["ssd"]).run()
     assert not app.exception
-    assert app.metric[0].value == "0"
     assert "No position passes these filters" in app.warning[0].value
     assert not app.dataframe
+    assert not app.metric
 
 
-def test_text_of_models_is_never_markdown(app: AppTest) -> None:
+def test_text_of_models_is_never_markdown(examples: AppTest) -> None:
+    app = examples
     app.selectbox(key="selector").set_value(EVERY).run()
     app.selectbox(key="example_order").set_value("random").run()
     last = app.number_input(key="example").max
     seen = set()
-    for place in range(1, int(last), 40):
+    for place in range(1, int(last), 60):
         app.number_input(key="example").set_value(place).run()
         assert not app.exception
         rendered = [*app.markdown, *app.caption, *app.title, *app.header, *app.subheader, *app.info]
@@ -236,7 +297,8 @@ def test_names_of_models_are_never_markdown(
     write_pages_run(tmp_path / "named.zarr", problems=4, models=names)
     app = opened(monkeypatch, str(tmp_path / "named.zarr"))
     assert not app.exception
-    assert app.text[0].value.startswith(f"{names[1]} against {names[0]}")
+    assert f"{names[1]} against {names[0]}" in app.text[0].value
+    assert any(names[1] in text.value for text in app.text[1:])
     rendered = [*app.markdown, *app.caption, *app.title, *app.header, *app.subheader]
     assert not any(name in element.value for name in names for element in rendered)
 

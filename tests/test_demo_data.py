@@ -1,24 +1,32 @@
-"""The committed demo data: held-out carriers and the adapter that wrote half of them."""
+"""The committed demo data: held-out carriers, and the adapters behind the models."""
 
 import hashlib
-import importlib.util
 import json
+import random
 import re
 import struct
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from probing.scoring.bundled import bundled_gguf
+from probing.carriers.reading import read_carriers
+from probing.carriers.sampling import sample_carriers
+from probing.scoring.bundled import TAUGHT_MODEL_NAME, bundled_gguf
+from probing.settings import load_run_file
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "ssd_smollm2"
-ADAPTER = EXAMPLE / "adapters" / "ssd"
-GENERATORS = {"smollm2-135m-instruct", "ssd"}
+ADAPTERS = {"baseline": 5_000_000, "ssd": 2_600_000, "control": 2_600_000}
+"""Every adapter, and the most bytes it may have."""
+
+GENERATORS = {TAUGHT_MODEL_NAME, "ssd"}
+TEMPERATURES = {0.6, 1.0}
 FIELDS = {
     "carrier_id",
     "problem_id",
@@ -41,7 +49,7 @@ VOCABULARY_SIZE = 49152
 END_OF_TURN = 2
 MAX_NEW_TOKENS = 160
 MAX_TOTAL_TOKENS = 25_000
-MAX_ADAPTER_BYTES = 3_000_000
+MAX_COMMITTED_BYTES = 12_000_000
 
 
 @pytest.fixture(scope="module")
@@ -50,20 +58,25 @@ def carriers() -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
+class Recipe(NamedTuple):
+    """The recipe's own code, loaded from its folder."""
+
+    problems: ModuleType
+    solutions: ModuleType
+
+
 @pytest.fixture(scope="module")
-def problems() -> ModuleType:
-    """The recipe's own problem code, loaded from its file."""
-    spec = importlib.util.spec_from_file_location("ssd_problems", EXAMPLE / "problems.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up here
-    spec.loader.exec_module(module)
-    return module
+def recipe() -> Iterator[Recipe]:
+    sys.path.insert(0, str(EXAMPLE))
+    import problems
+    import solutions
+
+    yield Recipe(problems, solutions)
+    sys.path.remove(str(EXAMPLE))
 
 
 def last_question(prompt: str) -> str:
-    """The last user turn: the question, without the worked example before it."""
+    """The user's turn."""
     return re.findall(r"<\|im_start\|>user\n(.*?)<\|im_end\|>", prompt, flags=re.DOTALL)[-1]
 
 
@@ -82,18 +95,23 @@ def test_every_carrier_has_exactly_the_fields(carriers: list[dict[str, Any]]) ->
     assert all(set(carrier) == FIELDS for carrier in carriers)
     assert {carrier["template"] for carrier in carriers} == {"already_applied"}
     assert {carrier["source"] for carrier in carriers} == {"reasoning-gym"}
-    assert {carrier["temperature"] for carrier in carriers} == {1.0}
 
 
-def test_both_models_answer_every_problem_once(carriers: list[dict[str, Any]]) -> None:
-    pairs = Counter((carrier["problem_id"], carrier["generator"]) for carrier in carriers)
-    names = {problem_id for problem_id, _ in pairs}
-    assert len(names) >= 48
-    assert pairs == dict.fromkeys(((name, model) for name in names for model in GENERATORS), 1)
-    assert all(c["carrier_id"] == f"{c['problem_id']}/{c['generator']}" for c in carriers)
+def test_both_models_answer_every_problem_at_both_temperatures(
+    carriers: list[dict[str, Any]],
+) -> None:
+    found = Counter((c["problem_id"], c["generator"], c["temperature"]) for c in carriers)
+    names = {problem for problem, _, _ in found}
+    assert len(names) >= 100
+    every = ((n, model, t) for n in names for model in GENERATORS for t in TEMPERATURES)
+    assert found == dict.fromkeys(every, 1)
+    for c in carriers:
+        assert c["carrier_id"] == f"{c['problem_id']}/{c['generator']}/T{c['temperature']:g}"
+    assert len({c["subject"] for c in carriers}) >= 4
+    assert len({c["difficulty"] for c in carriers}) >= 3
 
 
-def test_both_models_get_the_same_prompt(carriers: list[dict[str, Any]]) -> None:
+def test_all_get_the_same_prompt(carriers: list[dict[str, Any]]) -> None:
     prompts: dict[str, set[tuple[str, str, tuple[int, ...]]]] = {}
     for carrier in carriers:
         seen = prompts.setdefault(carrier["problem_id"], set())
@@ -103,26 +121,31 @@ def test_both_models_get_the_same_prompt(carriers: list[dict[str, Any]]) -> None
 
 
 def test_no_held_out_content_occurs_in_training(
-    carriers: list[dict[str, Any]], problems: ModuleType
+    carriers: list[dict[str, Any]], recipe: Recipe
 ) -> None:
-    training = {
-        content(problem.family, problem.question, problem.gold)
-        for problem in problems.split_problems().training
-    }
+    """All three models are trained on `training` alone: see the recipe."""
+    splits = recipe.problems.split_problems()
+    contents = [
+        [content(p.family, p.question, p.gold) for p in part]
+        for part in (splits.training, splits.development, splits.test)
+    ]
     held_out = {
         content(carrier["subject"], last_question(carrier["prompt"]), carrier["gold"])
         for carrier in carriers
     }
-    assert len(training) >= 64
-    assert held_out.isdisjoint(training)
+    assert held_out == set(contents[2])
+    assert len(contents[0]) >= 400
+    assert len(contents[1]) >= 50
+    together = [key for part in contents for key in part]
+    assert len(set(together)) == len(together)
 
 
-def test_carriers_are_the_held_out_problems_of_the_recipe(
-    carriers: list[dict[str, Any]], problems: ModuleType
+def test_carriers_are_the_test_problems_of_the_recipe(
+    carriers: list[dict[str, Any]], recipe: Recipe
 ) -> None:
     expected = {
         (p.problem_id, p.question, p.gold, p.family, p.difficulty)
-        for p in problems.split_problems().held_out
+        for p in recipe.problems.split_problems().test
     }
     committed = {
         (c["problem_id"], last_question(c["prompt"]), c["gold"], c["subject"], c["difficulty"])
@@ -131,30 +154,64 @@ def test_carriers_are_the_held_out_problems_of_the_recipe(
     assert committed == expected
 
 
-def test_no_worked_example_shows_a_held_out_problem(carriers: list[dict[str, Any]]) -> None:
-    for carrier in carriers:
-        turns = re.findall(r"<\|im_start\|>user\n(.*?)<\|im_end\|>", carrier["prompt"], re.DOTALL)
-        shown = re.findall(r"\\boxed\{(-?\d+)\}<\|im_end\|>", carrier["prompt"])
-        assert len(turns) == 2, "one worked example, then the question"
-        example = content(carrier["subject"], turns[0], shown[-1])
-        assert example != content(carrier["subject"], turns[1], carrier["gold"])
+EQUATION = re.compile(r"(?<![\d*/+-])(-?\d+(?: (?:[-+*/]|mod) -?\d+)+) = (-?\d+)(?=[.])")
+
+
+def test_worked_solutions_are_right_but_for_their_corrected_slips(recipe: Recipe) -> None:
+    rng, slips, corrections, openings = random.Random(1), 0, 0, Counter[str]()
+    for problem in recipe.problems.split_problems().training:
+        text = recipe.solutions.worked_solution(problem, rng=rng)
+        thought, _, answer = text.partition("\n</think>\n")
+        assert re.findall(r"\\boxed\{(-?\d+)\}", answer) == [problem.gold]
+        openings[thought.split()[0]] += 1
+        corrected = re.search(r"\. (Wait|Hmm|Actually)", thought)
+        corrections += corrected is not None
+        for left, right in EQUATION.findall(thought):
+            wrong = eval(left.replace("mod", "%")) != int(right)  # numbers and signs only
+            slips += wrong
+            assert not wrong or f"{left} = {right}. " in thought[: corrected.start() + 2]
+    assert slips == corrections > 100
+    assert len(openings) >= 4
+
+
+def test_the_baseline_gets_some_right_and_some_wrong(carriers: list[dict[str, Any]]) -> None:
+    own = [c for c in carriers if (c["generator"], c["temperature"]) == (TAUGHT_MODEL_NAME, 0.6)]
+    right = sum(c["correct"] is True for c in own)
+    assert 0.2 <= right / len(own) <= 0.8
+
+
+def test_the_demo_samples_whole_problems_within_its_tokens(
+    carriers: list[dict[str, Any]],
+) -> None:
+    settings = load_run_file(EXAMPLE / "demo.toml")
+    read = read_carriers([str(EXAMPLE / "carriers.jsonl")]).carriers
+    lengths = {c["carrier_id"]: len(c["response_token_ids"]) for c in carriers}
+    totals = {c["carrier_id"]: len(c["prompt_token_ids"]) for c in carriers}
+    sample = sample_carriers(
+        read,
+        lengths=[lengths[one.carrier_id] for one in read],
+        settings=settings.sampling,
+        rng=np.random.default_rng(settings.sampling.seed),
+    )
+    per_problem = Counter(one.problem_id for one in sample.carriers)
+    assert set(per_problem.values()) == {4}
+    assert len(per_problem) >= 50
+    tokens = sum(lengths[c.carrier_id] + totals[c.carrier_id] for c in sample.carriers)
+    assert 20_000 <= tokens <= MAX_TOTAL_TOKENS
 
 
 def test_prompts_open_the_thought(carriers: list[dict[str, Any]]) -> None:
     assert all(c["prompt"].endswith("<|im_start|>assistant\n<think>\n") for c in carriers)
-    assert sum("</think>" in c["response"] for c in carriers) > len(carriers) / 3
+    assert sum("</think>" in c["response"] for c in carriers) > 0.9 * len(carriers)
 
 
 def test_ids_are_in_range_and_lengths_fit(carriers: list[dict[str, Any]]) -> None:
-    total = 0
     for carrier in carriers:
         ids = carrier["prompt_token_ids"] + carrier["response_token_ids"]
         assert all(0 <= token < VOCABULARY_SIZE for token in ids)
         assert 1 <= len(carrier["response_token_ids"]) <= MAX_NEW_TOKENS
         # A token of this vocabulary is rarely longer than 12 characters, and a digit is one token.
         assert len(ids) <= len((carrier["prompt"] + carrier["response"]).encode()) <= 12 * len(ids)
-        total += len(ids)
-    assert total <= MAX_TOTAL_TOKENS
 
 
 def test_finish_reason_agrees_with_the_last_token(carriers: list[dict[str, Any]]) -> None:
@@ -190,25 +247,34 @@ def test_grades_follow_the_documented_rule(carriers: list[dict[str, Any]]) -> No
     assert {True, False} <= {carrier["correct"] for carrier in carriers}
 
 
-def test_adapter_is_small_and_float16() -> None:
-    file = ADAPTER / "adapter_model.safetensors"
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_adapters_are_small_and_float16(name: str) -> None:
+    file = EXAMPLE / "adapters" / name / "adapter_model.safetensors"
     header = safetensors_header(file)
     tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
-    assert file.stat().st_size < MAX_ADAPTER_BYTES
+    assert file.stat().st_size < ADAPTERS[name]
     assert len(tensors) == 2 * 7 * 30, "A and B of the seven linear layers of thirty blocks"
     assert {entry["dtype"] for entry in tensors.values()} == {"F16"}
 
 
-def test_adapter_config_names_no_place() -> None:
-    text = (ADAPTER / "adapter_config.json").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_adapter_configs_name_no_place(name: str) -> None:
+    file = EXAMPLE / "adapters" / name / "adapter_config.json"
+    text = file.read_text(encoding="utf-8")
     assert json.loads(text)["base_model_name_or_path"] is None
     assert not re.search(r"[/\\~]", text)
+
+
+def test_what_is_committed_is_small() -> None:
+    files = [*(EXAMPLE / "adapters").rglob("*.*"), EXAMPLE / "carriers.jsonl"]
+    assert sum(file.stat().st_size for file in files) < MAX_COMMITTED_BYTES
 
 
 def test_log_names_no_absolute_path_and_holds_the_digests() -> None:
     log = (EXAMPLE / "recipe.log").read_text(encoding="utf-8")
     assert not re.search(r"(?<![\w.])/\w", log)
-    for name in ("carriers.jsonl", "adapters/ssd/adapter_model.safetensors"):
+    weights = [f"adapters/{name}/adapter_model.safetensors" for name in ADAPTERS]
+    for name in ("carriers.jsonl", *weights):
         digest = hashlib.sha256((EXAMPLE / name).read_bytes()).hexdigest()
         assert f"{name}: " in log
         assert digest in log

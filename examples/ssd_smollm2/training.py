@@ -1,16 +1,17 @@
-"""A small LoRA, trained one epoch on raw samples and saved in float16."""
+"""Small LoRAs, trained on given texts and saved in float16."""
 
 import json
 import logging
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import save_file
-from sampling import Response
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
@@ -22,16 +23,33 @@ NOT_SCORED = -100
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
+class Text(Protocol):
+    """What a model is trained on: ids of a prompt, which carries no loss, and of a response."""
+
+    @property
+    def prompt_token_ids(self) -> tuple[int, ...]:
+        """Ids of the prompt."""
+
+    @property
+    def response_token_ids(self) -> tuple[int, ...]:
+        """Ids of the response."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """One epoch of AdamW with a linear warm-up and a cosine decay to zero."""
+    """AdamW with a linear warm-up and a cosine decay to zero; `steps` a pass over the texts."""
 
-    rank: int = 4
-    alpha: int = 8
-    learning_rate: float = 2.5e-3
+    rank: int
+    learning_rate: float
+    steps: int
+    epochs: int
     warmup_steps: int = 2
-    batch_size: int = 4
     max_grad_norm: float = 1.0
+
+    @property
+    def alpha(self) -> int:
+        """Of the LoRA: twice its rank."""
+        return 2 * self.rank
 
 
 @dataclass(frozen=True)
@@ -39,14 +57,15 @@ class TrainingResult:
     """Mean loss per response token (nats) over the first and last quarter of the steps."""
 
     steps: int
+    response_tokens: int
     first_loss_nats: float
     last_loss_nats: float
 
 
 def train_adapter(
-    base: Any, samples: Sequence[Response], *, training: Training, seed: int, adapter_dir: Path
+    base: Any, texts: Sequence[Text], *, training: Training, seed: int, adapter_dir: Path
 ) -> TrainingResult:
-    """Train a LoRA over `base` on `samples`, save it to `adapter_dir`; `base` is used up."""
+    """Train a LoRA over `base` on `texts`, save it to `adapter_dir`; `base` is used up."""
     torch.manual_seed(seed)
     config = LoraConfig(
         r=training.rank,
@@ -57,36 +76,49 @@ def train_adapter(
     )
     model = get_peft_model(base, config)
     model.train()
-    losses = _one_epoch(model, samples, training=training, seed=seed)
+    batches = [
+        batch for epoch in range(training.epochs) for batch in _pass(texts, training, seed + epoch)
+    ]
+    losses = _run(model, batches, training=training)
     save_adapter(model, config, adapter_dir)
     quarter = max(1, len(losses) // 4)
     return TrainingResult(
         steps=len(losses),
+        response_tokens=sum(len(text.response_token_ids) for batch in batches for text in batch),
         first_loss_nats=sum(losses[:quarter]) / quarter,
         last_loss_nats=sum(losses[-quarter:]) / quarter,
     )
 
 
-def _one_epoch(
-    model: Any, samples: Sequence[Response], *, training: Training, seed: int
-) -> list[float]:
-    """The loss of every step; every sample is seen once, in seeded order."""
+def _pass(texts: Sequence[Text], training: Training, seed: int) -> list[list[Text]]:
+    """All texts once, in seeded order, cut into steps of nearly equal numbers of response tokens.
+
+    So two sets of as many tokens make as many steps, whatever the lengths of their texts.
+    """
+    order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(seed)).tolist()
+    shuffled = [texts[index] for index in order]
+    ends = list(accumulate(len(text.response_token_ids) for text in shuffled))
+    edges = [0]
+    for step in range(1, training.steps):
+        edges.append(max(bisect_left(ends, ends[-1] * step / training.steps), edges[-1] + 1))
+    return [shuffled[start:end] for start, end in pairwise([*edges, len(shuffled)])]
+
+
+def _run(model: Any, batches: Sequence[Sequence[Text]], *, training: Training) -> list[float]:
+    """The loss of every step."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=training.learning_rate, weight_decay=0.0)
-    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed)).tolist()
-    starts = range(0, len(order), training.batch_size)
     warmup = torch.optim.lr_scheduler.LinearLR(
         optimizer, start_factor=1 / (training.warmup_steps + 1), total_iters=training.warmup_steps
     )
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(
-        optimizer, T_max=max(1, len(starts) - training.warmup_steps)
+        optimizer, T_max=max(1, len(batches) - training.warmup_steps)
     )
     schedule = torch.optim.lr_scheduler.SequentialLR(
         optimizer, [warmup, cosine], milestones=[training.warmup_steps]
     )
     losses: list[float] = []
-    for step, start in enumerate(starts, start=1):
-        batch = [samples[index] for index in order[start : start + training.batch_size]]
+    for step, batch in enumerate(batches, start=1):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             loss = response_loss(model, batch)
         loss.backward()
@@ -95,11 +127,12 @@ def _one_epoch(
         optimizer.zero_grad()
         schedule.step()
         losses.append(loss.item())
-        logger.info("step %d of %d: loss %.4f", step, len(starts), losses[-1])
+        if step % 8 == 0 or step == len(batches):
+            logger.info("step %d of %d: loss %.4f", step, len(batches), losses[-1])
     return losses
 
 
-def response_loss(model: Any, batch: Sequence[Response]) -> torch.Tensor:
+def response_loss(model: Any, batch: Sequence[Text]) -> torch.Tensor:
     """Mean cross-entropy in nats over the response tokens of `batch`; padding on the right.
 
     ids     p0 p1 p2 r0 r1 r2
@@ -113,9 +146,14 @@ def response_loss(model: Any, batch: Sequence[Response]) -> torch.Tensor:
     inputs = pad_sequence(ids, batch_first=True, padding_value=0)
     mask = pad_sequence([torch.ones_like(row) for row in ids], batch_first=True)
     targets = pad_sequence(labels, batch_first=True, padding_value=NOT_SCORED)
-    logits = model(input_ids=inputs, attention_mask=mask).logits
+    # Logits only from the last token of the shortest prompt on: no earlier one is scored.
+    first = min(len(item.prompt_token_ids) for item in batch) - 1
+    kept = inputs.shape[1] - first
+    logits = model(input_ids=inputs, attention_mask=mask, logits_to_keep=kept).logits
     return functional.cross_entropy(
-        logits[:, :-1].flatten(0, 1).float(), targets[:, 1:].flatten(), ignore_index=NOT_SCORED
+        logits[:, :-1].flatten(0, 1).float(),
+        targets[:, first + 1 :].flatten(),
+        ignore_index=NOT_SCORED,
     )
 
 

@@ -87,10 +87,11 @@ def summary(
 def _notes(table: pd.DataFrame, groups: Sequence[Stratum]) -> list[str]:
     """What a reader of the table must know: which groups are small, and what selects itself."""
     from probing.reporting.contrasts import COMPARISON
+    from probing.reporting.deltas import joined
 
     columns = [COMPARISON, *map(str, groups)]
     noted = table[table["note"] != ""].drop_duplicates([*columns, "note"])
-    names = noted[columns].agg(" / ".join, axis=1)
+    names = joined(noted, columns)
     lines = [f"{name}: {note}" for name, note in zip(names, noted["note"], strict=True)]
     if table[COMPARISON].nunique() > 1:
         lines.append("the difference takes kinds from the mean over all models, and has no events")

@@ -18,15 +18,20 @@ from probing.vocabulary import Stratum
 
 DEMO_RUN_FILE = Path("examples/ssd_smollm2/demo.toml")
 BUNDLED_RUN_FILE = Path("examples/ssd_smollm2/bundled.toml")
+DEMO_ALL = Path("cache/demo_all.zarr")
+"""Where the run over every response goes, beside the sampled one."""
 
 
 def demo(
     bundled: Annotated[
         bool, typer.Option("--bundled", help="Make cache/bundled.zarr, the small run that ships.")
     ] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Score every committed response, not a sample.")
+    ] = False,
 ) -> None:
-    """Score the demo pair on its committed responses and print what training did."""
-    from probing.scoring.bundled import bundled_model
+    """Score the demo's three models on its committed responses and print what training did."""
+    from probing.scoring.bundled import taught_model
 
     run_file = BUNDLED_RUN_FILE if bundled else DEMO_RUN_FILE
     require(
@@ -35,8 +40,11 @@ def demo(
         str(Path.cwd()),
     )
     settings = load_run_file(run_file)
-    with err.status("Preparing the demo model (converted once, then reused) …"):
-        bundled_model(Path("cache"))
+    if everything:
+        whole = dataclasses.replace(settings.sampling, carriers=0)
+        settings = dataclasses.replace(settings, sampling=whole, out=str(DEMO_ALL))
+    with err.status("Preparing the demo's baseline (made once, then reused) …"):
+        taught_model(Path("cache"), adapter_dir=run_file.parent / "adapters" / "baseline")
     score_settings(settings)
     summary(settings.out, by=[Stratum.KIND])
 

@@ -72,7 +72,7 @@ def delta_frame(table: pd.DataFrame, *, by: list[str], key: str) -> None:
         alt="Deltas by group",
     )
     if notes := display.notes(table, by=by):
-        st.caption(f":material/info: {notes}")
+        st.text(notes)
 
 
 def table_height(rows: int) -> int:

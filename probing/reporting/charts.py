@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 
 from probing.reporting.contrasts import COMPARISON
-from probing.reporting.deltas import ALL
+from probing.reporting.deltas import ALL, joined
 from probing.reporting.quantities import QUANTITIES
 from probing.vocabulary import Assignment, Kind, Stratum
 
@@ -51,11 +51,9 @@ def legend_text(names: Sequence[str]) -> str:
 
 
 def group_labels(table: pd.DataFrame, by: Sequence[str]) -> pd.Series:
-    """One label per row for its group: `lock-like`, or `lock-like / easy`."""
-    if not by:
-        return pd.Series(ALL, index=table.index)
+    """One label per row for its group, `ALL` for the row over all."""
     every = (table[list(by)] == ALL).all(axis=1)
-    return table[list(by)].agg(" / ".join, axis=1).mask(every, ALL)
+    return joined(table, by).mask(every, ALL)
 
 
 def delta_chart(table: pd.DataFrame, *, quantity: str, by: Sequence[str]) -> alt.LayerChart:

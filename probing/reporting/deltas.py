@@ -152,6 +152,12 @@ def grouping(*, by: Sequence[str], assignment: Assignment) -> dict[str, str]:
     return {column: assigned.get(column, column) for column in by}
 
 
+def joined(table: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
+    """The labels of several columns as one: `lock-like / easy`; empty texts without columns."""
+    rows = table[list(columns)].astype("str").itertuples(index=False)
+    return pd.Series([" / ".join(row) for row in rows], index=table.index, dtype="str")
+
+
 def _members(groups: pd.DataFrame) -> dict[tuple[str, ...], PositionIds]:
     """Positions of all, then of every group that occurs, by what identifies it."""
     columns = list(groups.columns)

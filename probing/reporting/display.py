@@ -11,6 +11,7 @@ from pandas.io.formats.style import Styler
 from probing.reporting.charts import KIND_COLORS
 from probing.reporting.comparison import kind_column
 from probing.reporting.contrasts import COMPARISON
+from probing.reporting.deltas import joined
 from probing.reporting.filters import EVERY, HEADLINE
 from probing.reporting.happenings import event_column
 from probing.reporting.quantities import (
@@ -358,8 +359,8 @@ def notes(table: pd.DataFrame, *, by: Sequence[str]) -> str:
     columns = [name for name in (COMPARISON, *by) if name in table]
     noted = table[table["note"] != ""].drop_duplicates([*columns, "note"])
     return "; ".join(
-        f"{' / '.join(names)}: {note}" if names else str(note)
-        for *names, note in noted[[*columns, "note"]].itertuples(index=False)
+        f"{name}: {note}" if name else str(note)
+        for name, note in zip(joined(noted, columns), noted["note"], strict=True)
     )
 
 

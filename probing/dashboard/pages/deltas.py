@@ -18,7 +18,7 @@ from probing.dashboard.parts import (
 )
 from probing.reporting import charts, display, tables
 from probing.reporting.contrasts import COMPARISON
-from probing.reporting.deltas import ALL, grouping
+from probing.reporting.deltas import ALL, grouping, joined
 from probing.reporting.examples import Order
 from probing.reporting.filters import keep
 from probing.reporting.quantities import QUANTITIES, delta_column
@@ -88,7 +88,7 @@ def _charts(table: pd.DataFrame, quantities: list[str], by: list[str]) -> str | 
             clicked = quantity_chart(table, quantity=name, by=by, pick=True)
             picked = clicked or picked
     shapes = charts.legend_text(list(dict.fromkeys(table[COMPARISON])))
-    st.caption(f"{shapes}. Click a mark to look into its group.")
+    st.text(f"{shapes}. Click a mark to look into its group.")
     return picked
 
 
@@ -97,7 +97,7 @@ def _drill(choice: Choice, picked: str | None, *, quantities: list[str], by: lis
     if picked is None:
         return
     with st.container(border=True):
-        st.subheader(f"In {picked}", anchor=False)
+        st.text(f"In {picked}")
         parts = {
             name: _group(frame, choice, picked, by=by) for name, frame in choice.compared.items()
         }
@@ -114,7 +114,7 @@ def _drill(choice: Choice, picked: str | None, *, quantities: list[str], by: lis
         color = charts.KIND_COLORS.get(picked.split(" / ")[0], charts.NEUTRAL)
         bins = _bins(choice, parts, quantity)
         for column, (name, own_bins) in zip(st.columns(len(bins) or 1), bins.items(), strict=False):
-            column.caption(name)
+            column.text(name)
             chart = charts.histogram_chart(own_bins, color=color)
             column.altair_chart(chart, key=f"chart_spread_{name}")
         own = parts[choice.other]
@@ -152,8 +152,7 @@ def _group(frame: pd.DataFrame, choice: Choice, picked: str, *, by: list[str]) -
     if picked == ALL or not by:
         return kept
     columns = grouping(by=by, assignment=choice.filters.assignment)
-    labels = kept[[*columns.values()]].astype(str).agg(" / ".join, axis=1)
-    return kept[labels == picked]
+    return kept[joined(kept, [*columns.values()]) == picked]
 
 
 def _bins(choice: Choice, parts: dict[str, pd.DataFrame], quantity: str) -> dict[str, pd.DataFrame]:

@@ -35,11 +35,12 @@ def overview() -> None:
         filters=choice.filters,
         weighting=choice.weighting,
     )
-    st.info(headlines.sentence(table, other=choice.other), icon=":material/summarize:")
+    with st.container(border=True):
+        st.text(headlines.sentence(table, other=choice.other))
     _counts(choice)
     _headlines(choice, table)
     st.header("Deltas by kind", anchor=False)
-    st.caption(charts.legend_text(list(choice.compared)))
+    st.text(charts.legend_text(list(choice.compared)))
     columns = st.columns(CHARTS_A_ROW)
     for place, name in enumerate(SHOWN_FIRST):
         with columns[place % CHARTS_A_ROW]:
@@ -72,7 +73,7 @@ def _headlines(choice: Choice, table: pd.DataFrame) -> None:
     ):
         metric(column, item.label, item.value, item.interval, explanation=item.explanation)
         if choice.control and item.beside:
-            column.caption(f"{choice.control} {item.beside}, difference {item.apart}")
+            column.text(f"{choice.control} {item.beside}, difference {item.apart}")
 
 
 def _shares(choice: Choice) -> None:
