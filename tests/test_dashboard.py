@@ -280,7 +280,7 @@ def test_text_of_models_is_never_markdown(examples: AppTest) -> None:
     app.selectbox(key="example_order").set_value("random").run()
     last = app.number_input(key="example").max
     seen = set()
-    for place in range(1, int(last), 60):
+    for place in range(1, int(last), 90):
         app.number_input(key="example").set_value(place).run()
         assert not app.exception
         rendered = [*app.markdown, *app.caption, *app.title, *app.header, *app.subheader, *app.info]

@@ -19,7 +19,7 @@ SIGNED = frozenset({"delta", "low", "high"})
 MOST_ROWS = 60
 """Rows of a table that a terminal is shown; a file gets them all."""
 
-NARROWEST = 150
+NARROWEST = 170
 """Columns of text that output which goes to no terminal may use."""
 
 # Sentences are never cut into lines here: a terminal wraps them, and a pipe gets them whole.

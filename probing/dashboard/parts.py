@@ -1,5 +1,6 @@
 """Pieces that several pages draw: the state of the run, delta tables, downloads, links."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -109,12 +110,12 @@ def column_help(labels: dict[str, display.Column]) -> dict[str, Any]:
     }
 
 
-def downloads(choice: Choice, table: pd.DataFrame, *, name: str) -> None:
-    """Buttons for a table's CSV and for the settings behind it."""
+def downloads(choice: Choice, make: Callable[[], pd.DataFrame], *, name: str) -> None:
+    """Buttons for a table's CSV, made when it is asked for, and for the settings behind it."""
     with st.container(horizontal=True):
         st.download_button(
             "CSV",
-            partial(export.csv_text, table),
+            lambda: export.csv_text(make()),
             file_name=f"{name}.csv",
             mime="text/csv",
             key=f"{name}_csv",

@@ -73,7 +73,7 @@ def deltas() -> None:
     _drill(choice, picked, quantities=quantities, by=by)
     delta_frame(table, by=by, key="deltas")
     rules(choice)
-    downloads(choice, table, name="deltas")
+    downloads(choice, lambda: table, name="deltas")
     _assignments(choice, quantities)
     _transitions(choice)
     _events(choice)
@@ -185,7 +185,7 @@ def _assignments(choice: Choice, quantities: list[str]) -> None:
         weighting=choice.weighting,
     )
     delta_frame(table, by=["assignment", Stratum.KIND.value], key="assignments")
-    downloads(choice, table, name="assignments")
+    downloads(choice, lambda: table, name="assignments")
 
 
 def _transitions(choice: Choice) -> None:
@@ -204,7 +204,7 @@ def _transitions(choice: Choice) -> None:
         alt="From kind to kind",
     )
     with right:
-        downloads(choice, table, name="transitions")
+        downloads(choice, lambda: table, name="transitions")
 
 
 def _events(choice: Choice) -> None:
@@ -223,7 +223,7 @@ def _events(choice: Choice) -> None:
         key="events",
         alt="Events",
     )
-    downloads(choice, table, name="events")
+    downloads(choice, lambda: table, name="events")
 
 
 deltas()

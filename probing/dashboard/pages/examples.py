@@ -120,7 +120,7 @@ def _place(choice: Choice, ranked: pd.DataFrame, by: str) -> int:
         selection_mode="single-row",
         alt="Positions in this order",
     )
-    downloads(choice, tables.position_list(choice.run, ranked, by=by), name="positions")
+    downloads(choice, lambda: tables.position_list(choice.run, ranked, by=by), name="positions")
     return int(number) - 1
 
 
@@ -157,7 +157,7 @@ def _example(choice: Choice, position: pd.Series) -> None:
         key="example_tokens",
         alt="Top tokens of the models",
     )
-    downloads(choice, table, name="example")
+    downloads(choice, lambda: table, name="example")
     with st.expander("Prompt"):
         st.code(tables.shown_prompt(choice.run, row), language=None, wrap_lines=True)
 

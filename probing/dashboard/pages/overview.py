@@ -47,7 +47,7 @@ def overview() -> None:
             quantity_chart(table, quantity=name, by=[Stratum.KIND], pick=False)
     delta_frame(table, by=[Stratum.KIND], key="deltas")
     rules(choice)
-    downloads(choice, table, name="overview")
+    downloads(choice, lambda: table, name="overview")
     _shares(choice)
 
 
