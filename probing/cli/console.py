@@ -19,8 +19,8 @@ SIGNED = frozenset({"delta", "low", "high"})
 MOST_ROWS = 60
 """Rows of a table that a terminal is shown; a file gets them all."""
 
-NARROWEST = 170
-"""Columns of text that output which goes to no terminal may use."""
+NARROWEST = 240
+"""Columns of text that output which goes to no terminal may use: no table needs more."""
 
 # Sentences are never cut into lines here: a terminal wraps them, and a pipe gets them whole.
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else NARROWEST)
