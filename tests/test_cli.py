@@ -13,10 +13,11 @@ from pages_run import write_pages_run
 from tiny import tiny_pair
 
 from probing.cli import EXIT_FAULT, EXIT_USAGE, app, main
-from probing.reporting.tables import comparison_table, delta_table
+from probing.reporting.filters import Filters
+from probing.reporting.tables import all_comparisons, delta_tables
 from probing.settings import Decoding, KindRule
 from probing.store.reader import open_run
-from probing.vocabulary import Assignment, Stratum
+from probing.vocabulary import Stratum
 
 README = Path("README.md")
 
@@ -59,26 +60,46 @@ def probing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 def test_summary_csv_is_the_table(run: str, tmp_path: Path, probing: Command) -> None:
     target = tmp_path / "deltas.csv"
     probing("summary", run, "-T", "1.5", "--by", "generator", "--csv", str(target))
-    opened = open_run(run)
-    want = delta_table(
-        comparison_table(
-            opened,
-            other=opened.model_names[1],
+    want = delta_tables(
+        all_comparisons(
+            open_run(run),
+            other="ssd",
+            control="control",
             decoding=Decoding(temperature=1.5),
             rule=KindRule(),
         ),
         by=[Stratum.GENERATOR],
-        assignment=Assignment.MEAN,
     )
     got = pd.read_csv(target)
     pd.testing.assert_series_equal(got["delta"], want["delta"], rtol=1e-12)
-    assert list(got["generator"]) == list(want["generator"])
+    for name in ("comparison", "generator", "quantity"):
+        assert list(got[name]) == list(want[name])
 
 
 def test_summary_prints_every_kind_and_its_problems(run: str, probing: Command) -> None:
     out = probing("summary", run).out
-    for word in ("lock-like", "top1_prob", "low", "high", "problems"):
+    for word in ("lock-like", "top1_prob", "control", "ssd − control", "null (ssd)", "problems"):
         assert word in out
+
+
+def test_summary_keeps_what_where_names(run: str, tmp_path: Path, probing: Command) -> None:
+    where = ("--where", "kind=lock-like,fork-like", "--where", "generator=ssd")
+    target = tmp_path / "kept.csv"
+    probing("summary", run, *where, "--by", "event", "--control", "control", "--csv", str(target))
+    compared = all_comparisons(
+        open_run(run), other="ssd", control="control", decoding=Decoding(), rule=KindRule()
+    )
+    chosen = Filters(kind=("lock-like", "fork-like"), generator=("ssd",))
+    want = delta_tables(compared, by=[Stratum.EVENT], filters=chosen)
+    got = pd.read_csv(target)
+    assert list(got["event"]) == list(want["event"])
+    for name in ("delta", "null", "positions"):
+        pd.testing.assert_series_equal(got[name], want[name], rtol=1e-12)
+
+
+@pytest.mark.parametrize("where", ["kind", "color=red", "selector=all", "assignment=mean"])
+def test_summary_refuses_what_is_no_filter(run: str, probing: Command, where: str) -> None:
+    assert "--where takes" in probing("summary", run, "--where", where, code=EXIT_USAGE).err
 
 
 def test_positions_to_csv_and_parquet_agree(run: str, tmp_path: Path, probing: Command) -> None:
@@ -123,7 +144,8 @@ def test_greedy_divergences_are_not_measured(run: str, probing: Command) -> None
     rows = [line.split() for line in probing("summary", run, "-T", "0").out.splitlines()]
     found = [row for row in rows if "kl_baseline_other" in row]
     assert found
-    assert all(row[2:7] == ["–"] * 5 for row in found)
+    # Of the comparison, the null and the control: nothing was measured.
+    assert all(row[2:5] == ["–"] * 3 for row in found)
 
 
 def test_a_tail_range_that_cannot_be_finished_is_refused_at_once(

@@ -71,7 +71,9 @@ def score(
     A stopped run goes on with the same command.
     """
     flags = {"carriers": carriers, "baseline": baseline, "out": output}
-    _score(_settings_from(run_file, flags=flags, others=other or [], adapters=adapter or []))
+    score_settings(
+        _settings_from(run_file, flags=flags, others=other or [], adapters=adapter or [])
+    )
 
 
 def verify(run: RunArgument) -> None:

@@ -16,6 +16,7 @@ from probing.carriers.record import Carrier
 from probing.settings import Decoding, KindRule, as_json
 from probing.store.arrays import decoding as damage_named
 from probing.store.arrays import open_array, read_rows
+from probing.store.kept import KeptArrays
 from probing.store.manifest import Manifest
 from probing.store.opening import Opened, open_committed
 from probing.store.place import CommittedStore, Place, place_of
@@ -78,6 +79,7 @@ class Run:
         )
         self._finish = opened.finish
         self._store = CommittedStore(place.store())
+        self._kept = KeptArrays()
         self._width = max((commit.candidates for commit in opened.commits), default=0)
 
     def __len__(self) -> int:
@@ -121,6 +123,9 @@ class Run:
             candidates: for arrays with that axis: only the first so many, without reading the
                 rest. By default as many as the widest committed position uses.
 
+        Returns:
+            The rows; do not write into them.
+
         Raises:
             ValueError: no such array.
             IndexError: a row outside the run.
@@ -131,7 +136,12 @@ class Run:
         width = None
         if name in PAD_CANDIDATES:
             width = self._width if candidates is None else min(candidates, self._width)
-        return self._read(name, rows, candidates=width)
+        # Rows one after the other are told by their ends; others are not worth keeping.
+        row = np.arange(len(self)) if rows is None else rows
+        if len(row) == 0 or row[-1] - row[0] != len(row) - 1 or (np.diff(row) != 1).any():
+            return self._read(name, rows, candidates=width)
+        key = (name, int(row[0]), int(row[-1]), width)
+        return self._kept.get(key, lambda: self._read(name, rows, candidates=width))
 
     def _read(self, name: str, rows: Rows | None, *, candidates: int | None = None) -> np.ndarray:
         array, stored = self._open(name), self._stored(rows)
