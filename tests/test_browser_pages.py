@@ -204,6 +204,7 @@ def test_screenshots(site: Site, name: str, scheme: str, tmp_path: Path) -> None
     page = site.visit(query, scheme=scheme, place=PICTURES[name])
     if name != "examples":
         page.get_by_test_id("stVegaLiteChart").last.locator("svg, canvas").first.wait_for()
+    page.wait_for_timeout(1500)
     tall = page.evaluate(
         "Math.max(...['stMain', 'stSidebarContent'].map("
         "name => document.querySelector(`[data-testid=${name}]`).scrollHeight))"

@@ -68,17 +68,12 @@ def delta_frame(table: pd.DataFrame, *, by: list[str], key: str) -> None:
         display.shown_deltas(table, by=by),
         column_config=column_help(display.delta_labels(by)),
         hide_index=True,
-        height=table_height(min(MOST_ROWS, len(table))),
+        height=ROW_HEIGHT * (MOST_ROWS + 1) + 2 if len(table) > MOST_ROWS else "content",
         key=key,
         alt="Deltas by group",
     )
     if notes := display.notes(table, by=by):
         st.text(notes)
-
-
-def table_height(rows: int) -> int:
-    """Pixels of a table of so many rows."""
-    return ROW_HEIGHT * (rows + 1) + 2
 
 
 def rules(choice: Choice) -> None:
@@ -104,9 +99,12 @@ def quantity_chart(table: pd.DataFrame, *, quantity: str, by: list[str], pick: b
 
 
 def column_help(labels: dict[str, display.Column]) -> dict[str, Any]:
-    """Tooltips of a table's columns."""
+    """Tooltips and widths of a table's columns."""
     return {
-        column.label: st.column_config.Column(help=column.explanation) for column in labels.values()
+        column.label: st.column_config.Column(
+            help=column.explanation, width="large" if column.wide else None
+        )
+        for column in labels.values()
     }
 
 

@@ -27,6 +27,8 @@ GROUP_ORDER = (*KIND_COLORS,)
 ROW_HEIGHT, AXIS_HEIGHT = 24, 34
 BAR_HEIGHT, LEGEND_HEIGHT = 34, 40
 HISTOGRAM_HEIGHT = 120
+ENOUGH_PROBLEMS = 10
+"""Groups of fewer problems do not stretch the axis with their intervals."""
 
 
 def _scale() -> alt.Scale:
@@ -96,19 +98,20 @@ def delta_chart(table: pd.DataFrame, *, quantity: str, by: Sequence[str]) -> alt
         labelFlush=False,
         labelExpr=f"datum.value == 0 ? '0' : format(datum.value, '{form}')",
     )
-    interval = base.mark_rule(strokeWidth=4, opacity=0.5, strokeCap="round").encode(
-        x=alt.X("low:Q", title=None, axis=axis), x2="high:Q"
+    scale = alt.Scale(domain=_reach(data), nice=True)
+    interval = base.mark_rule(strokeWidth=4, opacity=0.5, strokeCap="round", clip=True).encode(
+        x=alt.X("low:Q", title=None, axis=axis, scale=scale), x2="high:Q"
     )
-    point = base.mark_point(filled=True, size=80, opacity=1).encode(
-        x=alt.X("delta:Q", title=None, axis=axis),
+    point = base.mark_point(filled=True, size=80, opacity=1, clip=True).encode(
+        x=alt.X("delta:Q", title=None, axis=axis, scale=scale),
         shape=alt.Shape(
             f"{COMPARISON}:N",
             scale=alt.Scale(domain=names, range=list(MARKS)[: len(names)]),
             legend=None,
         ),
     )
-    null = base.mark_tick(thickness=2.5, size=14, color=NEUTRAL).encode(
-        x=alt.X("null:Q", title=None, axis=axis), color=alt.value(NEUTRAL)
+    null = base.mark_tick(thickness=2.5, size=14, color=NEUTRAL, clip=True).encode(
+        x=alt.X("null:Q", title=None, axis=axis, scale=scale), color=alt.value(NEUTRAL)
     )
     zero = (
         alt.Chart(pd.DataFrame({"zero": [0.0]}))
@@ -123,6 +126,19 @@ def delta_chart(table: pd.DataFrame, *, quantity: str, by: Sequence[str]) -> alt
         .resolve_scale(yOffset="shared")
     )
     return chart
+
+
+def _reach(data: pd.DataFrame) -> list[float]:
+    """The ends of the axis: every estimate and null, and the intervals that rest on enough.
+
+    The interval of a group of a few problems can be so wide that nothing else could be told apart;
+    it is cut at the ends.
+    """
+    enough = data[data["problems"] >= ENOUGH_PROBLEMS]
+    values = pd.concat([data["delta"], data["null"], enough["low"], enough["high"]]).dropna()
+    low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
+    margin = 0.05 * (high - low) or 1.0
+    return [low - margin * (low < 0), high + margin * (high > 0)]
 
 
 def _in_order(data: pd.DataFrame) -> list[str]:

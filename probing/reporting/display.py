@@ -33,10 +33,11 @@ SMALLEST_FIXED = 0.00095
 
 @dataclass(frozen=True)
 class Column:
-    """Label and tooltip of one column."""
+    """Label and tooltip of one column; a wide one is given room."""
 
     label: str
     explanation: str
+    wide: bool = False
 
 
 DELTA_LABELS: dict[str, Column] = {
@@ -75,13 +76,13 @@ STRATUM_LABELS: dict[str, Column] = {
 }
 
 LIST_LABELS: dict[str, Column] = {
+    "delta": Column("Delta", "Of the quantity that ranks."),
+    "context": Column("Context", "The token stands between ⟦ ⟧.", wide=True),
+    "kind": Column("Kind", "By the mean of the two models."),
+    "event": Column("Event", "By the mean of the two models."),
     "carrier_id": Column("Response", "Its id."),
     "position": Column("Token", "Its place in the response, from 0."),
     "generator": Column("Written by", "The model that wrote the response."),
-    "context": Column("Context", "The token stands between ⟦ ⟧."),
-    "kind": Column("Kind", "By the mean of the two models."),
-    "event": Column("Event", "By the mean of the two models."),
-    "delta": Column("Delta", "Of the quantity that ranks."),
 }
 
 EVENT_LABELS: dict[str, Column] = {

@@ -14,7 +14,6 @@ from probing.dashboard.parts import (
     opening,
     quantity_chart,
     rules,
-    table_height,
 )
 from probing.reporting import charts, display, tables
 from probing.reporting.contrasts import COMPARISON
@@ -219,7 +218,7 @@ def _events(choice: Choice) -> None:
         display.shown_events(table),
         column_config=column_help(display.EVENT_LABELS),
         hide_index=True,
-        height=table_height(len(table)),
+        height="content",
         key="events",
         alt="Events",
     )

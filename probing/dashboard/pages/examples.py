@@ -5,7 +5,7 @@ import streamlit as st
 
 from probing.dashboard.controls import Choice, chosen
 from probing.dashboard.filtering import URL
-from probing.dashboard.parts import column_help, downloads, opening, table_height
+from probing.dashboard.parts import column_help, downloads, opening
 from probing.reporting import display, tables
 from probing.reporting.examples import Order, position_name, position_named
 from probing.reporting.quantities import QUANTITIES
@@ -114,7 +114,7 @@ def _place(choice: Choice, ranked: pd.DataFrame, by: str) -> int:
         display.shown_list(listed, first=first + 1),
         column_config=column_help(display.LIST_LABELS),
         hide_index=True,
-        height=table_height(len(listed)),
+        height="content",
         key=f"list_{first}",
         on_select=lambda: _clicked(first),
         selection_mode="single-row",
