@@ -1,0 +1,146 @@
+"""Transitions, events, assignments and spread against slow counts; and what is said of them."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from probing.reporting import filters, headlines, tables
+from probing.reporting.contrasts import COMPARISON
+from probing.reporting.deltas import ALL
+from probing.reporting.exchange import exchanged
+from probing.reporting.filters import Filters
+from probing.reporting.quantities import delta_column
+from probing.settings import Inference
+from probing.vocabulary import Assignment, Kind
+
+FEW_DRAWS = Inference(draws=100)
+
+
+def weight_of(part: pd.DataFrame) -> np.ndarray:
+    return (1 / (part["inclusion"] * part["sampling_probability"])).to_numpy()
+
+
+def test_transitions_are_from_the_baselines_kind_to_the_others(comparison: pd.DataFrame) -> None:
+    kept = filters.keep(comparison, filters=Filters())
+    table = tables.transitions(kept).set_index(["baseline", "other"])
+    weight = weight_of(kept)
+    for before, after in itertools.product(Kind, Kind):
+        inside = ((kept["kind_baseline"] == before) & (kept["kind_other"] == after)).to_numpy()
+        row = table.loc[(before.value, after.value)]
+        assert row["share"] == pytest.approx(weight[inside].sum() / weight.sum())
+        assert row["positions"] == inside.sum()
+    shares = table["share"]
+    assert shares["lock-like", "fork-like"] != pytest.approx(shares["fork-like", "lock-like"])
+    empty = tables.transitions(kept.iloc[:0])
+    assert empty["share"].isna().all()
+    assert (empty["positions"] == 0).all()
+
+
+@pytest.mark.parametrize("assignment", list(Assignment))
+def test_events_are_counted_with_their_null(
+    comparison: pd.DataFrame, assignment: Assignment
+) -> None:
+    chosen = Filters(assignment=assignment, correct=("correct", "wrong"))
+    table = tables.event_table(comparison, filters=chosen)
+    sides = [filters.keep(side, filters=chosen) for side in (comparison, exchanged(comparison))]
+    pairs = set()
+    for row in table.to_dict("records"):
+        shares, of_kind = [], 0.0
+        for side in sides:
+            weight = weight_of(side)
+            kind = (side[f"kind_{assignment}"] == row["kind"]).to_numpy()
+            inside = kind & (side[f"event_{assignment}"] == row["event"]).to_numpy()
+            shares.append(weight[inside].sum() / weight.sum())
+            if side is sides[0]:
+                assert row["positions"] == inside.sum()
+                of_kind = weight[inside].sum() / weight[kind].sum() if kind.any() else 0.0
+        assert row["share"] == pytest.approx(shares[0])
+        assert row["share_of_kind"] == pytest.approx(of_kind)
+        assert row["null"] == pytest.approx(sum(shares) / 2)
+        pairs.add((row["kind"], row["event"]))
+    assert len(pairs) == len(table) > 6
+    assert table["share"].sum() == pytest.approx(1)
+    assert table["null"].sum() == pytest.approx(1)
+
+
+def test_assignments_stand_under_each_other(comparison: pd.DataFrame) -> None:
+    chosen = Filters(generator=("ssd",))
+    found = tables.assignment_table(comparison, filters=chosen, inference=FEW_DRAWS)
+    for assignment in Assignment:
+        own = found[found["assignment"] == assignment.value]
+        alone = tables.delta_table(
+            comparison,
+            by=["kind"],
+            filters=dataclasses.replace(chosen, assignment=assignment),
+            inference=FEW_DRAWS,
+        )
+        expected = alone[alone["kind"] != ALL].reset_index(drop=True)
+        pd.testing.assert_frame_equal(
+            own.drop(columns="assignment").reset_index(drop=True), expected
+        )
+
+
+def test_a_histogram_holds_all_the_weight(comparison: pd.DataFrame) -> None:
+    kept = filters.keep(comparison, filters=Filters())
+    edges = np.linspace(-0.05, 0.05, 9)
+    bins = tables.delta_histogram(kept, quantity="top1_prob", edges=edges)
+    values, weight = kept[delta_column("top1_prob")].to_numpy(), weight_of(kept)
+    for place, row in enumerate(bins.to_dict("records")):
+        low = -np.inf if place == 0 else row["low"]
+        inside = (values >= low) & (values < (np.inf if place == 7 else row["high"]))
+        assert row["share"] == pytest.approx(weight[inside].sum() / weight.sum())
+    assert bins["share"].sum() == pytest.approx(1)
+
+
+def headline_table(**bounds: tuple[float, float, float, float]) -> pd.DataFrame:
+    """Rows of the headline deltas of two models; `bounds` are (delta, low, high, null) by name."""
+    rows = [
+        {
+            COMPARISON: name,
+            "kind": kind.value,
+            "quantity": quantity,
+            **dict(zip(("delta", "low", "high", "null"), figures, strict=True)),
+        }
+        for name, figures in bounds.items()
+        for kind, quantity, _ in headlines.HEADLINES
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        ((-0.02, -0.03, -0.01, 0.0), "fell by 0.0200"),
+        ((0.02, 0.01, 0.03, 0.0), "rose by 0.0200"),
+        ((0.02, -0.01, 0.05, 0.0), "did not measurably change"),
+        # Beyond zero, but no further than selection alone would bring it.
+        ((0.02, 0.01, 0.03, 0.015), "did not measurably change"),
+        ((-0.02, -0.03, -0.01, -0.015), "did not measurably change"),
+        ((0.02, 0.01, 0.03, -0.015), "rose by 0.0200"),
+        ((0.02, np.nan, np.nan, np.nan), "too few problems"),
+        ((np.nan, np.nan, np.nan, np.nan), "was not measured"),
+    ],
+)
+def test_a_change_is_named_only_outside_zero_and_its_null(
+    figures: tuple[float, float, float, float], said: str
+) -> None:
+    text = headlines.sentence(headline_table(ssd=figures), other="ssd")
+    assert text.count(said) == len(headlines.HEADLINES)
+    assert "control" not in text
+
+
+def test_what_goes_beyond_the_control_is_named() -> None:
+    both = {"ssd": (0.1, 0.05, 0.2, 0.0), "control": (0.0, -0.1, 0.1, 0.0)}
+    apart = headlines.sentence(
+        headline_table(**both, **{"ssd − control": (0.1, 0.05, 0.2, 0.0)}), other="ssd"
+    )
+    assert "Beyond the control: locks: top-1" in apart
+    same = headlines.sentence(
+        headline_table(**both, **{"ssd − control": (0.1, -0.05, 0.2, 0.0)}), other="ssd"
+    )
+    assert "None of these differs from the control" in same
+    first = headlines.headlines(headline_table(**both, **{"x − y": (0.3, 0, 1, 0)}))[0]
+    assert (first.value, first.beside, first.apart) == ("+0.1000", "+0.0000", "+0.3000")
