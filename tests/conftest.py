@@ -76,6 +76,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Site]":
 
 @pytest.fixture
 def page(site: "Site") -> "Iterator[Page]":
+    site.foreign.clear()
+    site.complaints.clear()
     found = site.visit()
     yield found
     found.context.close()

@@ -144,7 +144,9 @@ def test_a_copied_link_finds_the_same_position_again(site: Site, page: Page) -> 
         again.context.close()
 
 
-@pytest.mark.parametrize("name", ["nothing", "c001-0:99999", "../../etc/passwd:1", "<b>:-1", ":"])
+@pytest.mark.parametrize(
+    "name", ["nothing", "c001-0:99999", "../../etc/passwd:1", "<b>:-1", ":", f"c:{'9' * 5000}"]
+)
 def test_a_link_to_no_position_is_a_sentence(site: Site, name: str) -> None:
     page = site.visit(f"at={name}", place="examples")
     expect(page.get_by_text("is not in this run")).to_be_visible()

@@ -97,6 +97,24 @@ def test_summary_keeps_what_where_names(run: str, tmp_path: Path, probing: Comma
         pd.testing.assert_series_equal(got[name], want[name], rtol=1e-12)
 
 
+@pytest.mark.parametrize("command", ["summary", "examples"])
+@pytest.mark.parametrize(
+    ("where", "listed"), [("kind=lock", "lock-like"), ("event=x", "swap"), ("generator=z", "ssd")]
+)
+def test_labels_that_nothing_has_are_refused(
+    run: str, probing: Command, command: str, where: str, listed: str
+) -> None:
+    assert listed in probing(command, run, "--where", where, code=EXIT_USAGE).err
+
+
+def test_examples_keep_what_where_names_and_show_the_control(run: str, probing: Command) -> None:
+    out = probing("examples", run, "--where", "event=swap", "-n", "2").out
+    assert out.count("Swap, lock-like") == 2
+    assert "control_token" in out
+    none = probing("examples", run, "--where", "event=swap,", code=EXIT_USAGE)
+    assert "event takes" in none.err
+
+
 @pytest.mark.parametrize("where", ["kind", "color=red", "selector=all", "assignment=mean"])
 def test_summary_refuses_what_is_no_filter(run: str, probing: Command, where: str) -> None:
     assert "--where takes" in probing("summary", run, "--where", where, code=EXIT_USAGE).err

@@ -165,6 +165,41 @@ def test_charts_carry_only_aggregates(
     assert sum(len(data) for data in shares["datasets"].values()) == len(Assignment) * len(Kind)
 
 
+def test_a_chart_of_what_is_not_measured_is_still_json(trio: dict[str, pd.DataFrame]) -> None:
+    greedy = {name: frame.assign(js=np.nan) for name, frame in trio.items()}
+    table = tables.delta_tables(greedy, by=[Stratum.KIND], quantities=["js"], inference=FEW_DRAWS)
+    chart = charts.delta_chart(table, quantity="js", by=[Stratum.KIND]).to_dict()
+    json.dumps(chart, allow_nan=False)
+
+
+def test_labels_are_shown_as_they_stand() -> None:
+    for label in ("chain_sum", "before think-close", "T = 0.6", "short (≤ 63 tokens)", "a/b c"):
+        assert display.escaped(label) == label
+    for label in (
+        "[x](http://example.org)",
+        ":red[x]",
+        "**b**",
+        "_i_",
+        "$x$",
+        "<b>",
+        "# h",
+        "1. x",
+    ):
+        shown = display.escaped(label)
+        assert shown != label
+        assert shown.replace("\\", "") == label
+
+
+def test_groups_of_one_comparison_alone_keep_their_row(comparison: pd.DataFrame) -> None:
+    table = tables.delta_tables({"a": comparison}, by=[Stratum.KIND], inference=FEW_DRAWS)
+    less = table[table["kind"] != "mixed"]
+    both = pd.concat([less, table.assign(comparison="b")], ignore_index=True)
+    wide = display.wide_deltas(both, by=[Stratum.KIND])
+    assert set(wide["kind"]) == set(table["kind"])
+    assert (wide.loc[wide["kind"] == "mixed", "Δ a"] == display.NOT_MEASURED).all()
+    assert (wide.loc[wide["kind"] == "mixed", "Δ b"] != display.NOT_MEASURED).all()
+
+
 def test_numbers_are_rounded_for_the_eye_and_never_to_nothing() -> None:
     assert display.signed(0.01234) == "+0.0123"
     assert display.signed(-0.5) == "-0.5000"

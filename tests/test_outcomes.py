@@ -117,8 +117,9 @@ def headline_table(**bounds: tuple[float, float, float, float]) -> pd.DataFrame:
         ((0.02, 0.01, 0.03, 0.0), "rose by 0.0200"),
         ((0.02, -0.01, 0.05, 0.0), "did not measurably change"),
         # Beyond zero, but no further than selection alone would bring it.
-        ((0.02, 0.01, 0.03, 0.015), "did not measurably change"),
-        ((-0.02, -0.03, -0.01, -0.015), "did not measurably change"),
+        ((0.02, 0.01, 0.03, 0.015), "no more than selection alone"),
+        ((-0.02, -0.03, -0.01, -0.015), "no more than selection alone"),
+        ((0.02, 0.01, 0.03, np.nan), "no more than selection alone"),
         ((0.02, 0.01, 0.03, -0.015), "rose by 0.0200"),
         ((0.02, np.nan, np.nan, np.nan), "too few problems"),
         ((np.nan, np.nan, np.nan, np.nan), "was not measured"),

@@ -42,7 +42,7 @@ WhereOption = Annotated[
     typer.Option(
         "--where",
         metavar="STRATUM=LABEL[,LABEL]",
-        help="Keep only these positions; repeatable. Strata as in --by.",
+        help="Keep only these positions; repeatable. Strata as in --by, but for selectors.",
     ),
 ]
 DEFAULT, DEFAULT_RULE = Decoding(), KindRule()
@@ -75,5 +75,5 @@ def filters_of(where: Sequence[str] | None, *, assignment: Assignment) -> "Filte
             f"--where takes STRATUM=LABEL[,LABEL] with a stratum of {', '.join(sorted(known))}",
             text,
         )
-        chosen[name] = tuple(labels.split(","))
+        chosen[name] = (*chosen.get(name, ()), *labels.split(","))
     return Filters(**chosen, assignment=assignment)

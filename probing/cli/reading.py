@@ -38,6 +38,7 @@ EXAMPLE_COLUMNS = [
     "rank", "baseline_token", "baseline_prob", "baseline_kept_prob", "other_token", "other_prob",
     "other_kept_prob", "rank_change",
 ]  # fmt: skip
+CONTROL_COLUMNS = ["control_token", "control_prob", "control_kept_prob"]
 
 
 def summary(
@@ -60,20 +61,20 @@ def summary(
     """
     from probing.reporting import tables
     from probing.reporting.display import decoding_text, wide_deltas
+    from probing.reporting.filters import require_known
     from probing.store.reader import open_run
 
     opened = open_run(run)
     name = other or opened.model_names[1]
     beside = tables.control_of(opened, other=name, wanted=control)
     decoding = Decoding(temperature=temperature, top_k=top_k, top_p=top_p)
-    groups = by or [Stratum.KIND]
-    table = tables.delta_tables(
-        tables.all_comparisons(
-            opened, other=name, control=beside, decoding=decoding, rule=rule_of(preset)
-        ),
-        by=groups,
-        filters=filters_of(where, assignment=assignment),
+    groups = list(dict.fromkeys(by or [Stratum.KIND]))
+    chosen = filters_of(where, assignment=assignment)
+    compared = tables.all_comparisons(
+        opened, other=name, control=beside, decoding=decoding, rule=rule_of(preset)
     )
+    require_known(compared[name], filters=chosen)
+    table = tables.delta_tables(compared, by=groups, filters=chosen)
     _say_incomplete(opened)
     out.print(f"{name} - {opened.model_names[0]}, {decoding_text(decoding)}", markup=False)
     if csv is not None:
@@ -82,6 +83,8 @@ def summary(
     print_table(wide_deltas(table, by=[str(group) for group in groups]))
     for note in _notes(table, groups):
         out.print(f"note: {note}", markup=False)
+    if not table["positions"].any():
+        err.print("no position is left: nothing passes every --where")
 
 
 def _notes(table: pd.DataFrame, groups: Sequence[Stratum]) -> list[str]:
@@ -94,6 +97,9 @@ def _notes(table: pd.DataFrame, groups: Sequence[Stratum]) -> list[str]:
     names = joined(noted, columns)
     lines = [f"{name}: {note}" for name, note in zip(names, noted["note"], strict=True)]
     if table[COMPARISON].nunique() > 1:
+        lines.append(
+            "positions are those of the first comparison; each has its own, which the CSV counts"
+        )
         lines.append("the difference takes kinds from the mean over all models, and has no events")
     return [*lines, "baseline_top1_prob is negative by selection: no finding by itself"]
 
@@ -138,16 +144,22 @@ def examples(
     ] = ("largest change"),
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many.")] = 3,
     seed: Annotated[int, typer.Option(help="Of the random order.")] = 0,
+    where: WhereOption = None,
     other: OtherOption = None,
+    control: ControlOption = None,
     temperature: TemperatureOption = DEFAULT.temperature,
     top_k: TopKOption = DEFAULT.top_k,
     top_p: TopPOption = DEFAULT.top_p,
     csv: CsvOption = None,
 ) -> None:
-    """Single positions: the text around them and both models' top tokens side by side."""
+    """Single positions: the text around them and the models' top tokens side by side.
+
+    They are ranked among the positions that the headline figures rest on.
+    """
     from probing.reporting import tables
-    from probing.reporting.display import place_text
+    from probing.reporting.display import event_text, place_text
     from probing.reporting.examples import Order
+    from probing.reporting.filters import keep, require_known
     from probing.reporting.quantities import QUANTITIES
     from probing.store.reader import open_run
 
@@ -157,17 +169,24 @@ def examples(
     opened = open_run(run)
     name = other or opened.model_names[1]
     decoding = Decoding(temperature=temperature, top_k=top_k, top_p=top_p)
+    beside = tables.control_of(opened, other=name, wanted=control)
+    filters = filters_of(where, assignment=DEFAULT_ASSIGNMENT)
     comparison = tables.comparison_table(opened, other=name, decoding=decoding, rule=DEFAULT_RULE)
-    chosen = tables.ranked_positions(comparison, by=rank_by, order=Order(order), seed=seed)[:count]
+    require_known(comparison, filters=filters)
+    kept = keep(comparison, filters=filters)
+    chosen = tables.ranked_positions(kept, by=rank_by, order=Order(order), seed=seed)[:count]
+    shown = [*EXAMPLE_COLUMNS, *(CONTROL_COLUMNS if beside else [])]
     found = []
     for _, position in chosen.iterrows():
         row = int(position["row"])
-        table = tables.example_table(opened, row, other=name, decoding=decoding)
+        table = tables.example_table(opened, row, other=name, control=beside, decoding=decoding)
         found.append(table.assign(row=row, carrier_id=position["carrier_id"]))
         if csv is None:
             out.rule()
-            out.print(Text(place_text(position)))
+            out.print(Text(f"{event_text(position)} · {place_text(position)}"))
             out.print(Text(tables.shown_context(opened, row)))
-            print_table(table[EXAMPLE_COLUMNS])
-    if csv is not None:
-        show_or_write(pd.concat(found, ignore_index=True), csv, shown=EXAMPLE_COLUMNS)
+            print_table(table[shown])
+    if csv is not None and found:
+        show_or_write(pd.concat(found, ignore_index=True), csv, shown=shown)
+    if not found:
+        err.print("no position is left: --where keeps none in which this is measured")

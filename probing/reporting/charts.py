@@ -136,6 +136,8 @@ def _reach(data: pd.DataFrame) -> list[float]:
     """
     enough = data[data["problems"] >= ENOUGH_PROBLEMS]
     values = pd.concat([data["delta"], data["null"], enough["low"], enough["high"]]).dropna()
+    if values.empty:
+        return [-1.0, 1.0]
     low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
     margin = 0.05 * (high - low) or 1.0
     return [low - margin * (low < 0), high + margin * (high > 0)]

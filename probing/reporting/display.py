@@ -1,5 +1,6 @@
 """How tables look on a page: labels, tooltips, digits. The values themselves stay as they are."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from probing.reporting.quantities import (
     delta_column,
     other_column,
 )
-from probing.reporting.text import visible
+from probing.reporting.text import plain, visible
 from probing.settings import GREEDY_BELOW, Decoding, KindRule
 from probing.vocabulary import Assignment, Event, Stratum
 
@@ -158,22 +159,28 @@ def wide_deltas(table: pd.DataFrame, *, by: Sequence[str]) -> pd.DataFrame:
 
     Columns: those of `by`, `quantity`, `baseline` (its mean), each comparison's delta with its
     interval, each followed by its null where it has one, `positions` and `problems` of the first.
+    The other comparisons have their own positions, where kinds are not by the baseline alone.
 
     Args:
         table: of `delta_tables`.
         by: its grouping columns.
     """
-    names = list(dict.fromkeys(table[COMPARISON]))
     keys = [*by, "quantity"]
-    first = table[table[COMPARISON] == names[0]].set_index(keys)
+    parts = {name: own.set_index(keys) for name, own in table.groupby(COMPARISON, sort=False)}
+    first, *rest = parts.values()
+    # A group can be missing under one model, and be there under another.
+    index = first.index.append([own.index.difference(first.index, sort=False) for own in rest])
+    index = index.unique()
+    first = first.reindex(index)
     shown = pd.DataFrame({"baseline": first["baseline"].map(number)})
-    for name in names:
-        own = table[table[COMPARISON] == name].set_index(keys).reindex(first.index)
+    for name, part in parts.items():
+        own = part.reindex(index)
         columns = (own["delta"], own["low"], own["high"])
-        shown[name] = [bounded(*each) for each in zip(*columns, strict=True)]
+        shown[f"Δ {name!s}"] = [bounded(*each) for each in zip(*columns, strict=True)]
         if own["null"].notna().any() and not (own["null"].fillna(0) == 0).all():
-            shown[f"null ({name})"] = own["null"].map(signed)
-    shown["positions"], shown["problems"] = first["positions"], first["problems"]
+            shown[f"null ({name!s})"] = own["null"].map(signed)
+    for name in ("positions", "problems"):
+        shown[name] = first[name].fillna(0).astype(int)
     return shown.reset_index()
 
 
@@ -415,3 +422,16 @@ def selector_label(name: str) -> str:
     """What readers call a choice of positions."""
     named = {HEADLINE: "headline (interval, random)", EVERY: "every stored position"}
     return named.get(name, f"marker: {name.replace('_', ' ')}")
+
+
+MARKUP = re.compile(r"[\\`*\[\]<>$~|]|(?<!\w)_|_(?!\w)|:(?=[a-z])|^[#+\-]|(?<=^\d)[.)]")
+
+
+def escaped(label: str) -> str:
+    r"""A label as it stands, where a page would take it for Markdown; others stay as they are.
+
+    Examples:
+        >>> escaped("[x](y) :red[z]"), escaped("chain_sum"), escaped("before think-close")
+        ('\\[x\\](y) \\:red\\[z\\]', 'chain_sum', 'before think-close')
+    """
+    return MARKUP.sub(lambda found: f"\\{found.group()}", plain(label))

@@ -17,6 +17,9 @@ from probing.settings import Decoding
 from probing.store.reader import Run
 from probing.vocabulary import PADDING_ID, Assignment, PositionIds
 
+LONGEST_INDEX = 18
+"""Digits of a token's place: what a link can ask for without being refused."""
+
 TOP_TOKENS = 10
 """Tokens of each model that an example lists."""
 
@@ -113,7 +116,7 @@ def position_name(position: pd.Series) -> str:
 def position_named(comparison: pd.DataFrame, name: str) -> pd.Series | None:
     """The position of this name; None where there is none, whatever the name is."""
     carrier, colon, index = name.rpartition(":")
-    if not (colon and index.isascii() and index.isdigit()):
+    if not (colon and index.isascii() and index.isdigit() and len(index) <= LONGEST_INDEX):
         return None
     here = (comparison["carrier_id"] == carrier) & (comparison["position"] == int(index))
     return comparison[here].iloc[0] if here.any() else None

@@ -15,6 +15,8 @@ from probing.settings import DEFAULT_ASSIGNMENT, require
 from probing.vocabulary import (
     CONTENT_FREE_SELECTORS,
     Assignment,
+    Event,
+    Kind,
     PerPosition,
     PositionMask,
     Stratum,
@@ -110,6 +112,22 @@ def keep(comparison: pd.DataFrame, *, filters: Filters) -> pd.DataFrame:
         if labels:
             mask = mask & comparison[named].isin(labels).to_numpy()
     return comparison[mask]
+
+
+def require_known(comparison: pd.DataFrame, *, filters: Filters) -> None:
+    """Refuse labels that no position of the run can have: they would silently keep nothing.
+
+    Raises:
+        UsageFault: such a label; those there are are listed.
+    """
+    known = {stratum: options(comparison, stratum.value) for stratum in STRATUM_FILTERS}
+    known |= {
+        Stratum.KIND: [kind.value for kind in Kind],
+        Stratum.EVENT: [event.value for event in Event],
+    }
+    for stratum, labels in known.items():
+        for label in getattr(filters, stratum.value):
+            require(label in labels, f"{stratum.value} takes {', '.join(labels)}", label)
 
 
 def selected(comparison: pd.DataFrame, *, selector: str) -> PositionMask:

@@ -68,12 +68,12 @@ def sentence(table: pd.DataFrame, *, other: str) -> str:
         name = QUANTITIES[quantity].label.split(" (")[0].lower()
         parts.append(f"{name} at {kind.value.removesuffix('-like')}s {_change(row)}")
     text = f"Under {other}, {'; '.join(parts)}."
-    contrast = [name for name in table[COMPARISON].unique() if "−" in str(name)]
-    if contrast:
+    _, *beside = dict.fromkeys(table[COMPARISON])
+    if beside:
         apart = [
             label.lower()
             for kind, quantity, label in HEADLINES
-            if _established(_row(table, contrast[0], kind, quantity))
+            if _established(_row(table, beside[-1], kind, quantity))
         ]
         text += (
             f" Beyond the control: {', '.join(apart)}."
@@ -96,8 +96,10 @@ def _row(table: pd.DataFrame, comparison: str, kind: Kind, quantity: str) -> pd.
 
 
 def _established(row: pd.Series) -> bool:
-    null = 0.0 if np.isnan(row["null"]) else row["null"]
-    return bool(row["low"] > max(0.0, null) or row["high"] < min(0.0, null))
+    """Whether the interval leaves out zero and the null; not where the null is not known."""
+    return bool(row["low"] > max(0.0, row["null"]) or row["high"] < min(0.0, row["null"])) and (
+        not np.isnan(row["null"])
+    )
 
 
 def _change(row: pd.Series) -> str:
@@ -105,7 +107,9 @@ def _change(row: pd.Series) -> str:
         return "was not measured"
     if np.isnan(row["low"]):
         return f"moved by {signed(row['delta'])} (too few problems for an interval)"
-    if not _established(row):
-        return f"did not measurably change ({signed(row['low'])} to {signed(row['high'])})"
-    word = "rose" if row["delta"] > 0 else "fell"
-    return f"{word} by {signed(abs(row['delta']))[1:]}"
+    if _established(row):
+        return f"{'rose' if row['delta'] > 0 else 'fell'} by {signed(abs(row['delta']))[1:]}"
+    bounds = f"({signed(row['low'])} to {signed(row['high'])})"
+    if row["low"] > 0 or row["high"] < 0:
+        return f"moved no more than selection alone would move it {bounds}"
+    return f"did not measurably change {bounds}"

@@ -17,7 +17,7 @@ from probing.dashboard.parts import (
 )
 from probing.reporting import charts, display, tables
 from probing.reporting.contrasts import COMPARISON
-from probing.reporting.deltas import ALL, grouping, joined
+from probing.reporting.deltas import ALL, grouping
 from probing.reporting.examples import Order
 from probing.reporting.filters import keep
 from probing.reporting.quantities import QUANTITIES, delta_column
@@ -69,7 +69,10 @@ def deltas() -> None:
         weighting=choice.weighting,
     )
     picked = _charts(table, quantities, by)
-    _drill(choice, picked, quantities=quantities, by=by)
+    keys = dict(zip(charts.group_labels(table, by), table[by].itertuples(index=False), strict=True))
+    if picked is not None and picked in keys:
+        group = {} if picked == ALL else dict(zip(by, keys[picked], strict=True))
+        _drill(choice, picked, quantities=quantities, group=group)
     delta_frame(table, by=by, key="deltas")
     rules(choice)
     downloads(choice, lambda: table, name="deltas")
@@ -91,15 +94,11 @@ def _charts(table: pd.DataFrame, quantities: list[str], by: list[str]) -> str | 
     return picked
 
 
-def _drill(choice: Choice, picked: str | None, *, quantities: list[str], by: list[str]) -> None:
+def _drill(choice: Choice, picked: str, *, quantities: list[str], group: dict[str, str]) -> None:
     """Look into one group: how its deltas are spread, and its most changed positions."""
-    if picked is None:
-        return
     with st.container(border=True):
         st.text(f"In {picked}")
-        parts = {
-            name: _group(frame, choice, picked, by=by) for name, frame in choice.compared.items()
-        }
+        parts = {name: _group(frame, choice, group) for name, frame in choice.compared.items()}
         quantity = quantities[0]
         if len(quantities) > 1:
             quantity = st.segmented_control(
@@ -125,33 +124,32 @@ def _drill(choice: Choice, picked: str | None, *, quantities: list[str], by: lis
             key="group_examples",
             alt="Most changed positions of this group",
         )
-        label = f"Examples of these {len(own):,} positions"
-        if st.button(
-            label,
+        if any(stratum not in KEYS for stratum in group):
+            st.caption("No filter keeps this group alone: its examples are among all of them.")
+        elif st.button(
+            f"Examples of these {len(own):,} positions",
             icon=":material/arrow_forward:",
             on_click=_look_at,
-            args=(picked, by, quantity),
+            args=(group, quantity),
         ):
             # An empty address: the sidebar writes its own part of it again.
             st.switch_page(EXAMPLES, query_params={})
 
 
-def _look_at(picked: str, by: list[str], quantity: str) -> None:
-    """Filter by the picked group, as far as its strata have filters, and rank by the quantity."""
-    if picked != ALL:
-        for stratum, label in zip(by, picked.split(" / "), strict=True):
-            if stratum in KEYS:
-                st.session_state[KEYS[Stratum(stratum)]] = [label]
+def _look_at(group: dict[str, str], quantity: str) -> None:
+    """Filter by the picked group and rank by the quantity."""
+    for stratum, label in group.items():
+        st.session_state[KEYS[Stratum(stratum)]] = [label]
     st.session_state["example_by"] = quantity
 
 
-def _group(frame: pd.DataFrame, choice: Choice, picked: str, *, by: list[str]) -> pd.DataFrame:
-    """The kept positions of one comparison that lie in the picked group."""
+def _group(frame: pd.DataFrame, choice: Choice, group: dict[str, str]) -> pd.DataFrame:
+    """The kept positions of one comparison that lie in the group."""
     kept = keep(frame, filters=choice.filters)
-    if picked == ALL or not by:
-        return kept
-    columns = grouping(by=by, assignment=choice.filters.assignment)
-    return kept[joined(kept, [*columns.values()]) == picked]
+    columns = grouping(by=list(group), assignment=choice.filters.assignment)
+    for stratum, label in group.items():
+        kept = kept[(kept[columns[stratum]].astype("str") == label).to_numpy()]
+    return kept
 
 
 def _bins(choice: Choice, parts: dict[str, pd.DataFrame], quantity: str) -> dict[str, pd.DataFrame]:
