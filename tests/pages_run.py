@@ -155,7 +155,7 @@ def _carriers(problems: int, models: tuple[str, ...], rng: np.random.Generator) 
             )
             text = text[: int(rng.integers(len(text) // 2, len(text) + 1))]
             if problem % 3 == 0:
-                text += f" {HOSTILE[problem // 3 % len(HOSTILE)]} Let it be.\nMaybe."
+                text += f" {HOSTILE[problem // 3 % len(HOSTILE)]} Let it be."
             carriers.append(
                 Carrier(
                     carrier_id=f"c{problem:03d}-{copy}",

@@ -27,7 +27,12 @@ from probing.analysis.kinds import kinds
 from probing.analysis.ranking import leading_ids
 from probing.analysis.transitions import transition_shares
 from probing.lexicon import SELF_CORRECTION, THINK_CLOSE, Lexicon, candidate_word
-from probing.reporting.words import lexicon_tokens, realised_corrections, shared_prefix
+from probing.reporting.words import (
+    begins_within,
+    lexicon_tokens,
+    realised_corrections,
+    shared_prefix,
+)
 from probing.settings import KIND_PRESETS, Decoding, KindRule
 from probing.store.reader import Run
 from probing.vocabulary import PADDING_ID, Event, Kind
@@ -316,6 +321,14 @@ def test_realised_corrections_begin_in_the_token(run: Run) -> None:
     assert realised_corrections(run).tolist() == expected
     assert any(expected)
     assert not all(expected)
+
+
+@given(st.lists(st.integers(0, 12), max_size=6), st.lists(st.integers(0, 4), max_size=8))
+def test_a_match_begins_in_one_token_alone(starts: list[int], lengths: list[int]) -> None:
+    ends = np.cumsum([0, *lengths])
+    found = begins_within(np.array(sorted(starts), dtype=np.int64), begin=ends[:-1], end=ends[1:])
+    spans = zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)
+    assert found.tolist() == [any(b <= start < e for start in starts) for b, e in spans]
 
 
 def test_a_shared_prefix_is_one_token_beginning_the_other(run: Run) -> None:

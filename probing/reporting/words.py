@@ -71,11 +71,29 @@ def realised_corrections(run: Run) -> PositionMask:
         text = run.response_text(int(carrier))
         matches = lexicon.matches(text, group=SELF_CORRECTION)
         rows = np.flatnonzero(positions.carrier == carrier)
-        starts = np.array([match.start for match in matches], dtype=np.int64)
-        # The first match at or after the token's first character begins in it, or none does.
-        place = np.searchsorted(starts, positions.char_start[rows], side="left")
-        inside = place < len(starts)
-        found[rows[inside]] = starts[place[inside]] < positions.char_end[rows[inside]]
+        found[rows] = begins_within(
+            np.array([match.start for match in matches], dtype=np.int64),
+            begin=positions.char_start[rows],
+            end=positions.char_end[rows],
+        )
+    return found
+
+
+def begins_within(
+    starts: Int[np.ndarray, " match"], *, begin: PositionIds, end: PositionIds
+) -> PositionMask:
+    """Whether any match begins in each token's characters.
+
+    Args:
+        starts: first characters of the matches, ascending.
+        begin: of each token, inclusive.
+        end: of each token, exclusive.
+    """
+    found = np.zeros(len(begin), dtype=bool)
+    # The first match at or after the token's first character begins in it, or none does.
+    place = np.searchsorted(starts, begin, side="left")
+    inside = place < len(starts)
+    found[inside] = starts[place[inside]] < end[inside]
     return found
 
 
