@@ -17,7 +17,14 @@ from urllib.parse import urlsplit
 import pandas as pd
 import pytest
 from pages_run import PagesRun, write_pages_run
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    expect,
+    sync_playwright,
+)
 
 from probing.reporting import display, filters, tables
 from probing.reporting.contrasts import COMPARISON
@@ -42,7 +49,8 @@ DECODING, RULE, FILTERS = Decoding(), KindRule(), Filters()
 TABLES = {"overview": 0, "list": 0, "facts": 1, "example": 2}
 """Place of a table on its page."""
 WIDTH, HEIGHT = 1400, 1000
-PATIENCE_MS = 60_000
+PATIENCE_MS = 120_000
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @dataclasses.dataclass(frozen=True)
