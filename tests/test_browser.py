@@ -15,6 +15,7 @@ from browsing import (
     enter,
     kept_positions,
     press,
+    settle,
     slide,
     switch,
 )
@@ -32,11 +33,13 @@ pytestmark = pytest.mark.browser
 def unfold(page: Page, key: str, label: str) -> None:
     """Press a filter of those that are folded away."""
     page.get_by_text("More filters").click()
+    settle(page)  # it unfolds slowly, and what moves cannot be clicked
     press(page, key, label)
 
 
 def open_event(page: Page, label: str) -> None:
     page.get_by_text("More filters").click()
+    settle(page)
     choose(page, "event", label)
 
 
@@ -162,6 +165,8 @@ def test_the_page_opens_on_the_stores_figures(site: Site, page: Page) -> None:
 @pytest.mark.parametrize("move", MOVES, ids=[move.key for move in MOVES])
 def test_a_control_sets_the_figures_and_the_address(site: Site, page: Page, move: Move) -> None:
     move.act(page)
+    page.wait_for_url(lambda url: move.key in parse_qs(urlsplit(url).query))
+    settle(page)
     check(site, page, move.view)
     assert parse_qs(urlsplit(page.url).query) == {move.key: [move.address]}
 
