@@ -21,6 +21,7 @@ from playwright.sync_api import (
     Browser,
     BrowserContext,
     ConsoleMessage,
+    Locator,
     Page,
     expect,
     sync_playwright,
@@ -112,9 +113,11 @@ IDLE = """
     const app = document.querySelector('[data-testid="stApp"]');
     const idle = app?.dataset.testScriptState === 'notRunning'
         && document.querySelector('[data-testid="stMain"] h1')
-        && !document.querySelector('[data-stale="true"]');
+        && !document.querySelector('[data-stale="true"], [data-testid="stSkeleton"]');
     const now = performance.now();
-    if (!idle) window.busyAt = now;
+    const drawn = document.body.innerText;
+    if (!idle || drawn !== window.drawn) window.busyAt = now;
+    window.drawn = drawn;
     window.busyAt ??= now;
     return now - window.busyAt > 600;
 }
@@ -281,6 +284,11 @@ def check(site: Site, page: Page, view: View) -> None:
         for name in ("Delta", "Null"):
             assert float(cell[name] or "nan") == pytest.approx(row[name], nan_ok=True)
         assert int(cell["Positions"]) == row["Positions"]
+
+
+def context(page: Page) -> Locator:
+    """The text around the example's token."""
+    return page.locator(".st-key-example_context code")
 
 
 # Controls

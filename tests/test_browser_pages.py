@@ -13,6 +13,7 @@ from browsing import (
     cells,
     choose,
     compared,
+    context,
     downloaded,
     enter,
     expected_deltas,
@@ -54,9 +55,7 @@ def test_an_example_downloads_as_it_is_shown(site: Site, page: Page) -> None:
     found = parsed(downloaded(page, "example_csv"))
     for name in ("baseline_id", "other_id", "control_id", "baseline_prob", "other_kept_prob"):
         assert found[name].tolist() == table[name].tolist()
-    assert page.locator("[data-testid=stCode] code").first.text_content() == tables.shown_context(
-        run, row
-    )
+    expect(context(page)).to_have_text(tables.shown_context(run, row))
     shown = display.shown_example(table).data.to_dict("records")
     for drawn, row_shown in zip(cells(page, "example"), shown, strict=True):
         assert drawn[1] == row_shown["Baseline token"].strip()
@@ -74,10 +73,10 @@ def test_hostile_text_is_text(site: Site, page: Page) -> None:
     for word in [word for word in HOSTILE if word.startswith(("<", "!["))]:
         place = next(i for i, context in enumerate(contexts, start=1) if word in context)
         enter(page, "example", str(place))
-        shown = page.locator("[data-testid=stCode] code").first
+        shown = context(page)
         expect(shown).to_contain_text(word)
-        assert shown.locator("img, script, a").count() == 0
-        assert page.locator("[data-testid=stMain] img").count() == 0
+        expect(shown.locator("img, script, a")).to_have_count(0)
+        expect(page.locator("[data-testid=stMain] img")).to_have_count(0)
 
 
 def test_the_sidebar_and_the_address_follow_from_page_to_page(site: Site, page: Page) -> None:
@@ -120,7 +119,7 @@ def test_a_click_looks_into_a_group_and_leads_to_its_examples(site: Site, page: 
     assert parse_qs(urlsplit(page.url).query)["kind"] == ["fork-like"]
     ranked = tables.ranked_positions(kept, by="top1_prob", order=Order.CHANGE)
     run = site.runs["pages.zarr"].open()
-    shown = page.locator("[data-testid=stCode] code").first
+    shown = context(page)
     expect(shown).to_have_text(tables.shown_context(run, int(ranked.iloc[0]["row"])))
 
 
@@ -132,12 +131,13 @@ def test_a_copied_link_finds_the_same_position_again(site: Site, page: Page) -> 
         kept_positions(site, View()), by="top1_prob", order=Order.RANDOM
     ).iloc[6]
     assert parse_qs(urlsplit(page.url).query)["at"] == [position_name(position)]
-    text = page.locator("[data-testid=stCode] code").first.text_content()
+    text = tables.shown_context(site.runs["pages.zarr"].open(), int(position["row"]))
+    expect(context(page)).to_have_text(text)
     # The position is found again even where the filters would now leave it out.
     for query in (urlsplit(page.url).query, f"at={position_name(position)}&temperature=0.5"):
         again = site.visit(query, place="examples")
         expect(again.get_by_text("the position that the link names")).to_be_visible()
-        assert again.locator("[data-testid=stCode] code").first.text_content() == text
+        expect(context(again)).to_have_text(text)
         again.get_by_role("button", name="Back to the ranking").click()
         settle(again)
         expect(again.get_by_text("the position that the link names")).not_to_be_visible()
@@ -165,7 +165,7 @@ def test_a_click_in_the_list_shows_that_position(site: Site, page: Page) -> None
     page.mouse.click(box["x"] + 18, box["y"] + 35 * 4 + 17)
     settle(page)
     run = site.runs["pages.zarr"].open()
-    shown = page.locator("[data-testid=stCode] code").first
+    shown = context(page)
     expect(shown).to_have_text(tables.shown_context(run, int(ranked.iloc[3]["row"])))
     assert parse_qs(urlsplit(page.url).query)["example"] == ["4"]
 

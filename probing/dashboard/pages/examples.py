@@ -136,7 +136,9 @@ def _example(choice: Choice, position: pd.Series) -> None:
     st.subheader(display.event_text(position), anchor=False)
     st.text(display.place_text(position))
     text, facts = st.columns(2)
-    text.code(tables.shown_context(choice.run, row), language=None, wrap_lines=True)
+    text.container(key="example_context").code(
+        tables.shown_context(choice.run, row), language=None, wrap_lines=True
+    )
     facts.dataframe(
         display.shown_facts(position, beside=_beside(choice, row)),
         column_config=dict.fromkeys(
