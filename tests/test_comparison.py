@@ -144,6 +144,25 @@ def test_a_run_without_committed_rows_is_refused(tmp_path: Path) -> None:
         tables.position_table(empty, decoding=Decoding(), rule=KindRule())
 
 
+def test_what_is_kept_passes_every_filter(comparison: pd.DataFrame) -> None:
+    chosen = Filters(
+        kind=("lock-like",), event=("strict lock", "swap"), generator=("ssd",), correct=("wrong",),
+        assignment=Assignment.BASELINE,
+    )  # fmt: skip
+    wanted = [
+        row
+        for row, place in comparison.iterrows()
+        if place["headline"]
+        and place["kind_baseline"] == "lock-like"
+        and place["event_baseline"] in {"strict lock", "swap"}
+        and place["generator"] == "ssd"
+        and place["correct"] == "wrong"
+    ]
+    kept = filters.keep(comparison, filters=chosen)
+    assert 0 < len(wanted) < len(comparison)
+    assert kept.index.tolist() == wanted
+
+
 def test_nothing_left_gives_empty_tables(comparison: pd.DataFrame) -> None:
     nothing = filters.keep(comparison, filters=Filters(generator=("nobody",)))
     deltas = tables.delta_table(

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 
 from probing.scoring import tails as tails_module
-from probing.scoring.rows import RowArrays, RowSettings, reduce_rows
+from probing.scoring.reduced import RowArrays, RowSettings
+from probing.scoring.rows import COMPILED, GENERAL, reduce_rows, row_path
 from probing.store.unit import measures
 
 BETAS = np.exp(np.linspace(np.log(0.5), np.log(4.0), 5))
@@ -50,9 +51,12 @@ def case(
     )
 
 
-def reduced(given: Case) -> RowArrays:
+def reduced(given: Case, *, path: str = GENERAL) -> RowArrays:
     block = [torch.from_numpy(each.copy()) for each in given.logits]
-    return reduce_rows(block, given.token_ids, settings=given.settings)
+    made = reduce_rows(block, given.token_ids, settings=given.settings, path=path)
+    for logits, each in zip(block, given.logits, strict=True):
+        np.testing.assert_array_equal(logits, each)
+    return made
 
 
 def ranked(row: np.ndarray) -> list[int]:
@@ -172,11 +176,20 @@ def check_tail_row(
 
 
 def check(given: Case) -> None:
-    got = reduced(given)
-    check_candidates(given, got)
-    check_realised(given, got)
-    check_divergences(given, got)
-    check_tails(given, got)
+    """Both paths, against plain arithmetic and against each other."""
+    made = {path: reduced(given, path=path) for path in (GENERAL, COMPILED)}
+    for got in made.values():
+        check_candidates(given, got)
+        check_realised(given, got)
+        check_divergences(given, got)
+        check_tails(given, got)
+    for name, one, other in zip(RowArrays._fields, *made.values(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=2e-6, err_msg=name)
+
+
+def test_this_machine_takes_the_compiled_path() -> None:
+    assert row_path(torch.device("cpu")) == COMPILED
+    assert row_path(torch.device("meta")) == GENERAL
 
 
 @pytest.mark.parametrize("models", [2, 3])
@@ -231,10 +244,11 @@ def test_far_logits_do_not_overflow() -> None:
     check(given)
 
 
-def test_a_model_against_itself_diverges_nowhere() -> None:
+@pytest.mark.parametrize("path", [GENERAL, COMPILED])
+def test_a_model_against_itself_diverges_nowhere(path: str) -> None:
     given = case(rows=4, vocabulary=500)
     given.logits[1] = given.logits[0]
-    got = reduced(given)
+    got = reduced(given, path=path)
     assert (got.kl_baseline_other == 0).all()
     assert (got.kl_other_baseline == 0).all()
     assert (got.js < 1e-15).all()
@@ -242,10 +256,11 @@ def test_a_model_against_itself_diverges_nowhere() -> None:
     np.testing.assert_allclose(got.tail_log_mass[:, 0], got.tail_log_mass[:, 2], atol=1e-6)
 
 
-def test_swapping_models_swaps_every_array() -> None:
+@pytest.mark.parametrize("path", [GENERAL, COMPILED])
+def test_swapping_models_swaps_every_array(path: str) -> None:
     given = case(rows=4)
     swapped = Case(given.logits[::-1].copy(), given.token_ids, given.settings)
-    one, other = reduced(given), reduced(swapped)
+    one, other = reduced(given, path=path), reduced(swapped, path=path)
     np.testing.assert_array_equal(one.candidate_id, other.candidate_id)
     np.testing.assert_array_equal(one.logit, other.logit[:, ::-1])
     np.testing.assert_allclose(one.kl_baseline_other, other.kl_other_baseline, rtol=1e-6)

@@ -20,7 +20,16 @@ from probing.store.manifest import Manifest
 from probing.tokens.adapter import TokenizerAdapter
 
 BLOCK_BYTES = 1 << 20
-PACKAGES = ("ssd-probing", "torch", "transformers", "tokenizers", "safetensors", "peft", "numpy")
+PACKAGES = (
+    "ssd-probing",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "peft",
+    "numpy",
+    "numba",
+)
 """Packages that can change a bit of a run."""
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from importlib.util import find_spec
 from itertools import pairwise
 
 import numpy as np
@@ -11,50 +11,15 @@ from jaxtyping import Float, Int
 
 from probing.scoring.candidates import logits_at, realised, union_ids
 from probing.scoring.divergence import divergences
+from probing.scoring.reduced import RowArrays, RowSettings, join_rows
 from probing.scoring.tails import tails
-from probing.store.unit import Measures
-from probing.vocabulary import PADDING_ID
 
-CANDIDATE_FILL = {"candidate_id": PADDING_ID, "logit": -np.inf}
-"""Arrays with a candidate axis, and what fills it up."""
+COMPILED, GENERAL = "compiled", "general"
 
 
-@dataclass(frozen=True)
-class RowSettings:
-    """What is the same for every block of a run.
-
-    Attributes:
-        top_k: K.
-        watched: ids that are always candidates, ascending.
-        temperatures: at which divergences are exact.
-        betas: nodes of the tail grid.
-        measures: combinations of models whose tails are stored.
-    """
-
-    top_k: int
-    watched: Int[np.ndarray, " watched"]
-    temperatures: tuple[float, ...]
-    betas: Float[np.ndarray, " beta"]
-    measures: Measures
-
-
-@dataclass(frozen=True)
-class RowArrays:
-    """The model-dependent arrays of `store.unit.UnitArrays`, under the same names."""
-
-    candidate_id: Int[np.ndarray, "position candidate"]
-    logit: Float[np.ndarray, "position model candidate"]
-    realised_logit: Float[np.ndarray, "position model"]
-    realised_rank: Int[np.ndarray, "position model"]
-    masked: Int[np.ndarray, "position model"]
-    log_z: Float[np.ndarray, "position model temperature"]
-    kl_baseline_other: Float[np.ndarray, "position pair temperature"]
-    kl_other_baseline: Float[np.ndarray, "position pair temperature"]
-    js: Float[np.ndarray, "position pair temperature"]
-    tail_reference: Float[np.ndarray, "position measure"]
-    tail_log_mass: Float[np.ndarray, "position measure beta"]
-    tail_mean: Float[np.ndarray, "position measure model beta"]
-    tail_square: Float[np.ndarray, "position measure beta"]
+def row_path(device: torch.device) -> str:
+    """How rows on this device are reduced: it changes last bits, so the plan holds it."""
+    return COMPILED if device.type == "cpu" and find_spec("numba") is not None else GENERAL
 
 
 def reduce_rows(
@@ -62,20 +27,21 @@ def reduce_rows(
     token_ids: Int[np.ndarray, " position"],
     *,
     settings: RowSettings,
+    path: str,
 ) -> RowArrays:
-    """Everything stored of a block of rows; divergences in float64, stored as float32.
-
-    Overwrites the logits of `block` with working values: they may be as large as memory allows.
+    """Everything stored of a block of rows; sums over the vocabulary end in float64.
 
     Args:
-        block: Every model's float32 logits, baseline first; -inf where an id is masked, no NaN.
+        block: Every model's float32 logits, baseline first; -inf where an id is masked.
         token_ids: y_i of each row.
         settings: Of the run.
+        path: See `row_path`.
     """
+    reduce = compiled if path == COMPILED else general
     workers = torch.get_num_threads() if block[0].device.type == "cpu" else 1
     rows = len(token_ids)
     if workers == 1 or rows == 1:
-        return _reduce(block, token_ids, settings)
+        return reduce(block, token_ids, settings)
     # Rows are independent. The operations on a few of them are too small to be split again, and
     # threads that meet at each would wait for one another, so each worker takes whole rows.
     cuts = np.linspace(0, rows, min(workers, rows) + 1).astype(int)
@@ -85,7 +51,7 @@ def reduce_rows(
         ) as pool:
             parts = [
                 pool.submit(
-                    _reduce, [each[start:stop] for each in block], token_ids[start:stop], settings
+                    reduce, [each[start:stop] for each in block], token_ids[start:stop], settings
                 )
                 for start, stop in pairwise(cuts.tolist())
             ]
@@ -95,29 +61,26 @@ def reduce_rows(
         torch.set_num_threads(workers)
 
 
-def join_rows(parts: Sequence[RowArrays]) -> RowArrays:
-    """The rows of all parts, one after the other; the candidate axis is as wide as the widest."""
-    width = max(part.candidate_id.shape[1] for part in parts)
-    joined = {}
-    for field in fields(RowArrays):
-        arrays = [getattr(part, field.name) for part in parts]
-        if field.name in CANDIDATE_FILL:
-            arrays = [_widened(each, width, fill=CANDIDATE_FILL[field.name]) for each in arrays]
-        joined[field.name] = np.concatenate(arrays)
-    return RowArrays(**joined)
-
-
-def _widened(values: np.ndarray, width: int, *, fill: float | int) -> np.ndarray:
-    padding = [(0, 0)] * (values.ndim - 1) + [(0, width - values.shape[-1])]
-    return np.pad(values, padding, constant_values=fill)
-
-
-@torch.inference_mode()
-def _reduce(
+def compiled(
     block: Sequence[Float[torch.Tensor, "position vocabulary"]],
     token_ids: Int[np.ndarray, " position"],
     settings: RowSettings,
 ) -> RowArrays:
+    """One compiled pass over each row; the general path for a block with masked ids."""
+    from probing.scoring.fused import fused
+
+    made = fused([each.numpy() for each in block], token_ids, settings)
+    return general(block, token_ids, settings) if made is None else made
+
+
+@torch.inference_mode()
+def general(
+    block: Sequence[Float[torch.Tensor, "position vocabulary"]],
+    token_ids: Int[np.ndarray, " position"],
+    settings: RowSettings,
+) -> RowArrays:
+    """Pass after pass of torch, on any device."""
+    block = [each.clone() for each in block]  # `tails` overwrites them.
     device = block[0].device
     ids = torch.from_numpy(token_ids.astype(np.int64)).to(device)
     watched = torch.from_numpy(settings.watched.astype(np.int64)).to(device)
@@ -139,14 +102,14 @@ def _reduce(
         realised_logit=_float32(following.logit),
         realised_rank=_int32(following.rank),
         masked=_int32(masked),
-        log_z=_float32(exact.log_z),
-        kl_baseline_other=_float32(exact.kl_baseline_other),
-        kl_other_baseline=_float32(exact.kl_other_baseline),
-        js=_float32(exact.js),
-        tail_reference=_float32(tail.reference),
-        tail_log_mass=_float32(tail.log_mass),
-        tail_mean=_float32(tail.mean),
-        tail_square=_float32(tail.square),
+        log_z=_float64(exact.log_z),
+        kl_baseline_other=_float64(exact.kl_baseline_other),
+        kl_other_baseline=_float64(exact.kl_other_baseline),
+        js=_float64(exact.js),
+        tail_reference=_float64(tail.reference),
+        tail_log_mass=_float64(tail.log_mass),
+        tail_mean=_float64(tail.mean),
+        tail_square=_float64(tail.square),
     )
 
 
@@ -158,7 +121,12 @@ def _count_masked(logits: Float[torch.Tensor, "position vocabulary"]) -> torch.T
 
 
 def _float32(values: torch.Tensor) -> np.ndarray:
-    array: np.ndarray = values.to(torch.float32).cpu().numpy()
+    array: np.ndarray = values.cpu().numpy()
+    return array
+
+
+def _float64(values: torch.Tensor) -> np.ndarray:
+    array: np.ndarray = values.double().cpu().numpy()
     return array
 
 

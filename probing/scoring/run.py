@@ -34,7 +34,8 @@ from probing.scoring.provenance import (
     manifest_of,
     model_facts,
 )
-from probing.scoring.rows import RowSettings
+from probing.scoring.reduced import RowSettings
+from probing.scoring.rows import row_path
 from probing.scoring.selfcheck import Checked, SelfCheck, check_model
 from probing.scoring.stopping import Stop, stoppable
 from probing.scoring.units import Scorer, Work
@@ -284,6 +285,7 @@ def _plan(
         "token_budget": scoring.token_budget,
         "chunk_tokens": scoring.chunk_tokens,
         "head_rows": scoring.head_rows,
+        "row_path": row_path(models[0].device),
         "two_pass": {part.check.name: part.check.two_pass for part in checked},
     }
     return make_plan(
@@ -318,6 +320,7 @@ def _scorer(ready: _Ready, *, stop: Stop) -> Scorer:
             betas=tail_betas(settings.tail),
             measures=ready.manifest.measures,
         ),
+        row_path=ready.plan.execution["row_path"],
         head_rows=settings.scoring.head_rows,
         pause=stop.check,
     )

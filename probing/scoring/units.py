@@ -11,7 +11,8 @@ from probing.errors import NonFiniteLogits
 from probing.positions.selected import SelectedPositions
 from probing.scoring.batching import Wanted, wanted_rows
 from probing.scoring.forward import LogitRows, Runner
-from probing.scoring.rows import RowArrays, RowSettings, join_rows, reduce_rows
+from probing.scoring.reduced import RowArrays, RowSettings, join_rows
+from probing.scoring.rows import reduce_rows
 from probing.store.unit import UnitArrays
 from probing.tokens.encoded import EncodedCarrier
 
@@ -42,6 +43,7 @@ class Scorer:
         names: of the models, baseline first.
         runners: their ways to logits, in the same order.
         rows: what is stored of a row.
+        row_path: how it is made, see `rows.row_path`.
         head_rows: positions per block of logits.
         pause: called between steps; may raise to leave the unit.
     """
@@ -49,6 +51,7 @@ class Scorer:
     names: tuple[str, ...]
     runners: tuple[Runner, ...]
     rows: RowSettings
+    row_path: str
     head_rows: int
     pause: Callable[[], None]
 
@@ -69,13 +72,13 @@ class Scorer:
             self.pause()
             stop = min(start + self.head_rows, len(known.token_id))
             block = [_reducible(rows.block(start, stop)) for rows in per_model]
-            for name, logits in zip(self.names, block, strict=True):
-                _check_finite(logits, name, works=works, known=known, start=start)
-            parts.append(reduce_rows(block, known.token_id[start:stop], settings=self.rows))
+            tokens = known.token_id[start:stop]
+            parts.append(reduce_rows(block, tokens, settings=self.rows, path=self.row_path))
+            _check_finite(parts[-1], self.names, works=works, known=known, start=start)
         scored = join_rows(parts)
         return UnitArrays(
             **{field.name: getattr(known, field.name) for field in fields(known)},
-            **{field.name: getattr(scored, field.name) for field in fields(scored)},
+            **scored._asdict(),
         )
 
 
@@ -123,27 +126,22 @@ def _known_of(work: Work) -> _Known:
 def _reducible(
     logits: Float[torch.Tensor, "position vocabulary"],
 ) -> Float[torch.Tensor, "position vocabulary"]:
-    """Logits that may be overwritten, where float64 exists (Metal has none)."""
-    return logits.cpu() if logits.device.type == "mps" else logits.clone()
+    """Logits where float64 exists: Metal has none."""
+    return logits.cpu() if logits.device.type == "mps" else logits
 
 
 def _check_finite(
-    logits: Float[torch.Tensor, "position vocabulary"],
-    name: str,
-    *,
-    works: Sequence[Work],
-    known: _Known,
-    start: int,
+    scored: RowArrays, names: Sequence[str], *, works: Sequence[Work], known: _Known, start: int
 ) -> None:
-    """Raise at the first row without a finite maximum; amax passes NaN on."""
-    faulty = ~torch.isfinite(logits.amax(dim=1))
-    if not bool(faulty.any()):
+    """Raise at the first row whose normaliser is not finite: one NaN or +inf makes it so."""
+    faulty = np.argwhere(~np.isfinite(scored.log_z[:, :, 0]))
+    if len(faulty) == 0:
         return
-    row = start + int(faulty.nonzero()[0])
-    carrier = next(work for work in works if work.index == known.carrier[row])
-    top = float(logits[row - start].amax())
+    row, model = faulty[0]
+    carrier = next(work for work in works if work.index == known.carrier[start + row])
     raise NonFiniteLogits(
-        f"model {name!r} must give finite logits (or -inf for masked ids); its largest is {top} "
-        f"at position {known.position[row]} of carrier {carrier.encoded.carrier_id!r}; set "
-        "dtype = 'float32' under [scoring], or check the checkpoint"
+        f"model {names[model]!r} must give finite logits (or -inf for masked ids); their "
+        f"normaliser is {scored.log_z[row, model, 0]} at position {known.position[start + row]} "
+        f"of carrier {carrier.encoded.carrier_id!r}; set dtype = 'float32' under [scoring], or "
+        "check the checkpoint"
     )
