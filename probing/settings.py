@@ -132,9 +132,16 @@ class StoreLayout(Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring(Strict):
-    """How models are run. Lengths are tokens; `head_rows` is positions per block of logits."""
+    """How models are run. Lengths are tokens; `head_rows` is positions per block of logits.
+
+    `memory_mode`: `together` holds every model, `split` puts each on a device of its own (those
+    of `devices`, or the GPUs in their order), `sequential` holds one at a time; `auto` takes the
+    first of them that fits. Adapters share the baseline's weights and count as one model with it.
+    """
 
     device: str = "auto"
+    devices: tuple[str, ...] = ()
+    memory_mode: Literal["auto", "together", "split", "sequential"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     attention: str = "sdpa"
     token_budget: int = 4096

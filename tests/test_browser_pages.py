@@ -141,6 +141,7 @@ def test_a_copied_link_finds_the_same_position_again(site: Site, page: Page) -> 
         again.get_by_role("button", name="Back to the ranking").click()
         settle(again)
         expect(again.get_by_text("the position that the link names")).not_to_be_visible()
+        expect(again.locator(".st-key-example input").first).to_have_value("1")
         again.context.close()
 
 

@@ -81,9 +81,11 @@ def carriers(lengths: Sequence[int] = (9, 30, 17, 4), *, seed: int = 0) -> list[
     return made
 
 
-def every_logit(runner: TwoPass | PlainForward, wanted: Sequence[Wanted]) -> torch.Tensor:
+def every_logit(
+    runner: TwoPass | PlainForward, wanted: Sequence[Wanted], *, scoring: Scoring = SCORING
+) -> torch.Tensor:
     count = sum(len(each.rows) for each in wanted)
-    rows = runner.rows(wanted)
+    rows = runner.rows(wanted, scoring=scoring)
     # In blocks, as a run asks for them.
     return torch.cat([rows.block(i, min(i + 5, count)) for i in range(0, count, 5)])
 
@@ -115,7 +117,7 @@ def test_two_passes_batched_are_the_plain_forward_token_by_token(
     models = loaded(specs(pair.baseline, other=pair.trained))
     for model, folder in zip(models, (pair.baseline, pair.trained), strict=True):
         expected = plain(folder, wanted)
-        close(every_logit(TwoPass(model, scoring=SCORING), wanted), expected)
+        close(every_logit(TwoPass(model), wanted), expected)
         close(every_logit(PlainForward(model), wanted), expected)
 
 
@@ -125,10 +127,10 @@ def test_batched_is_single_and_chunked_is_whole(
 ) -> None:
     (model, _) = loaded(specs(pairs[architecture].baseline, other=pairs[architecture].trained))
     wanted = carriers((70, 40, 33, 8))
-    whole = every_logit(TwoPass(model, scoring=SCORING), wanted)
+    whole = every_logit(TwoPass(model), wanted)
     for token_budget, chunk_tokens in ((1, 4096), (100, 4096), (4096, 7), (80, 32)):
         scoring = replace(SCORING, token_budget=token_budget, chunk_tokens=chunk_tokens)
-        close(every_logit(TwoPass(model, scoring=scoring), wanted), whole)
+        close(every_logit(TwoPass(model), wanted, scoring=scoring), whole)
 
 
 def test_a_row_is_the_one_before_its_token() -> None:
@@ -162,7 +164,7 @@ def test_adapters_over_shared_weights_are_the_merged_model(
     models = loaded(specs(baseline, **{"adapter.one": one, "adapter.two": two}))
     assert models[0].causal_lm is models[1].causal_lm
     # All heads exist before any is used: switching adapters must reach each of them.
-    runners = [TwoPass(model, scoring=SCORING) for model in models]
+    runners = [TwoPass(model) for model in models]
     close(every_logit(runners[0], wanted), plain(baseline, wanted))
     for runner, adapter in zip(runners[1:], (one, two), strict=True):
         load_merged(baseline, adapter).save_pretrained(tmp_path / f"merged-{adapter.name}")
@@ -178,9 +180,9 @@ def test_half_precision_heads_run_in_float32_and_leave_the_model_alone(tmp_path:
     for model in loaded(settings, dtype=torch.bfloat16):
         embedding = model.causal_lm.get_input_embeddings().weight
         before = embedding.clone()
-        runner = TwoPass(model, scoring=SCORING)
+        runner = TwoPass(model)
         (wanted,) = carriers((30,))
-        rows = runner.rows([wanted])
+        rows = runner.rows([wanted], scoring=SCORING)
         logits = rows.block(0, len(wanted.rows))
         assert logits.dtype == torch.float32
         expected = rows.hidden.float() @ model.causal_lm.lm_head.weight.float().T
@@ -200,12 +202,12 @@ def test_heads_of_adapters_in_half_precision_keep_their_own_output_embedding(
     adapter = tiny_adapter(folder, tmp_path / "adapter", targets=("lm_head",))
     models = loaded(specs(folder, adapter=adapter), dtype=torch.bfloat16)
     (wanted,) = carriers((30,))
-    runners = [TwoPass(model, scoring=SCORING) for model in models]
+    runners = [TwoPass(model) for model in models]
     base, adapted = (every_logit(runner, [wanted]) for runner in runners)
     weights = load_file(adapter / "adapter_model.safetensors")
     (a,) = (weights[key].float() for key in weights if "lora_A" in key)
     (b,) = (weights[key].float() for key in weights if "lora_B" in key)
-    hidden = runners[0].rows([wanted]).hidden.float()
+    hidden = runners[0].rows([wanted], scoring=SCORING).hidden.float()
     assert (adapted - (base + 2 * hidden @ a.T @ b.T)).abs().max() < 1e-4
     assert (adapted - base).abs().max() > 1e-2
 
@@ -244,8 +246,8 @@ def test_a_multimodal_qwen_checkpoint_gives_its_text_model(tmp_path: Path) -> No
     wanted = wanted_rows(ids, np.arange(10), response_start=5)
     with torch.no_grad():
         expected = whole(input_ids=torch.from_numpy(ids.astype(np.int64))[None]).logits[0, 4:14]
-    close(every_logit(TwoPass(model, scoring=SCORING), [wanted]), expected)
-    close(every_logit(TwoPass(twin, scoring=SCORING), [wanted]), expected)
+    close(every_logit(TwoPass(model), [wanted]), expected)
+    close(every_logit(TwoPass(twin), [wanted]), expected)
     with pytest.raises(IdenticalModel, match="must differ"):
         full_change(
             resolve_model("base", str(tmp_path / "whole")),
@@ -284,7 +286,10 @@ def test_a_model_that_cannot_be_split_runs_whole(pairs: dict[str, TinyPair]) -> 
     checked = check_model(model, wanted[:1], scoring=SCORING, chunked=False)
     assert not checked.check.two_pass
     assert "no part 'nothing'" in checked.check.note
-    close(torch.cat([checked.runner.rows(wanted).block(0, 99)]), plain(pair.baseline, wanted))
+    close(
+        torch.cat([checked.runner.rows(wanted, scoring=SCORING).block(0, 99)]),
+        plain(pair.baseline, wanted),
+    )
 
 
 def test_a_model_whose_parts_do_more_than_their_sum_runs_whole(pairs: dict[str, TinyPair]) -> None:

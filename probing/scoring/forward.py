@@ -25,8 +25,8 @@ class LogitRows(Protocol):
 class Runner(Protocol):
     """One way to get the wanted rows of one model."""
 
-    def rows(self, carriers: Sequence[Wanted]) -> LogitRows:
-        """Run the model over the carriers of one unit."""
+    def rows(self, carriers: Sequence[Wanted], *, scoring: Scoring) -> LogitRows:
+        """Run the model over the carriers of one unit, in batches and chunks of these sizes."""
         ...
 
 
@@ -37,14 +37,13 @@ class TwoPass:
         CannotSplit: The model's backbone cannot be taken out.
     """
 
-    def __init__(self, model: ScoredModel, *, scoring: Scoring) -> None:
-        self._model = model
-        self._scoring = scoring
-        self._head = Head(model)
+    def __init__(self, model: ScoredModel) -> None:
+        self.model = model
+        self.head = Head(model)
 
-    def rows(self, carriers: Sequence[Wanted]) -> "HiddenRows":
+    def rows(self, carriers: Sequence[Wanted], *, scoring: Scoring) -> "HiddenRows":
         """Hidden rows of all carriers, concatenated in their order."""
-        return HiddenRows(hidden_rows(self._model, carriers, scoring=self._scoring), self._head)
+        return HiddenRows(hidden_rows(self.model, carriers, scoring=scoring), self.head)
 
 
 class HiddenRows:
@@ -65,8 +64,9 @@ class PlainForward:
     def __init__(self, model: ScoredModel) -> None:
         self._model = model
 
-    def rows(self, carriers: Sequence[Wanted]) -> "StoredRows":
+    def rows(self, carriers: Sequence[Wanted], *, scoring: Scoring) -> "StoredRows":
         """Logits at all wanted rows, kept on the CPU until they are asked for."""
+        del scoring  # One carrier at a time, whole.
         kept = [plain_logits(self._model, carrier).cpu() for carrier in carriers]
         return StoredRows(torch.cat(kept), device=self._model.device)
 

@@ -1,6 +1,8 @@
 """Second pass: the model's own CausalLM forward over hidden rows, in float32, block by block."""
 
 import copy
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -31,19 +33,25 @@ class Head:
     half-precision model's output embedding is copied to float32; the model itself, whose input
     embedding may be the same tensor, is never touched.
 
+    Args:
+        model: The model.
+        alone: Keep nothing of the model but its head, which then outlives it.
+
     Raises:
         CannotSplit: The backbone is not a direct part of the CausalLM.
     """
 
-    def __init__(self, model: ScoredModel) -> None:
-        self._model = model
+    def __init__(self, model: ScoredModel, *, alone: bool = False) -> None:
+        self._active: Callable[[], AbstractContextManager[Any]] = (
+            torch.inference_mode if alone else model.active
+        )
         # Under `active`, so that a copied output embedding keeps this model's adapter.
         with model.active() as causal_lm:
-            self._stubbed = stubbed(causal_lm)
+            self._stubbed = stubbed(causal_lm, copy_adapted=alone)
 
     def logits(self, hidden: Float[torch.Tensor, "position hidden"]) -> torch.Tensor:
         """Logits of a block of hidden rows, float32, shape (position, vocabulary)."""
-        with self._model.active():
+        with self._active():
             output = self._stubbed(inputs_embeds=hidden.float()[None], use_cache=False)
             logits: torch.Tensor = output.logits[0].float()
             return logits
@@ -62,22 +70,24 @@ def backbone_of(causal_lm: PreTrainedModel) -> nn.Module:
     return backbone
 
 
-def stubbed(causal_lm: PreTrainedModel) -> nn.Module:
+def stubbed(causal_lm: PreTrainedModel, *, copy_adapted: bool = False) -> nn.Module:
     """The same CausalLM with its backbone replaced by `PassThrough`, everything else in float32.
 
-    Shares the weights of a float32 model; copies what follows the backbone of any other.
+    Shares the weights of a float32 model; copies what follows the backbone of any other, and with
+    `copy_adapted` also what has adapters in it, with the adapter that is switched on now.
     """
     backbone = backbone_of(causal_lm)
     head: nn.Module = copy.copy(causal_lm)
     head._modules = {
-        name: PassThrough() if part is backbone else _in_float32(part)
+        name: PassThrough() if part is backbone else _in_float32(part, copy_adapted=copy_adapted)
         for name, part in causal_lm.named_children()
     }
     return head
 
 
-def _in_float32(part: nn.Module) -> nn.Module:
+def _in_float32(part: nn.Module, *, copy_adapted: bool) -> nn.Module:
     weights = [*part.parameters(), *part.buffers()]
-    if all(not each.is_floating_point() or each.dtype == torch.float32 for each in weights):
-        return part
-    return copy.deepcopy(part).float()
+    adapted = any(type(each).__module__.startswith("peft.") for each in part.modules())
+    if any(each.is_floating_point() and each.dtype != torch.float32 for each in weights):
+        return copy.deepcopy(part).float()
+    return copy.deepcopy(part) if copy_adapted and adapted else part

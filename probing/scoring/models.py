@@ -3,7 +3,7 @@
 import logging
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -172,35 +172,69 @@ def load_models(
         VocabularyMismatch: Two models' logits differ in width.
     """
     device = resolve_device(scoring.device)
-    baseline = sources[0]
-    base = _load_full(baseline, scoring=scoring, dtype=dtype, device=device)
-    shared = _load_adapters(base, [source for source in sources if source.is_adapter])
-    loaded = [ScoredModel(name=baseline.spec.name, causal_lm=base, shared=shared)]
-    for index, source in enumerate(sources[1:], start=1):
-        if source.is_adapter:
-            model = ScoredModel(
-                name=source.spec.name,
-                causal_lm=base,
-                shared=shared,
-                adapter=_adapter_key(sources, index),
+    groups = weight_groups(sources)
+    loaded = {
+        index: model
+        for members in groups
+        for index, model in zip(
+            members,
+            load_group([sources[i] for i in members], scoring=scoring, dtype=dtype, device=device),
+            strict=True,
+        )
+    }
+    models = tuple(loaded[index] for index in range(len(sources)))
+    require_one_width({model.name: model.vocabulary for model in models})
+    return models
+
+
+def weight_groups(sources: Sequence[Source]) -> tuple[tuple[int, ...], ...]:
+    """Places of the models that share weights: the baseline with all adapters, each full alone."""
+    adapters = [i for i, source in enumerate(sources) if source.is_adapter]
+    full = [i for i, source in enumerate(sources[1:], start=1) if not source.is_adapter]
+    return ((0, *adapters), *((index,) for index in full))
+
+
+def load_group(
+    group: Sequence[Source], *, scoring: Scoring, dtype: torch.dtype, device: torch.device
+) -> tuple[ScoredModel, ...]:
+    """Load a checkpoint and the adapters over it.
+
+    Raises:
+        ModelFault: It cannot be loaded, or an adapter belongs to another base.
+    """
+    full, *adapters = group
+    base = _load_full(full, scoring=scoring, dtype=dtype, device=device)
+    shared = _load_adapters(base, adapters)
+    return (
+        ScoredModel(name=full.spec.name, causal_lm=base, shared=shared),
+        *(
+            ScoredModel(
+                name=source.spec.name, causal_lm=base, shared=shared, adapter=_adapter_key(number)
             )
-        else:
-            full = _load_full(source, scoring=scoring, dtype=dtype, device=device)
-            model = ScoredModel(name=source.spec.name, causal_lm=full)
-        loaded.append(model)
-    for model in loaded[1:]:
-        if model.vocabulary != loaded[0].vocabulary:
+            for number, source in enumerate(adapters)
+        ),
+    )
+
+
+def require_one_width(widths: Mapping[str, int]) -> None:
+    """Refuse models whose logits differ in width; baseline first.
+
+    Raises:
+        VocabularyMismatch: Two do; both are named.
+    """
+    (first, width), *rest = widths.items()
+    for name, other in rest:
+        if other != width:
             raise VocabularyMismatch(
-                f"models must give logits of one width; {loaded[0].name!r} gives "
-                f"{loaded[0].vocabulary}, {model.name!r} gives {model.vocabulary}; resize the "
-                "output embedding of one of them with `resize_token_embeddings`"
+                f"models must give logits of one width; {first!r} gives {width}, {name!r} gives "
+                f"{other}; resize the output embedding of one of them with "
+                "`resize_token_embeddings`"
             )
-    return tuple(loaded)
 
 
-def _adapter_key(sources: tuple[Source, ...], index: int) -> str:
+def _adapter_key(number: int) -> str:
     """A name that PEFT can use inside module paths: a model's own may hold dots."""
-    return f"adapter_{sum(source.is_adapter for source in sources[:index])}"
+    return f"adapter_{number}"
 
 
 @contextmanager
@@ -272,7 +306,7 @@ def _load_adapters(base: PreTrainedModel, sources: list[Source]) -> PeftModel | 
     for source in sources:
         _check_adapter(source, base)
     for number, source in enumerate(sources):
-        key = f"adapter_{number}"
+        key = _adapter_key(number)
         folder = str(source.files.folder)
         try:
             with _quiet():

@@ -1,9 +1,10 @@
 """The whole path from carriers to a run, unit by unit, resumable."""
 
+import gc
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,43 +16,32 @@ import torch
 from probing.analysis.tail import tail_betas
 from probing.carriers.record import Skipped
 from probing.carriers.sampling import Cell
-from probing.errors import RunDiffers, StoppedEarly, UnwritablePath, VocabularyMismatch
+from probing.errors import ModelFault, RunDiffers, StoppedEarly, UnwritablePath
 from probing.lexicon import Lexicon
-from probing.scoring.models import (
-    ScoredModel,
-    Source,
-    find_sources,
-    load_models,
-    resolve_dtype,
-)
-from probing.scoring.preparing import Prepared, prepare
-from probing.scoring.provenance import (
-    Facts,
-    Identity,
-    facts_of,
-    identify,
-    installed_versions,
-    manifest_of,
-    model_facts,
-)
+from probing.scoring.models import find_sources
+from probing.scoring.preparing import prepare
+from probing.scoring.provenance import Identity, facts_of, identify, manifest_of
+from probing.scoring.ready import Ready, make_ready
 from probing.scoring.reduced import RowSettings
-from probing.scoring.rows import row_path
-from probing.scoring.selfcheck import Checked, SelfCheck, check_model
+from probing.scoring.running_out import budget_of, halved, is_out_of_memory, with_budget
+from probing.scoring.selfcheck import SelfCheck
 from probing.scoring.stopping import Stop, stoppable
 from probing.scoring.units import Scorer, Work
-from probing.scoring.watching import load_tokenizer, watched_ids
-from probing.scoring.weights import WeightChange, adapter_change, full_change
-from probing.settings import GREEDY_BELOW, Decoding, RunSettings, require
-from probing.store.manifest import Manifest, differences
-from probing.store.plan import Plan, make_plan
+from probing.scoring.watching import load_tokenizer
+from probing.scoring.weights import WeightChange
+from probing.settings import GREEDY_BELOW, Decoding, RunSettings, Scoring, require
+from probing.store.log import RunLog
+from probing.store.manifest import differences
+from probing.store.plan import Plan, Unit
 from probing.store.reader import Run, open_run
+from probing.store.unit import UnitArrays
 from probing.store.writer import RunWriter
 from probing.tokens.adapter import TokenizerAdapter
 
 logger = logging.getLogger(__name__)
 
-ENGINE, MEMORY_MODE = "local", "together"
-CHECK_CARRIERS = 2
+OUT_OF_MEMORY = "out_of_memory"
+"""The log's event of a unit that begins again with a smaller budget."""
 
 
 @runtime_checkable
@@ -103,16 +93,6 @@ class ScoreReport:
         return self.units == self.reused_units and not self.checks
 
 
-@dataclass(frozen=True)
-class _Ready:
-    """Models loaded and checked, and the plan and manifest of the run."""
-
-    scorer_parts: tuple[Checked, ...]
-    plan: Plan
-    manifest: Manifest
-    changes: tuple[WeightChange, ...]
-
-
 def score(settings: RunSettings, *, progress: Progress) -> ScoreReport:
     """Score every model at the chosen positions of the carriers, and store the run.
 
@@ -144,16 +124,43 @@ def score(settings: RunSettings, *, progress: Progress) -> ScoreReport:
         _check_same(existing, identity)
         progress.note(f"{place} is complete; nothing to score")
         return _report(identity, plan=existing.plan, reused=len(existing.plan.units))
-    ready = _make_ready(identity, sources, tokenizer=tokenizer, lexicon=lexicon, progress=progress)
-    with stoppable() as stop, closing(_open_writer(place, ready, identity, tokenizer)) as writer:
-        reused = len(writer.committed)
-        scorer = _scorer(ready, stop=stop)
-        with _nothing_left_of_an_empty_run(writer):
-            _score_units(scorer, writer, prepared.works, progress=progress)
-        progress.note("Writing default statistics")
-        checks = tuple(part.check for part in ready.scorer_parts)
-        writer.finish({"self_check": [_as_json(check) for check in checks]})
-    return _report(identity, plan=ready.plan, reused=reused, changes=ready.changes, checks=checks)
+    with stoppable() as stop:
+        ready = make_ready(
+            identity,
+            sources,
+            tokenizer=tokenizer,
+            lexicon=lexicon,
+            stored=None if existing is None else existing.plan,
+            watcher=_Watched(progress, stop),
+        )
+        with closing(_open_writer(place, ready, identity, tokenizer)) as writer:
+            reused = len(writer.committed)
+            with _nothing_left_of_an_empty_run(writer):
+                score_units(ready, writer, prepared.works, pause=stop.check, progress=progress)
+            progress.note("Writing default statistics")
+            writer.finish({"self_check": [_as_json(check) for check in ready.checks]})
+    if ready.hidden is not None:
+        shutil.rmtree(ready.hidden, ignore_errors=True)
+    return _report(
+        identity, plan=ready.plan, reused=reused, changes=ready.changes, checks=ready.checks
+    )
+
+
+@dataclass(frozen=True)
+class _Watched:
+    """Progress is told, and a signal stops."""
+
+    progress: Progress
+    stop: Stop
+
+    def note(self, text: str) -> None:
+        """Of a step that begins."""
+        self.pause()
+        self.progress.note(text)
+
+    def pause(self) -> None:
+        """Leave if asked to."""
+        self.stop.check()
 
 
 def _check_settings(settings: RunSettings) -> None:
@@ -191,110 +198,8 @@ def _check_same(existing: Run, identity: Identity) -> None:
         )
 
 
-def _make_ready(
-    identity: Identity,
-    sources: tuple[Source, ...],
-    *,
-    tokenizer: TokenizerAdapter,
-    lexicon: Lexicon,
-    progress: Progress,
-) -> _Ready:
-    """Compare weights, load and check the models, fix the plan and the manifest."""
-    settings, works = identity.settings, identity.prepared.works
-    dtype = resolve_dtype(sources, dtype=settings.scoring.dtype)
-    progress.note("Comparing weights")
-    changes = tuple(_change(sources[0], other, dtype=dtype) for other in sources[1:])
-    progress.note("Loading models")
-    models = load_models(sources, scoring=settings.scoring, dtype=dtype)
-    vocabulary = models[0].vocabulary
-    _check_vocabulary(works, tokenizer=tokenizer, model=models[0])
-    plan_works = sorted(works, key=lambda work: (work.wanted.length, work.index))
-    longest = max((work.wanted.length for work in works), default=0)
-    first = [work.wanted for work in plan_works[:CHECK_CARRIERS]]
-    progress.note("Checking two passes against one")
-    checked = (
-        tuple(
-            check_model(
-                model,
-                first,
-                scoring=settings.scoring,
-                chunked=longest > settings.scoring.chunk_tokens,
-            )
-            for model in models
-        )
-        if works
-        else ()
-    )
-    facts = Facts(
-        vocabulary_size=vocabulary,
-        watched_ids=watched_ids(
-            tokenizer, lexicon, limit=settings.store.max_watched, vocabulary=vocabulary
-        ),
-        models={
-            model.name: model_facts(dtype=dtype, attention=model.attention, change=change)
-            for model, change in zip(models, (None, *changes), strict=True)
-        },
-        versions=installed_versions(),
-    )
-    return _Ready(
-        scorer_parts=checked,
-        plan=_plan(identity.prepared, settings, models=models, checked=checked),
-        manifest=manifest_of(identity, facts),
-        changes=changes,
-    )
-
-
-def _change(baseline: Source, other: Source, *, dtype: torch.dtype) -> WeightChange:
-    if other.is_adapter:
-        return adapter_change(other.files, dtype=dtype)
-    return full_change(baseline.files, other.files, dtype=dtype)
-
-
-def _check_vocabulary(
-    works: Sequence[Work], *, tokenizer: TokenizerAdapter, model: ScoredModel
-) -> None:
-    largest = max((int(work.encoded.token_ids.max()) for work in works), default=0)
-    if largest >= model.vocabulary:
-        raise VocabularyMismatch(
-            f"every id of the tokenizer must have a logit; {model.name!r} gives "
-            f"{model.vocabulary} and the carriers use id {largest} (the tokenizer has "
-            f"{tokenizer.vocab_size}); put the model's own tokenizer beside its weights"
-        )
-
-
-def _plan(
-    prepared: Prepared,
-    settings: RunSettings,
-    *,
-    models: Sequence[ScoredModel],
-    checked: Sequence[Checked],
-) -> Plan:
-    """Carriers in units; tokens are those that are run, up to the last chosen position."""
-    lengths = np.zeros(len(prepared.carriers), dtype=np.int64)
-    positions = np.zeros(len(prepared.carriers), dtype=np.int64)
-    for work in prepared.works:
-        lengths[work.index] = work.wanted.length
-        positions[work.index] = len(work.selected.position)
-    scoring = settings.scoring
-    execution: dict[str, Any] = {
-        "engine": ENGINE,
-        "memory_mode": MEMORY_MODE,
-        "device": models[0].device.type,
-        "dtype": str(models[0].dtype).removeprefix("torch."),
-        "threads": torch.get_num_threads(),
-        "token_budget": scoring.token_budget,
-        "chunk_tokens": scoring.chunk_tokens,
-        "head_rows": scoring.head_rows,
-        "row_path": row_path(models[0].device),
-        "two_pass": {part.check.name: part.check.two_pass for part in checked},
-    }
-    return make_plan(
-        lengths.tolist(), positions.tolist(), layout=settings.store, execution=execution
-    )
-
-
 def _open_writer(
-    place: Path, ready: _Ready, identity: Identity, tokenizer: TokenizerAdapter
+    place: Path, ready: Ready, identity: Identity, tokenizer: TokenizerAdapter
 ) -> RunWriter:
     if place.exists():
         return RunWriter.resume(place, plan=ready.plan, manifest=ready.manifest)
@@ -308,12 +213,12 @@ def _open_writer(
     )
 
 
-def _scorer(ready: _Ready, *, stop: Stop) -> Scorer:
+def _scorer(ready: Ready, *, pause: Callable[[], None]) -> Scorer:
     settings = ready.manifest.settings
     return Scorer(
         names=ready.manifest.model_names,
-        runners=tuple(part.runner for part in ready.scorer_parts),
-        rows=RowSettings(
+        models=ready.models,
+        settings=RowSettings(
             top_k=settings.store.top_k,
             watched=np.array(ready.manifest.watched_ids, dtype=np.int64),
             temperatures=settings.scoring.temperatures,
@@ -321,22 +226,65 @@ def _scorer(ready: _Ready, *, stop: Stop) -> Scorer:
             measures=ready.manifest.measures,
         ),
         row_path=ready.plan.execution["row_path"],
-        head_rows=settings.scoring.head_rows,
-        pause=stop.check,
+        pause=pause,
     )
 
 
-def _score_units(
-    scorer: Scorer, writer: RunWriter, works: Sequence[Work], *, progress: Progress
+def score_units(
+    ready: Ready,
+    writer: RunWriter,
+    works: Sequence[Work],
+    *,
+    pause: Callable[[], None],
+    progress: Progress,
 ) -> None:
     """Score and commit every unit that is not there yet."""
+    scorer = _scorer(ready, pause=pause)
     by_index = {work.index: work for work in works}
+    planned = ready.manifest.settings.scoring
+    scoring = _least_budget(planned, writer.log)
     progress.start(writer.plan.rows)
     for unit in writer.plan.units:
         if unit.index not in writer.committed:
-            arrays = scorer.unit([by_index[index] for index in unit.carriers])
-            writer.write_unit(unit, arrays)
+            here = [by_index[index] for index in unit.carriers]
+            arrays, scoring = _within_memory(scorer, unit, here, scoring=scoring, log=writer.log)
+            notes = {} if scoring == planned else {"budget": budget_of(scoring)}
+            writer.write_unit(unit, arrays, notes=notes)
         progress.advance(unit.rows)
+
+
+def _within_memory(
+    scorer: Scorer, unit: Unit, works: Sequence[Work], *, scoring: Scoring, log: RunLog
+) -> tuple[UnitArrays, Scoring]:
+    """The unit's arrays, and the budget that memory allowed: halved until it does.
+
+    Raises:
+        ModelFault: Not even the least budget fits.
+    """
+    while True:
+        try:
+            return scorer.unit(unit.index, works, scoring=scoring), scoring
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            smaller = halved(scoring)
+            if smaller is None:
+                raise ModelFault(
+                    f"unit {unit.index} needs more memory than there is even with "
+                    f"{budget_of(scoring)}; set memory_mode = 'sequential' under [scoring], or "
+                    "use a device with more memory; finished units are kept"
+                ) from error
+        logger.warning("unit %d ran out of memory; again with %s", unit.index, budget_of(smaller))
+        log.append(OUT_OF_MEMORY, unit=unit.index, budget=budget_of(smaller))
+        scoring = smaller
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
+def _least_budget(planned: Scoring, log: RunLog) -> Scoring:
+    """With the budget that an earlier call came down to, if it ran out of memory."""
+    found = [entry["budget"] for entry in log.entries() if entry.get("event") == OUT_OF_MEMORY]
+    return with_budget(planned, found[-1]) if found else planned
 
 
 @contextmanager

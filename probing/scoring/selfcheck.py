@@ -100,7 +100,7 @@ def check_model(
         return Checked(found.runner, check)
     logger.warning("model %s: %s; using the plain forward", model.name, note)
     fallback = PlainForward(model)
-    again = _difference(fallback, prefixes, plain)
+    again = _difference(fallback, prefixes, plain, scoring=scoring)
     if not again <= tolerance:
         raise SelfCheckFailed(
             f"model {model.name!r} must repeat its own logits within {tolerance:g}; two plain "
@@ -129,14 +129,14 @@ def _two_passes(
     chunked: bool,
 ) -> _Found:
     try:
-        runner = TwoPass(model, scoring=scoring)
+        runner = TwoPass(model)
         first = len(prefixes[0].rows)
-        alone = _difference(runner, prefixes[:1], plain[:first])
-        shaped = _difference(runner, prefixes, plain)
+        alone = _difference(runner, prefixes[:1], plain[:first], scoring=scoring)
+        shaped = _difference(runner, prefixes, plain, scoring=scoring)
         if chunked:
             cut = max(1, prefixes[0].length // CHECK_CHUNKS)
-            pieces = TwoPass(model, scoring=replace(scoring, chunk_tokens=cut))
-            shaped = max(shaped, _difference(pieces, prefixes, plain))
+            pieces = replace(scoring, chunk_tokens=cut)
+            shaped = max(shaped, _difference(runner, prefixes, plain, scoring=pieces))
     except (CannotSplit, AttributeError, TypeError, ValueError, KeyError, RuntimeError) as error:
         # A model of its own shape may fail in any way when its parts run alone.
         return _Found(None, float("nan"), float("nan"), f"cannot be split: {error}")
@@ -150,9 +150,11 @@ def _prefix(carrier: Wanted) -> Wanted:
     return Wanted(token_ids=carrier.token_ids[:length], rows=rows)
 
 
-def _difference(runner: Runner, carriers: Sequence[Wanted], plain: torch.Tensor) -> float:
+def _difference(
+    runner: Runner, carriers: Sequence[Wanted], plain: torch.Tensor, *, scoring: Scoring
+) -> float:
     """Largest difference of any logit; two -inf are equal."""
-    rows = runner.rows(carriers)
+    rows = runner.rows(carriers, scoring=scoring)
     logits = rows.block(0, plain.shape[0])
     if logits.shape != plain.shape:
         raise CannotSplit(f"gives logits of shape {tuple(logits.shape)}, not {tuple(plain.shape)}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from probing.scoring.batching import Wanted, wanted_rows
 from probing.scoring.forward import LogitRows, Runner
 from probing.scoring.reduced import RowArrays, RowSettings, join_rows
 from probing.scoring.rows import reduce_rows
+from probing.settings import Scoring
 from probing.store.unit import UnitArrays
 from probing.tokens.encoded import EncodedCarrier
 
@@ -35,45 +37,71 @@ class Work:
         )
 
 
+@runtime_checkable
+class UnitRows(Protocol):
+    """Every model's wanted rows of one unit, baseline first."""
+
+    def rows(
+        self, unit: int, carriers: Sequence[Wanted], *, scoring: Scoring
+    ) -> Sequence[LogitRows]:
+        """Of the carriers of this unit of the plan, run in batches and chunks of these sizes."""
+        ...
+
+
+@dataclass(frozen=True)
+class Resident:
+    """Models that are all in memory, each run when its rows are asked for."""
+
+    runners: tuple[Runner, ...]
+    pause: Callable[[], None]
+
+    def rows(
+        self, unit: int, carriers: Sequence[Wanted], *, scoring: Scoring
+    ) -> Sequence[LogitRows]:
+        """See `UnitRows`."""
+        del unit
+        found = []
+        for runner in self.runners:
+            self.pause()
+            found.append(runner.rows(carriers, scoring=scoring))
+        return found
+
+
 @dataclass(frozen=True)
 class Scorer:
     """What stays the same from unit to unit.
 
     Attributes:
         names: of the models, baseline first.
-        runners: their ways to logits, in the same order.
-        rows: what is stored of a row.
+        models: where their rows come from.
+        settings: what is stored of a row.
         row_path: how it is made, see `rows.row_path`.
-        head_rows: positions per block of logits.
         pause: called between steps; may raise to leave the unit.
     """
 
     names: tuple[str, ...]
-    runners: tuple[Runner, ...]
-    rows: RowSettings
+    models: UnitRows
+    settings: RowSettings
     row_path: str
-    head_rows: int
     pause: Callable[[], None]
 
-    def unit(self, works: Sequence[Work]) -> UnitArrays:
-        """Score the carriers of one unit, in this order.
+    def unit(self, index: int, works: Sequence[Work], *, scoring: Scoring) -> UnitArrays:
+        """Score the carriers of one unit of the plan, in this order.
 
         Raises:
             NonFiniteLogits: A model gave NaN or +inf, or nothing but -inf, at a position.
         """
         known = _known(works)
-        per_model: list[LogitRows] = []
-        wanted = [work.wanted for work in works]
-        for runner in self.runners:
-            self.pause()
-            per_model.append(runner.rows(wanted))
+        models = self.models.rows(index, [work.wanted for work in works], scoring=scoring)
         parts: list[RowArrays] = []
-        for start in range(0, len(known.token_id), self.head_rows):
+        for start in range(0, len(known.token_id), scoring.head_rows):
             self.pause()
-            stop = min(start + self.head_rows, len(known.token_id))
-            block = [_reducible(rows.block(start, stop)) for rows in per_model]
+            stop = min(start + scoring.head_rows, len(known.token_id))
+            block = [_reducible(rows.block(start, stop)) for rows in models]
+            # Models may be on devices of their own.
+            block = [logits.to(block[0].device) for logits in block]
             tokens = known.token_id[start:stop]
-            parts.append(reduce_rows(block, tokens, settings=self.rows, path=self.row_path))
+            parts.append(reduce_rows(block, tokens, settings=self.settings, path=self.row_path))
             _check_finite(parts[-1], self.names, works=works, known=known, start=start)
         scored = join_rows(parts)
         return UnitArrays(

@@ -1,0 +1,1 @@
+"""One file for each claim about speed, memory or robustness."""

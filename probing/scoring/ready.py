@@ -1,0 +1,319 @@
+"""Models ready to be asked for their rows, and the plan and manifest of the run."""
+
+import gc
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+
+from probing.errors import ModelFault, VocabularyMismatch
+from probing.lexicon import Lexicon
+from probing.scoring.forward import Runner, TwoPass
+from probing.scoring.heads import Head
+from probing.scoring.memory import MemoryPlan, needs, plan_memory
+from probing.scoring.models import (
+    ScoredModel,
+    Source,
+    load_group,
+    require_one_width,
+    resolve_dtype,
+)
+from probing.scoring.provenance import (
+    Facts,
+    Identity,
+    installed_versions,
+    manifest_of,
+    model_facts,
+)
+from probing.scoring.rows import row_path
+from probing.scoring.running_out import budget_of
+from probing.scoring.selfcheck import SelfCheck, check_model
+from probing.scoring.sequential import HIDDEN_SUFFIX, HiddenStore, Spilled
+from probing.scoring.units import Resident, UnitRows, Work
+from probing.scoring.watching import watched_ids
+from probing.scoring.weights import WeightChange, adapter_change, full_change
+from probing.settings import Scoring
+from probing.store.manifest import Manifest
+from probing.store.objects import canonical
+from probing.store.plan import Plan, make_plan
+from probing.tokens.adapter import TokenizerAdapter
+
+ENGINE = "local"
+CHECK_CARRIERS = 2
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Everything that scoring needs.
+
+    Attributes:
+        models: where the rows of each unit come from.
+        plan, manifest: of the run.
+        changes: of each other model's weights.
+        checks: of each model's two passes.
+        hidden: the folder of hidden rows, where models run one after the other.
+    """
+
+    models: UnitRows
+    plan: Plan
+    manifest: Manifest
+    changes: tuple[WeightChange, ...]
+    checks: tuple[SelfCheck, ...]
+    hidden: Path | None
+
+
+@runtime_checkable
+class Watcher(Protocol):
+    """Who is told what happens, and may stop it."""
+
+    def note(self, text: str) -> None:
+        """A step begins, or something worth knowing happened."""
+        ...
+
+    def pause(self) -> None:
+        """Between steps; raises to stop."""
+        ...
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is known before a model is loaded."""
+
+    identity: Identity
+    sources: tuple[Source, ...]
+    tokenizer: TokenizerAdapter
+    lexicon: Lexicon
+    memory: MemoryPlan
+    dtype: torch.dtype
+    changes: tuple[WeightChange, ...]
+
+    @property
+    def scoring(self) -> Scoring:
+        """Of the run's settings."""
+        return self.identity.settings.scoring
+
+    @property
+    def by_length(self) -> list[Work]:
+        """All work, shortest first."""
+        works = self.identity.prepared.works
+        return sorted(works, key=lambda work: (work.wanted.length, work.index))
+
+
+def make_ready(
+    identity: Identity,
+    sources: tuple[Source, ...],
+    *,
+    tokenizer: TokenizerAdapter,
+    lexicon: Lexicon,
+    stored: Plan | None,
+    watcher: Watcher,
+) -> Ready:
+    """Compare weights, choose the memory mode, load and check the models, fix plan and manifest.
+
+    Args:
+        identity: of the run.
+        sources: the files of every model.
+        tokenizer: of the run.
+        lexicon: of the run.
+        stored: the plan of the run that goes on: under `auto` it keeps its memory mode.
+        watcher: is told of every step.
+    """
+    scoring, works = identity.settings.scoring, identity.prepared.works
+    dtype = resolve_dtype(sources, dtype=scoring.dtype)
+    watcher.note("Comparing weights")
+    changes = tuple(_change(sources[0], other, dtype=dtype) for other in sources[1:])
+    longest = max((work.wanted.length for work in works), default=0)
+    if stored is not None and scoring.memory_mode == "auto":
+        scoring = replace(scoring, memory_mode=stored.execution["memory_mode"])
+    found = needs(sources, dtype=dtype, longest=longest, scoring=scoring)
+    memory = plan_memory(found, scoring=scoring)
+    watcher.note(memory.reason)
+    preparation = Preparation(identity, sources, tokenizer, lexicon, memory, dtype, changes)
+    _plan(preparation, {})  # Refuses to begin where no position was chosen.
+    if memory.mode == "sequential":
+        return _sequential(preparation, watcher=watcher)
+    return _resident(preparation, watcher=watcher)
+
+
+def _change(baseline: Source, other: Source, *, dtype: torch.dtype) -> WeightChange:
+    if other.is_adapter:
+        return adapter_change(other.files, dtype=dtype)
+    return full_change(baseline.files, other.files, dtype=dtype)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What is left to say of a model once it is gone."""
+
+    check: SelfCheck
+    vocabulary: int
+    attention: str
+    device: torch.device
+
+
+def _check(model: ScoredModel, preparation: Preparation) -> tuple[Runner, _Seen]:
+    """Check one loaded model on the shortest carriers; its way to logits, and what was seen."""
+    works = preparation.by_length
+    largest = max((int(work.encoded.token_ids.max()) for work in works), default=0)
+    if largest >= model.vocabulary:
+        raise VocabularyMismatch(
+            f"every id of the tokenizer must have a logit; {model.name!r} gives "
+            f"{model.vocabulary} and the carriers use id {largest} (the tokenizer has "
+            f"{preparation.tokenizer.vocab_size}); put the model's own tokenizer beside its weights"
+        )
+    checked = check_model(
+        model,
+        [work.wanted for work in works[:CHECK_CARRIERS]],
+        scoring=preparation.scoring,
+        chunked=works[-1].wanted.length > preparation.scoring.chunk_tokens,
+    )
+    seen = _Seen(checked.check, model.vocabulary, model.attention, model.device)
+    return checked.runner, seen
+
+
+def _load(preparation: Preparation, place: int) -> tuple[ScoredModel, ...]:
+    """The models of one group, on its device."""
+    memory = preparation.memory
+    return load_group(
+        [preparation.sources[member] for member in memory.groups[place]],
+        scoring=preparation.scoring,
+        dtype=preparation.dtype,
+        device=memory.devices[place],
+    )
+
+
+def _resident(preparation: Preparation, *, watcher: Watcher) -> Ready:
+    """Every model in memory at once."""
+    seen: dict[int, _Seen] = {}
+    runners: dict[int, Runner] = {}
+    for place, members in enumerate(preparation.memory.groups):
+        watcher.note(f"Loading and checking {_names(preparation, members)}")
+        for member, model in zip(members, _load(preparation, place), strict=True):
+            watcher.pause()
+            runners[member], seen[member] = _check(model, preparation)
+    in_order = tuple(runners[index] for index in range(len(runners)))
+    return _ready(preparation, seen, models=Resident(in_order, watcher.pause))
+
+
+def _sequential(preparation: Preparation, *, watcher: Watcher) -> Ready:
+    """One set of weights at a time: hidden rows of every unit to the disk, then only its heads."""
+    plan = _plan(preparation, {source.spec.name: True for source in preparation.sources})
+    store = _hidden_store(preparation, plan)
+    seen: dict[int, _Seen] = {}
+    heads: dict[int, Head] = {}
+    for place, members in enumerate(preparation.memory.groups):
+        watcher.note(f"Running {_names(preparation, members)} alone")
+        kept = _run_alone(preparation, place, plan, store, watcher)
+        for member, (one, head) in zip(members, kept, strict=True):
+            seen[member], heads[member] = one, head
+        gc.collect()
+        torch.cuda.empty_cache()
+    order = range(len(seen))
+    models = Spilled(store, [heads[i] for i in order], [seen[i].device for i in order])
+    return _ready(preparation, seen, models=models, hidden=store.folder)
+
+
+def _run_alone(
+    preparation: Preparation, place: int, plan: Plan, store: HiddenStore, watcher: Watcher
+) -> list[tuple[_Seen, Head]]:
+    """Load one group, keep its hidden rows of every unit, and return no more than its heads."""
+    by_index = {work.index: work.wanted for work in preparation.identity.prepared.works}
+    kept = []
+    members = preparation.memory.groups[place]
+    for member, model in zip(members, _load(preparation, place), strict=True):
+        watcher.pause()
+        runner, seen = _check(model, preparation)
+        if not isinstance(runner, TwoPass):
+            raise ModelFault(
+                f"memory_mode = 'sequential' needs two passes; model {model.name!r} runs whole "
+                f"({seen.check.note}); set memory_mode = 'together' under [scoring]"
+            )
+        for unit in plan.units:
+            if store.read(member, unit.index) is None:
+                watcher.pause()
+                carriers = [by_index[index] for index in unit.carriers]
+                rows = runner.rows(carriers, scoring=preparation.scoring)
+                store.write(member, unit.index, rows.hidden)
+        kept.append((seen, Head(model, alone=True)))
+    return kept
+
+
+def _hidden_store(preparation: Preparation, plan: Plan) -> HiddenStore:
+    """Beside the run, under a key of everything that decides a hidden row."""
+    nothing_loaded = Facts(0, (), {}, installed_versions())
+    manifest = manifest_of(preparation.identity, nothing_loaded)
+    key = hashlib.sha256(canonical([manifest.to_json(), plan.to_json()])).hexdigest()
+    out = Path(preparation.identity.settings.out)
+    return HiddenStore(out.with_name(out.name + HIDDEN_SUFFIX), key=key)
+
+
+def _names(preparation: Preparation, members: Sequence[int]) -> str:
+    return " and ".join(preparation.sources[member].spec.name for member in members)
+
+
+def _ready(
+    preparation: Preparation,
+    seen: Mapping[int, _Seen],
+    *,
+    models: UnitRows,
+    hidden: Path | None = None,
+) -> Ready:
+    """Plan and manifest, once every model was seen."""
+    every = [seen[index] for index in range(len(seen))]
+    checks = tuple(each.check for each in every)
+    require_one_width(
+        {check.name: each.vocabulary for check, each in zip(checks, every, strict=True)}
+    )
+    vocabulary = every[0].vocabulary
+    settings = preparation.identity.settings
+    changes = (None, *preparation.changes)
+    facts = Facts(
+        vocabulary_size=vocabulary,
+        watched_ids=watched_ids(
+            preparation.tokenizer,
+            preparation.lexicon,
+            limit=settings.store.max_watched,
+            vocabulary=vocabulary,
+        ),
+        models={
+            check.name: model_facts(
+                dtype=preparation.dtype, attention=each.attention, change=change
+            )
+            for check, each, change in zip(checks, every, changes, strict=True)
+        },
+        versions=installed_versions(),
+    )
+    return Ready(
+        models=models,
+        plan=_plan(preparation, {check.name: check.two_pass for check in checks}),
+        manifest=manifest_of(preparation.identity, facts),
+        changes=preparation.changes,
+        checks=checks,
+        hidden=hidden,
+    )
+
+
+def _plan(preparation: Preparation, two_pass: dict[str, bool]) -> Plan:
+    """Carriers in units; tokens are those that are run, up to the last chosen position."""
+    prepared, scoring = preparation.identity.prepared, preparation.scoring
+    lengths = [0] * len(prepared.carriers)
+    positions = [0] * len(prepared.carriers)
+    for work in prepared.works:
+        lengths[work.index] = work.wanted.length
+        positions[work.index] = len(work.selected.position)
+    devices = preparation.memory.devices
+    execution: dict[str, Any] = {
+        "engine": ENGINE,
+        "memory_mode": preparation.memory.mode,
+        "device": " ".join(dict.fromkeys(device.type for device in devices)),
+        "dtype": str(preparation.dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        **budget_of(scoring),
+        "row_path": row_path(devices[0]),
+        "two_pass": two_pass,
+    }
+    layout = preparation.identity.settings.store
+    return make_plan(lengths, positions, layout=layout, execution=execution)

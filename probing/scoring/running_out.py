@@ -1,0 +1,51 @@
+"""Running out of memory: what it looks like, and the smaller budget to go on with."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+
+from probing.settings import Scoring
+
+LEAST_TOKENS = 64
+"""A budget below this would not save memory: the models themselves are what does not fit."""
+
+SIGNS = ("out of memory", "can't allocate memory", "not enough memory")
+"""What torch says where it raises a plain RuntimeError: its CPU allocator does."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, on whatever device."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)
+
+
+def halved(scoring: Scoring) -> Scoring | None:
+    """Half the tokens a batch and a chunk, half the rows a block; None below the least."""
+    if scoring.chunk_tokens // 2 < LEAST_TOKENS:
+        return None
+    return replace(
+        scoring,
+        token_budget=max(1, scoring.token_budget // 2),
+        chunk_tokens=scoring.chunk_tokens // 2,
+        head_rows=max(1, scoring.head_rows // 2),
+    )
+
+
+BUDGET = ("token_budget", "chunk_tokens", "head_rows")
+
+
+def budget_of(scoring: Scoring) -> dict[str, int]:
+    """The three sizes that a unit is scored with, as they stand in the log and in its commit."""
+    return {name: getattr(scoring, name) for name in BUDGET}
+
+
+def with_budget(scoring: Scoring, budget: Mapping[str, int]) -> Scoring:
+    """The inverse of `budget_of`."""
+    return replace(
+        scoring,
+        token_budget=budget["token_budget"],
+        chunk_tokens=budget["chunk_tokens"],
+        head_rows=budget["head_rows"],
+    )
