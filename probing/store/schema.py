@@ -66,20 +66,27 @@ POSITION_ARRAYS: dict[str, PositionArray] = {
 PAD_CANDIDATES: dict[str, float] = {"candidate_id": PADDING_ID, "logit": -np.inf}
 
 TAIL_RESOLUTION: dict[str, float] = {
-    "tail_log_mass": 2.0**-17,
-    "tail_mean": 2.0**-17,
-    "tail_square": 2.0**-15,
+    "tail_log_mass": 2.0**-14,
+    "tail_mean": 2.0**-13,
+    "tail_square": 2.0**-12,
 }
 """The step of the fixed point on which each tail array is stored.
 
 Half a step is the error. Between nodes it grows by at most the Lebesgue constant of 16 Chebyshev
-nodes, 2.8. With m the tail's share, H = log Z - beta E[x] then moves by at most
-2.8 · 2^-18 · (m · beta + 1 + m (1 - m) · beta · gap), gap being the distance between the
-candidates' and the tail's mean logit: below 1e-4 nats for beta <= 4, since a gap of more than
-about 12 / beta leaves nothing in the tail. The variance of E[x²] - E[x]² moves by at most
-2.8 · 2^-16 · m beta², so varentropy by 1e-4 at T = 1 and by 7e-4 at T = 0.25. Rounding can turn a
-tail's variance of zero into a tiny negative number; clip it.
+nodes, 2.8. With m the tail's share, a probability then moves by at most 2.8 · 2^-15 · m (1 - m),
+2e-5; entropy, H = log Z - beta E[x], by 2.8 · (2^-15 · m (1 + (1 - m) · beta · gap) + 2^-14 · m
+beta), gap being the distance between the candidates' and the tail's mean logit: below 8e-4 nats
+at T = 0.25 and 3e-4 at T >= 1, a fifth of the contract, since a gap of more than about 12 / beta
+leaves nothing in the tail. Varentropy moves by at most 2.8 · 2^-13 · m beta² through E[x²].
+Rounding can turn a tail's variance of zero into a tiny negative number; clip it.
 """
+
+POSITION_LAST = frozenset(TAIL_RESOLUTION)
+"""Arrays whose chunks are laid out with neighbouring positions side by side: they resemble each
+other more than neighbouring nodes do, and compress better so."""
+
+WHOLE_BYTES = frozenset({"candidate_id"})
+"""Arrays that shuffled bytes compress better than shuffled bits: ids have no order."""
 
 
 def to_fixed_point(values: Float[np.ndarray, "..."], *, resolution: float) -> np.ndarray:
@@ -122,10 +129,11 @@ class Grid(NamedTuple):
 def position_grid(array: PositionArray, *, sizes: dict[str, int], layout: StoreLayout) -> Grid:
     """Cut an array over positions: a shard holds `shard_rows` rows with all their other axes.
 
-    Only `position` and `candidate` are cut into chunks, so the first ranks of many rows are read
-    without the rest.
+    Only arrays with candidates are cut into chunks, along both, so the first ranks of many rows
+    are read without the rest; the others are small, and compress better whole.
     """
-    shard, chunk = [layout.shard_rows], [layout.chunk_rows]
+    cut = "candidate" in array.axes
+    shard, chunk = [layout.shard_rows], [layout.chunk_rows if cut else layout.shard_rows]
     for axis in array.axes:
         size = sizes[axis]
         piece = min(size, layout.chunk_candidates) if axis == "candidate" else size
