@@ -134,14 +134,15 @@ def test_a_copied_link_finds_the_same_position_again(site: Site, page: Page) -> 
     text = tables.shown_context(site.runs["pages.zarr"].open(), int(position["row"]))
     expect(context(page)).to_have_text(text)
     # The position is found again even where the filters would now leave it out.
-    for query in (urlsplit(page.url).query, f"at={position_name(position)}&temperature=0.5"):
+    other = f"at={position_name(position)}&temperature=0.5"
+    for query, place in ((urlsplit(page.url).query, "7"), (other, "1")):
         again = site.visit(query, place="examples")
         expect(again.get_by_text("the position that the link names")).to_be_visible()
         expect(context(again)).to_have_text(text)
         again.get_by_role("button", name="Back to the ranking").click()
         settle(again)
         expect(again.get_by_text("the position that the link names")).not_to_be_visible()
-        expect(again.locator(".st-key-example input").first).to_have_value("1")
+        expect(again.locator(".st-key-example input").first).to_have_value(place)
         again.context.close()
 
 
@@ -188,11 +189,12 @@ def test_events_and_transitions_download_as_the_store_has_them(site: Site, page:
     expected = tables.event_table(every)
     for name in ("kind", "event", "share", "null", "positions"):
         assert events[name].tolist() == expected[name].tolist(), name
-    transitions = parsed(downloaded(page, "transitions_csv"))
-    table = tables.transitions(kept_positions(site, View()))
-    assert transitions["share"].tolist() == table["share"].tolist()
     assignments = parsed(downloaded(page, "assignments_csv"))
     assert assignments["assignment"].unique().tolist() == ["mean", "baseline", "other"]
+    press(page, "kind", "fork-like")
+    transitions = parsed(downloaded(page, "transitions_csv"))
+    table = tables.transitions(kept_positions(site, View(kept=Filters(kind=("fork-like",)))))
+    assert transitions["share"].tolist() == table["share"].tolist()
 
 
 PICTURES = {"overview": "", "deltas": "deltas", "examples": "examples"}

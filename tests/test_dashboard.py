@@ -261,6 +261,12 @@ def test_random_order_is_seeded(examples: AppTest) -> None:
     assert examples.code[0].value == first
 
 
+def test_another_order_begins_at_its_first_position(examples: AppTest) -> None:
+    examples.number_input(key="example").set_value(7).run()
+    examples.selectbox(key="example_order").set_value("random").run()
+    assert examples.number_input(key="example").value == 1
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_nothing_left_is_said_and_nothing_drawn(app: AppTest, name: str) -> None:
     app.switch_page(PAGES[name]).run()
@@ -298,6 +304,8 @@ def test_names_of_models_are_never_markdown(
     app = opened(monkeypatch, str(tmp_path / "named.zarr"))
     assert not app.exception
     assert f"{names[1]} against {names[0]}" in app.text[0].value
+    shown = sorted(app.pills(key="generator").options)
+    assert shown == sorted(display.escaped(name) for name in names)
     assert any(names[1] in text.value for text in app.text[1:])
     rendered = [*app.markdown, *app.caption, *app.title, *app.header, *app.subheader]
     assert not any(name in element.value for name in names for element in rendered)

@@ -45,7 +45,7 @@ def _ranked(choice: Choice) -> tuple[pd.DataFrame, str]:
         format_func=lambda name: QUANTITIES[name].label,
         key="example_by",
         bind=URL,
-        on_change=_unpin,
+        on_change=_restart,
         help="The quantity whose delta ranks the positions.",
     )
     order = Order(
@@ -55,7 +55,7 @@ def _ranked(choice: Choice) -> tuple[pd.DataFrame, str]:
             index=list(Order).index(Order.CHANGE),
             key="example_order",
             bind=URL,
-            on_change=_unpin,
+            on_change=_restart,
             help="Random order shows what is typical; the others show what is extreme.",
         )
     )
@@ -65,7 +65,7 @@ def _ranked(choice: Choice) -> tuple[pd.DataFrame, str]:
         value=0,
         key="example_seed",
         bind=URL,
-        on_change=_unpin,
+        on_change=_restart,
         disabled=order is not Order.RANDOM,
         help="Of the random order.",
     )
@@ -73,8 +73,13 @@ def _ranked(choice: Choice) -> tuple[pd.DataFrame, str]:
 
 
 def _unpin() -> None:
-    """Follow the ranking again, and its first position."""
+    """Follow the ranking again, at the place where it stood."""
     st.session_state[PINNED] = None
+
+
+def _restart() -> None:
+    """Follow the ranking from its first position."""
+    _unpin()
     st.session_state["example"] = 1
 
 
