@@ -48,6 +48,7 @@ from probing.settings import (
     TailGrid,
 )
 from probing.store.reader import Run, open_run
+from probing.store.schema import TAIL_RESOLUTION
 from probing.store.verify import verify
 
 TEXTS = (
@@ -63,20 +64,22 @@ TOP_K = 24
 
 
 class Recorder:
-    """A progress that only remembers, and may do something at every advance."""
+    """A progress that only remembers, and may do something at the first advance."""
 
     def __init__(self, at_advance: Callable[[int], None] = lambda _: None) -> None:
         self.total = 0
         self.done = 0
         self.notes: list[str] = []
-        self._at_advance = at_advance
+        self._at_advance: Callable[[int], None] | None = at_advance
 
     def start(self, total_positions: int) -> None:
         self.total = total_positions
 
     def advance(self, positions: int) -> None:
         self.done += positions
-        self._at_advance(self.done)
+        (act, self._at_advance) = (self._at_advance, None)
+        if act is not None:
+            act(self.done)
 
     def note(self, text: str) -> None:
         self.notes.append(text)
@@ -287,9 +290,10 @@ def test_a_resumed_run_is_an_unbroken_one_byte_for_byte(
     with pytest.raises(StoppedEarly, match=f"stopped by {number.name}.*same command goes on"):
         score(settings, progress=Recorder(lambda _: signal.raise_signal(number)))
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
-    assert open_run(settings.out).committed == (0,)
+    # The unit that was being written is committed too.
+    assert open_run(settings.out).committed == (0, 1)
     report = scored(settings)
-    assert report.reused_units == 1
+    assert report.reused_units == 2 < report.units
     assert contents(Path(settings.out)) == contents(Path(unbroken.out))
 
 
@@ -332,7 +336,8 @@ def test_batches_and_blocks_leave_no_trace(settings: RunSettings, tmp_path: Path
     one, other = open_run(settings.out), open_run(wide.out)
     assert (one.array("candidate_id") == other.array("candidate_id")).all()
     for name in ("logit", "log_z", "js", "tail_log_mass", "tail_mean"):
-        np.testing.assert_allclose(one.array(name), other.array(name), atol=1e-4)
+        step = TAIL_RESOLUTION.get(name, 0)  # Rounding may go the other way.
+        np.testing.assert_allclose(one.array(name), other.array(name), atol=1e-4 + step)
 
 
 def test_bad_records_are_skipped_listed_and_counted(settings: RunSettings, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """Second pass: the model's own CausalLM forward over hidden rows, in float32, block by block."""
 
 import copy
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -12,6 +12,11 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from probing.scoring.models import ScoredModel
+
+FLOAT32, BFLOAT16 = "float32", "bfloat16"
+PROBE_ROWS = 8
+PROBE_TOLERANCE = 1e-5
+"""Of the largest logit: another order of summation gives 1e-7 of it, a rounded input 1e-3."""
 
 
 class CannotSplit(Exception):
@@ -37,6 +42,10 @@ class Head:
         model: The model.
         alone: Keep nothing of the model but its head, which then outlives it.
 
+    Attributes:
+        products: In which precision hidden rows and weights are multiplied: `bfloat16` on a CPU
+            where both are bfloat16 values, which loses nothing and is twice as fast.
+
     Raises:
         CannotSplit: The backbone is not a direct part of the CausalLM.
     """
@@ -48,13 +57,46 @@ class Head:
         # Under `active`, so that a copied output embedding keeps this model's adapter.
         with model.active() as causal_lm:
             self._stubbed = stubbed(causal_lm, copy_adapted=alone)
+            self._width = causal_lm.get_output_embeddings().weight.shape[1]
+        bfloat16 = model.dtype == torch.bfloat16 and model.device.type == "cpu"
+        self.products = BFLOAT16 if bfloat16 and self._exact_in_bfloat16() else FLOAT32
 
     def logits(self, hidden: Float[torch.Tensor, "position hidden"]) -> torch.Tensor:
         """Logits of a block of hidden rows, float32, shape (position, vocabulary)."""
+        fast = self.products == BFLOAT16 and hidden.dtype == torch.bfloat16
+        with bfloat16_products() if fast else nullcontext():
+            return self._logits(hidden)
+
+    def _logits(self, hidden: Float[torch.Tensor, "position hidden"]) -> torch.Tensor:
         with self._active():
             output = self._stubbed(inputs_embeds=hidden.float()[None], use_cache=False)
             logits: torch.Tensor = output.logits[0].float()
             return logits
+
+    def _exact_in_bfloat16(self) -> bool:
+        """Whether nothing but bfloat16 values is multiplied, so that products lose nothing.
+
+        A head that scales its input, or has a float32 adapter, would round in between: that shows
+        on any input, by a thousand times what another order of summation does.
+        """
+        generator = torch.Generator().manual_seed(0)
+        probe = torch.randn(PROBE_ROWS, self._width, generator=generator).bfloat16()
+        wanted = self._logits(probe)
+        with bfloat16_products():
+            got = self._logits(probe)
+        return bool((got - wanted).abs().max() <= PROBE_TOLERANCE * wanted.abs().max())
+
+
+@contextmanager
+def bfloat16_products() -> Iterator[None]:
+    """Float32 products on a CPU in bfloat16 with float32 sums: for bfloat16 values no loss."""
+    settings = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = settings.fp32_precision
+    settings.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        settings.fp32_precision = before
 
 
 def backbone_of(causal_lm: PreTrainedModel) -> nn.Module:

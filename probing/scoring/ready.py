@@ -132,7 +132,7 @@ def make_ready(
     memory = plan_memory(found, scoring=scoring)
     watcher.note(memory.reason)
     preparation = Preparation(identity, sources, tokenizer, lexicon, memory, dtype, changes)
-    _plan(preparation, {})  # Refuses to begin where no position was chosen.
+    _plan(preparation)  # Refuses to begin where no position was chosen.
     if memory.mode == "sequential":
         return _sequential(preparation, watcher=watcher)
     return _resident(preparation, watcher=watcher)
@@ -152,6 +152,7 @@ class _Seen:
     vocabulary: int
     attention: str
     device: torch.device
+    products: str
 
 
 def _check(model: ScoredModel, preparation: Preparation) -> tuple[Runner, _Seen]:
@@ -170,8 +171,9 @@ def _check(model: ScoredModel, preparation: Preparation) -> tuple[Runner, _Seen]
         scoring=preparation.scoring,
         chunked=works[-1].wanted.length > preparation.scoring.chunk_tokens,
     )
-    seen = _Seen(checked.check, model.vocabulary, model.attention, model.device)
-    return checked.runner, seen
+    runner = checked.runner
+    products = runner.head.products if isinstance(runner, TwoPass) else str(model.dtype)
+    return runner, _Seen(checked.check, model.vocabulary, model.attention, model.device, products)
 
 
 def _load(preparation: Preparation, place: int) -> tuple[ScoredModel, ...]:
@@ -200,7 +202,7 @@ def _resident(preparation: Preparation, *, watcher: Watcher) -> Ready:
 
 def _sequential(preparation: Preparation, *, watcher: Watcher) -> Ready:
     """One set of weights at a time: hidden rows of every unit to the disk, then only its heads."""
-    plan = _plan(preparation, {source.spec.name: True for source in preparation.sources})
+    plan = _plan(preparation)
     store = _hidden_store(preparation, plan)
     seen: dict[int, _Seen] = {}
     heads: dict[int, Head] = {}
@@ -288,7 +290,11 @@ def _ready(
     )
     return Ready(
         models=models,
-        plan=_plan(preparation, {check.name: check.two_pass for check in checks}),
+        plan=_plan(
+            preparation,
+            two_pass={check.name: check.two_pass for check in checks},
+            products={check.name: each.products for check, each in zip(checks, every, strict=True)},
+        ),
         manifest=manifest_of(preparation.identity, facts),
         changes=preparation.changes,
         checks=checks,
@@ -296,8 +302,11 @@ def _ready(
     )
 
 
-def _plan(preparation: Preparation, two_pass: dict[str, bool]) -> Plan:
-    """Carriers in units; tokens are those that are run, up to the last chosen position."""
+def _plan(preparation: Preparation, **of_models: dict[str, Any]) -> Plan:
+    """Carriers in units; tokens are those that are run, up to the last chosen position.
+
+    `of_models` is what only loaded models tell of how they run; the units do not depend on it.
+    """
     prepared, scoring = preparation.identity.prepared, preparation.scoring
     lengths = [0] * len(prepared.carriers)
     positions = [0] * len(prepared.carriers)
@@ -313,7 +322,7 @@ def _plan(preparation: Preparation, two_pass: dict[str, bool]) -> Plan:
         "threads": torch.get_num_threads(),
         **budget_of(scoring),
         "row_path": row_path(devices[0]),
-        "two_pass": two_pass,
+        **of_models,
     }
     layout = preparation.identity.settings.store
     return make_plan(lengths, positions, layout=layout, execution=execution)

@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -238,19 +239,57 @@ def score_units(
     pause: Callable[[], None],
     progress: Progress,
 ) -> None:
-    """Score and commit every unit that is not there yet."""
+    """Score and commit every unit that is not there yet; one is written while the next is scored.
+
+    Whatever ends this, the unit under way to the disk is committed first.
+    """
     scorer = _scorer(ready, pause=pause)
     by_index = {work.index: work for work in works}
     planned = ready.manifest.settings.scoring
     scoring = _least_budget(planned, writer.log)
     progress.start(writer.plan.rows)
-    for unit in writer.plan.units:
-        if unit.index not in writer.committed:
+    with _Writing(writer, progress) as writing:
+        for unit in writer.plan.units:
+            if unit.index in writer.committed:
+                progress.advance(unit.rows)
+                continue
             here = [by_index[index] for index in unit.carriers]
             arrays, scoring = _within_memory(scorer, unit, here, scoring=scoring, log=writer.log)
             notes = {} if scoring == planned else {"budget": budget_of(scoring)}
-            writer.write_unit(unit, arrays, notes=notes)
-        progress.advance(unit.rows)
+            writing.put(unit, arrays, notes=notes)
+
+
+class _Writing:
+    """Writes one unit at a time in a thread of its own; `put` or the end raise what that raised."""
+
+    def __init__(self, writer: RunWriter, progress: Progress) -> None:
+        self._writer = writer
+        self._progress = progress
+        self._pool = ThreadPoolExecutor(1)
+        self._under_way: tuple[Unit, Future[None]] | None = None
+
+    def put(self, unit: Unit, arrays: UnitArrays, *, notes: dict[str, Any]) -> None:
+        """Begin to write this unit, once the one before is committed."""
+        self._finish()
+        self._under_way = (
+            unit,
+            self._pool.submit(self._writer.write_unit, unit, arrays, notes=notes),
+        )
+
+    def _finish(self) -> None:
+        if self._under_way is not None:
+            (unit, future), self._under_way = self._under_way, None
+            future.result()
+            self._progress.advance(unit.rows)
+
+    def __enter__(self) -> "_Writing":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self._finish()
+        finally:
+            self._pool.shutdown()
 
 
 def _within_memory(

@@ -1,7 +1,10 @@
 """Statistics under the default decoding, stored with a finished run so that it opens fast."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,9 +28,9 @@ def write_statistics(group: zarr.Group, run: Run) -> dict[str, Any]:
         Under which decoding and rule they hold, as they stand in the run's last commit.
     """
     decoding, rule = Decoding(), KindRule()
-    per_measure = [
-        run.computed_statistics(name, decoding=decoding, rule=rule) for name in run.measures.names
-    ]
+    compute = partial(run.computed_statistics, decoding=decoding, rule=rule)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        per_measure = list(pool.map(compute, run.measures.names))
     target = group.create_group(STATISTICS)
     rows = run.storage_rows
     shard, chunk = cut(run.plan.capacity)
