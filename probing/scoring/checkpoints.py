@@ -33,6 +33,17 @@ STORED_DTYPES: dict[str, torch.dtype] = {
     "F16": torch.float16,
     "BF16": torch.bfloat16,
 }
+"""Floating dtypes that a model can be scored in."""
+
+OTHER_DTYPES: dict[str, torch.dtype] = {
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+"""Dtypes of buffers that lie beside the weights."""
 
 
 @dataclass(frozen=True)
@@ -97,25 +108,62 @@ class Checkpoint:
 
 
 class OpenTensors:
-    """Row blocks of a checkpoint's tensors, read without loading a whole tensor."""
+    """Blocks of a checkpoint's tensors, read without loading a whole tensor.
+
+    Files are read, not mapped: the pages of a mapped file count as the process's memory until it
+    is unmapped, and comparing two checkpoints of 600 MB grew it by 840 MB.
+    """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
+        self._headers: dict[Path, _Header] = {}
 
-    def rows(self, key: str, *, block_elements: int) -> Iterator[torch.Tensor]:
-        """The tensor in blocks of whole rows (or whole, where it has fewer than two axes)."""
-        with _opened(self._checkpoint.shard_of[key], name=self._checkpoint.name) as file:
-            view = file.get_slice(key)
-            shape = tuple(view.get_shape())
-            if len(shape) < 2:
-                yield file.get_tensor(key)
-                return
-            row_elements = 1
-            for size in shape[1:]:
-                row_elements *= size
-            step = max(1, block_elements // max(1, row_elements))
-            for start in range(0, shape[0], step):
-                yield view[start : start + step]
+    def blocks(self, key: str, *, block_elements: int) -> Iterator[torch.Tensor]:
+        """The tensor's elements in stored order, `block_elements` at a time, shape (element,).
+
+        Each block is read over the one before it.
+
+        Raises:
+            ModelFault: The file is cut short, or holds a dtype that torch does not have.
+        """
+        shard = self._checkpoint.shard_of[key]
+        if shard not in self._headers:
+            self._headers[shard] = _read_header(shard)
+        header = self._headers[shard]
+        stored, (start, stop) = header.tensors[key]["dtype"], header.tensors[key]["data_offsets"]
+        dtype = STORED_DTYPES.get(stored) or OTHER_DTYPES.get(stored)
+        if dtype is None:
+            known = ", ".join((*STORED_DTYPES, *OTHER_DTYPES))
+            raise ModelFault(
+                f"model {self._checkpoint.name!r}: tensors must be of dtype {known}; {key} in "
+                f"{shard} is {stored}; save it again with `model.to(torch.bfloat16)`"
+            )
+        with shard.open("rb") as file:
+            file.seek(header.data_start + start)
+            step = block_elements * dtype.itemsize
+            buffer = memoryview(bytearray(min(step, stop - start)))
+            for at in range(start, stop, step):
+                block = buffer[: stop - at]
+                if file.readinto(block) != len(block):
+                    raise ModelFault(
+                        f"model {self._checkpoint.name!r}: {shard} ends inside {key}; copy it again"
+                    )
+                yield torch.frombuffer(block, dtype=dtype)
+
+
+@dataclass(frozen=True)
+class _Header:
+    """Where the tensors of one safetensors file are: 8 bytes of length, JSON, then the data."""
+
+    data_start: int
+    tensors: Mapping[str, Mapping[str, Any]]
+
+
+def _read_header(shard: Path) -> _Header:
+    """Of a file that `shard_of` has opened before, so that it is known to be well formed."""
+    with shard.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        return _Header(data_start=8 + length, tensors=json.loads(file.read(length)))
 
 
 def resolve_model(

@@ -10,7 +10,7 @@ from probing.errors import IdenticalModel
 from probing.scoring.checkpoints import Checkpoint, OpenTensors, read_adapter_config
 
 BLOCK_ELEMENTS = 1 << 22
-"""Elements compared at a time, so that no tensor is ever whole in memory."""
+"""Elements compared at a time, so that no tensor is ever whole in memory, nor one expert of it."""
 
 LAYER_NUMBER = re.compile(r"\.\d+\.")
 OUTPUT_NAME, INPUT_SUFFIX = "lm_head.weight", "embed_tokens.weight"
@@ -79,7 +79,7 @@ def full_change(baseline: Checkpoint, other: Checkpoint, *, dtype: torch.dtype) 
             if shapes[0][our_key] != shapes[1][their_key]:
                 _count_all(count, shapes[1][their_key])
                 continue
-            _compare(count, _rows(first, our_key), _rows(second, their_key), dtype=dtype)
+            _compare(count, _blocks(first, our_key), _blocks(second, their_key), dtype=dtype)
     change = _summary(other.name, counts, unmatched=unmatched)
     one_holds_all = len(pairs) in (len(ours), len(theirs))
     if change.changed_stored == 0 and one_holds_all:
@@ -115,13 +115,13 @@ def adapter_change(adapter: Checkpoint, *, dtype: torch.dtype) -> WeightChange:
                 continue
             count = counts.setdefault(_group(key.split(f".{side}")[0]), _Count())
             before = count.changed_stored
-            for block in _rows(file, key):
+            for block in _blocks(file, key):
                 count.elements += block.numel()
                 count.changed_stored += int(torch.count_nonzero(block))
                 count.changed_cast += int(torch.count_nonzero(block.to(dtype)))
             mate = key.replace(side, side.replace("_B", "_A"))
             if count.changed_stored > before and mate in adapter.shard_of:
-                acts = acts or any(bool(block.any()) for block in _rows(file, mate))
+                acts = acts or any(bool(block.any()) for block in _blocks(file, mate))
     if not acts or read_adapter_config(adapter).get("lora_alpha") == 0:
         raise IdenticalModel(
             f"adapter {adapter.name!r} must change the baseline; its B A is zero in all "
@@ -166,8 +166,8 @@ def _group(name: str) -> str:
     return plain.removeprefix("model.").removesuffix(".weight")
 
 
-def _rows(file: OpenTensors, key: str) -> Iterable[torch.Tensor]:
-    return file.rows(key, block_elements=BLOCK_ELEMENTS)
+def _blocks(file: OpenTensors, key: str) -> Iterable[torch.Tensor]:
+    return file.blocks(key, block_elements=BLOCK_ELEMENTS)
 
 
 def _compare(
