@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from probing.analysis.grid import Grid, grid_step, logit_grid
 from probing.errors import NonFiniteLogits, SelfCheckFailed
 from probing.scoring.batching import Wanted
 from probing.scoring.forward import PlainForward, Runner, TwoPass, plain_logits
@@ -38,6 +39,10 @@ class SelfCheck:
             run does that; NaN where there was no split.
         tolerance: for `difference`; for `shape_difference` it is `SHAPE_SLACK` times that.
         note: why the plain forward is used; empty otherwise.
+        grid: the half-precision grid that all logits of the check sit on, of the way that is used;
+            None where the head is run in float32, as it should be.
+        grid_step: of that grid, at the median largest logit: nats, NaN without a grid. Gaps below
+            it are ties.
     """
 
     name: str
@@ -46,6 +51,19 @@ class SelfCheck:
     shape_difference: float
     tolerance: float
     note: str
+    grid: Grid | None = None
+    grid_step: float = float("nan")
+
+    @property
+    def grid_warning(self) -> str:
+        """What a grid means for whoever reads the run; empty without one."""
+        if self.grid is None:
+            return ""
+        return (
+            f"{self.name}: its logits sit on {self.grid}'s grid, so its head was not run in "
+            f"float32; gaps below one step ({self.grid_step:.3g} nats at its largest logits) are "
+            "ties; set dtype = 'float32' under [scoring] to resolve them"
+        )
 
 
 @dataclass(frozen=True)
@@ -97,24 +115,40 @@ def check_model(
         note=note,
     )
     if found.runner is not None and check.two_pass:
-        return Checked(found.runner, check)
+        return Checked(found.runner, _with_grid(check, found.logits))
     logger.warning("model %s: %s; using the plain forward", model.name, note)
     fallback = PlainForward(model)
-    again = _difference(fallback, prefixes, plain, scoring=scoring)
+    again = _difference(_logits(fallback, prefixes, plain, scoring=scoring), plain)
     if not again <= tolerance:
         raise SelfCheckFailed(
             f"model {model.name!r} must repeat its own logits within {tolerance:g}; two plain "
             f"forward passes over one carrier differ by {again:.3g} ({note}); check that the model "
             "is deterministic, or try attention = 'eager' under [scoring]"
         )
-    return Checked(fallback, check)
+    return Checked(fallback, _with_grid(check, plain))
+
+
+def _with_grid(check: SelfCheck, logits: torch.Tensor) -> SelfCheck:
+    """The same check, with the grid of the logits that the run will hold."""
+    values = logits.cpu().numpy()
+    grid = logit_grid(values)
+    if grid is None:
+        return check
+    largest = np.median(grid_step(values.max(axis=1), grid=grid))
+    check = replace(check, grid=grid, grid_step=float(largest))
+    logger.warning("%s", check.grid_warning)
+    return check
 
 
 @dataclass(frozen=True)
 class _Found:
-    """Two passes, measured; no runner where they could not be made, and why."""
+    """Two passes, measured; no runner where they could not be made, and why.
+
+    The logits are theirs, padded in a batch; without a runner, the plain forward's.
+    """
 
     runner: TwoPass | None
+    logits: torch.Tensor
     difference: float
     shape_difference: float
     note: str
@@ -131,16 +165,19 @@ def _two_passes(
     try:
         runner = TwoPass(model)
         first = len(prefixes[0].rows)
-        alone = _difference(runner, prefixes[:1], plain[:first], scoring=scoring)
-        shaped = _difference(runner, prefixes, plain, scoring=scoring)
+        lone = _logits(runner, prefixes[:1], plain[:first], scoring=scoring)
+        alone = _difference(lone, plain[:first])
+        logits = _logits(runner, prefixes, plain, scoring=scoring)
+        shaped = _difference(logits, plain)
         if chunked:
             cut = max(1, prefixes[0].length // CHECK_CHUNKS)
             pieces = replace(scoring, chunk_tokens=cut)
-            shaped = max(shaped, _difference(runner, prefixes, plain, scoring=pieces))
+            cut_up = _logits(runner, prefixes, plain, scoring=pieces)
+            shaped = max(shaped, _difference(cut_up, plain))
     except (CannotSplit, AttributeError, TypeError, ValueError, KeyError, RuntimeError) as error:
         # A model of its own shape may fail in any way when its parts run alone.
-        return _Found(None, float("nan"), float("nan"), f"cannot be split: {error}")
-    return _Found(runner, alone, shaped, "")
+        return _Found(None, plain, float("nan"), float("nan"), f"cannot be split: {error}")
+    return _Found(runner, logits, alone, shaped, "")
 
 
 def _prefix(carrier: Wanted) -> Wanted:
@@ -150,13 +187,17 @@ def _prefix(carrier: Wanted) -> Wanted:
     return Wanted(token_ids=carrier.token_ids[:length], rows=rows)
 
 
-def _difference(
+def _logits(
     runner: Runner, carriers: Sequence[Wanted], plain: torch.Tensor, *, scoring: Scoring
-) -> float:
-    """Largest difference of any logit; two -inf are equal."""
-    rows = runner.rows(carriers, scoring=scoring)
-    logits = rows.block(0, plain.shape[0])
+) -> torch.Tensor:
+    """Logits of all wanted rows, of the shape that the plain forward gives."""
+    logits = runner.rows(carriers, scoring=scoring).block(0, plain.shape[0])
     if logits.shape != plain.shape:
         raise CannotSplit(f"gives logits of shape {tuple(logits.shape)}, not {tuple(plain.shape)}")
+    return logits
+
+
+def _difference(logits: torch.Tensor, plain: torch.Tensor) -> float:
+    """Largest difference of any logit; two -inf are equal."""
     gap = torch.where(logits == plain, torch.zeros_like(plain), (logits - plain).abs())
     return float(gap.max())
