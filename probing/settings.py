@@ -137,6 +137,7 @@ class Scoring(Strict):
     `memory_mode`: `together` holds every model, `split` puts each on a device of its own (those
     of `devices`, or the GPUs in their order), `sequential` holds one at a time; `auto` takes the
     first of them that fits. Adapters share the baseline's weights and count as one model with it.
+    `noise_carriers`: on how many carriers the noise floor is measured; 0 switches it off.
     """
 
     device: str = "auto"
@@ -150,7 +151,11 @@ class Scoring(Strict):
     temperatures: tuple[float, ...] = (1.0,)
     self_check_tolerance: float = 1e-4
     self_check_tolerance_half: float = 0.5
+    noise_carriers: int = 8
     trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        require(self.noise_carriers >= 0, "noise_carriers must be >= 0 (off)", self.noise_carriers)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -160,6 +160,8 @@ def score_settings(settings: RunSettings) -> None:
             f"{check.shape_difference:.1e} in a batch"
             for check in report.checks
         ),
+        *(f"warning: {check.grid_warning}" for check in report.checks if check.grid),
+        *([report.noise.sentence()] if report.noise is not None else []),
         f"carriers: {counts}",
         f"{report.out}: {report.units} units{reused}, models {' / '.join(report.models)}",
     ):

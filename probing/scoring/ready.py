@@ -21,6 +21,7 @@ from probing.scoring.models import (
     require_one_width,
     resolve_dtype,
 )
+from probing.scoring.noise import noise_floor
 from probing.scoring.provenance import (
     Facts,
     Identity,
@@ -37,6 +38,7 @@ from probing.scoring.watching import watched_ids
 from probing.scoring.weights import WeightChange, adapter_change, full_change
 from probing.settings import Scoring
 from probing.store.manifest import Manifest
+from probing.store.noise import NoiseFloor
 from probing.store.objects import canonical
 from probing.store.plan import Plan, make_plan
 from probing.tokens.adapter import TokenizerAdapter
@@ -54,6 +56,7 @@ class Ready:
         plan, manifest: of the run.
         changes: of each other model's weights.
         checks: of each model's two passes.
+        noise: the baseline's noise floor; None where it was not measured.
         hidden: the folder of hidden rows, where models run one after the other.
     """
 
@@ -62,6 +65,7 @@ class Ready:
     manifest: Manifest
     changes: tuple[WeightChange, ...]
     checks: tuple[SelfCheck, ...]
+    noise: NoiseFloor | None
     hidden: Path | None
 
 
@@ -153,10 +157,14 @@ class _Seen:
     attention: str
     device: torch.device
     products: str
+    noise: NoiseFloor | None
 
 
 def _check(model: ScoredModel, preparation: Preparation) -> tuple[Runner, _Seen]:
-    """Check one loaded model on the shortest carriers; its way to logits, and what was seen."""
+    """Check one loaded model on the shortest carriers; its way to logits, and what was seen.
+
+    Of the baseline the noise floor is measured too, while it is in memory.
+    """
     works = preparation.by_length
     largest = max((int(work.encoded.token_ids.max()) for work in works), default=0)
     if largest >= model.vocabulary:
@@ -173,7 +181,13 @@ def _check(model: ScoredModel, preparation: Preparation) -> tuple[Runner, _Seen]
     )
     runner = checked.runner
     products = runner.head.products if isinstance(runner, TwoPass) else str(model.dtype)
-    return runner, _Seen(checked.check, model.vocabulary, model.attention, model.device, products)
+    noise = None
+    if model.name == preparation.sources[0].spec.name:
+        wanted = [work.wanted for work in works]
+        noise = noise_floor(runner, wanted, scoring=preparation.scoring)
+    return runner, _Seen(
+        checked.check, model.vocabulary, model.attention, model.device, products, noise
+    )
 
 
 def _load(preparation: Preparation, place: int) -> tuple[ScoredModel, ...]:
@@ -298,6 +312,7 @@ def _ready(
         manifest=manifest_of(preparation.identity, facts),
         changes=preparation.changes,
         checks=checks,
+        noise=every[0].noise,
         hidden=hidden,
     )
 

@@ -33,6 +33,7 @@ from probing.scoring.weights import WeightChange
 from probing.settings import GREEDY_BELOW, Decoding, RunSettings, Scoring, require
 from probing.store.log import RunLog
 from probing.store.manifest import differences
+from probing.store.noise import NoiseFloor
 from probing.store.plan import Plan, Unit
 from probing.store.reader import Run, open_run
 from probing.store.unit import UnitArrays
@@ -76,6 +77,7 @@ class ScoreReport:
         reused_units: units that an earlier call had stored.
         changes: of each other model's weights; empty for a run that was complete already.
         checks: of each model's two passes; empty for a run that was complete already.
+        noise: the baseline's noise floor; None for a run that was complete already.
     """
 
     out: str
@@ -87,6 +89,7 @@ class ScoreReport:
     reused_units: int
     changes: tuple[WeightChange, ...] = ()
     checks: tuple[SelfCheck, ...] = ()
+    noise: NoiseFloor | None = None
 
     @property
     def was_complete(self) -> bool:
@@ -139,12 +142,15 @@ def score(settings: RunSettings, *, progress: Progress) -> ScoreReport:
             with _nothing_left_of_an_empty_run(writer):
                 score_units(ready, writer, prepared.works, pause=stop.check, progress=progress)
             progress.note("Writing default statistics")
-            writer.finish({"self_check": [_as_json(check) for check in ready.checks]})
+            writer.finish(
+                {
+                    "self_check": [_as_json(check) for check in ready.checks],
+                    "noise_floor": None if ready.noise is None else ready.noise.to_json(),
+                }
+            )
     if ready.hidden is not None:
         shutil.rmtree(ready.hidden, ignore_errors=True)
-    return _report(
-        identity, plan=ready.plan, reused=reused, changes=ready.changes, checks=ready.checks
-    )
+    return _report(identity, plan=ready.plan, reused=reused, ready=ready)
 
 
 @dataclass(frozen=True)
@@ -345,8 +351,7 @@ def _report(
     *,
     plan: Plan,
     reused: int,
-    changes: tuple[WeightChange, ...] = (),
-    checks: tuple[SelfCheck, ...] = (),
+    ready: Ready | None = None,
 ) -> ScoreReport:
     settings = identity.settings
     return ScoreReport(
@@ -357,8 +362,9 @@ def _report(
         cells=identity.prepared.cells,
         units=len(plan.units),
         reused_units=reused,
-        changes=changes,
-        checks=checks,
+        changes=() if ready is None else ready.changes,
+        checks=() if ready is None else ready.checks,
+        noise=None if ready is None else ready.noise,
     )
 
 

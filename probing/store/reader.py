@@ -11,6 +11,7 @@ from jaxtyping import Float, Int, Shaped
 
 from probing.analysis.decoding import Statistics, statistics
 from probing.analysis.distributions import Distributions, Tail
+from probing.analysis.grid import Grid, logit_grid
 from probing.analysis.tail import tail_betas
 from probing.carriers.record import Carrier
 from probing.settings import Decoding, KindRule, as_json
@@ -18,6 +19,7 @@ from probing.store.arrays import decoding as damage_named
 from probing.store.arrays import open_array, read_rows
 from probing.store.kept import KeptArrays
 from probing.store.manifest import Manifest
+from probing.store.noise import NoiseFloor
 from probing.store.opening import Opened, open_committed
 from probing.store.place import CommittedStore, Place, place_of
 from probing.store.plan import Plan
@@ -27,6 +29,9 @@ from probing.store.unit import Measures
 from probing.vocabulary import CandidateLogits, PerPosition, PositionIds, TailNodes
 
 Rows = Int[np.ndarray, " row"]
+
+GRID_ROWS = 64
+"""Rows in which a half-precision grid is looked for: one off the grid is enough to rule it out."""
 
 BLOCK_ROWS = 4096
 """Rows whose distributions are held at once where something is computed for a whole run."""
@@ -94,6 +99,22 @@ class Run:
     def measures(self) -> Measures:
         """Models, then means: what `distributions` can be asked for."""
         return self.manifest.measures
+
+    @property
+    def noise_floor(self) -> NoiseFloor | None:
+        """What another batch shape alone does to the baseline; None where it was not measured."""
+        stored = self.summary.get("noise_floor")
+        return None if stored is None else NoiseFloor.from_json(stored)
+
+    def logit_grid(self, model: str | int) -> Grid | None:
+        """The half-precision grid that a model's stored logits sit on, in the first rows.
+
+        Gaps below one step of it (`analysis.grid.grid_step`) are ties. None as it should be: its
+        head was run in float32.
+        """
+        rows = np.arange(min(GRID_ROWS, len(self)))
+        logits: CandidateLogits = self.array("logit", rows)[:, self.measure_index(model)]
+        return logit_grid(logits)
 
     @cached_property
     def betas(self) -> PerPosition:
