@@ -98,6 +98,13 @@ def test_what_is_run_stays_small_and_spreads_over_the_lengths(
     assert [each.rows.tolist() for each in again] == [each.rows.tolist() for each in sample]
 
 
+def test_a_row_at_the_end_of_a_prefix_is_not_in_it() -> None:
+    every = Wanted(token_ids=np.zeros(5000, dtype=np.int32), rows=np.arange(5000))
+    (prefix,) = noise_sample([every], count=8)
+    assert prefix.length == LEAST_TOKENS // 2
+    assert prefix.rows[0] == 0
+
+
 def seen_shapes(model: ScoredModel, runner: Runner, wanted: list[Wanted]) -> list[tuple[int, int]]:
     """Batch and tokens of every forward that measuring runs, in order."""
     shapes: list[tuple[int, int]] = []
