@@ -12,15 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from tiny import tiny_model, tiny_pair
+from tiny_logits import loaded
 
 from probing.analysis.grid import Grid, grid_step, logit_grid, rows_on_grid
 from probing.cli.scoring import score_settings
 from probing.scoring import selfcheck
 from probing.scoring.batching import Wanted
-from probing.scoring.checkpoints import resolve_model
 from probing.scoring.forward import PlainForward
 from probing.scoring.heads import CannotSplit
-from probing.scoring.models import ScoredModel, Source, load_group
 from probing.settings import ModelSpec, RunSettings, Scoring, Selection, StoreLayout
 from probing.store.reader import open_run
 
@@ -97,12 +96,6 @@ def test_the_step_of_the_tables_in_the_method() -> None:
 # --- Models -------------------------------------------------------------------------------------
 
 
-def loaded(folder: Path, *, dtype: torch.dtype) -> ScoredModel:
-    source = Source(ModelSpec(name="base", path=str(folder)), resolve_model("base", str(folder)))
-    (model,) = load_group([source], scoring=SCORING, dtype=dtype, device=torch.device("cpu"))
-    return model
-
-
 def unsplittable(_: object) -> None:
     raise CannotSplit("no parts")
 
@@ -117,7 +110,7 @@ def test_two_passes_leave_the_grid_and_the_plain_forward_of_a_half_model_is_on_i
     grid: Grid | None,
 ) -> None:
     dtype = torch.float32 if grid is None else DTYPES[grid]
-    model = loaded(tiny_model(tmp_path / "base", architecture), dtype=dtype)
+    (model,) = loaded(tiny_model(tmp_path / "base", architecture), dtype=dtype)
     wanted = [Wanted(token_ids=np.arange(5, 45, dtype=np.int32), rows=np.arange(3, 39))]
     with caplog.at_level(logging.WARNING):
         split = selfcheck.check_model(model, wanted, scoring=SCORING, chunked=False)

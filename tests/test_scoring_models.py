@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,16 +12,15 @@ from safetensors.torch import load_file
 from tiny import (
     ARCHITECTURES,
     PADDED_VOCABULARY,
-    VOCABULARY,
     TinyPair,
     copy_model,
     edit_weights,
-    load_merged,
     load_plain,
     tiny_adapter,
     tiny_model,
     tiny_pair,
 )
+from tiny_logits import SCORING, carriers, close, every_logit, plain
 from transformers import AutoModelForCausalLM, Qwen3_5Config, Qwen3_5ForConditionalGeneration
 
 from probing.errors import (
@@ -32,16 +30,14 @@ from probing.errors import (
     SelfCheckFailed,
     VocabularyMismatch,
 )
-from probing.scoring.batching import Wanted, batches, wanted_rows
+from probing.scoring.batching import batches, wanted_rows
 from probing.scoring.checkpoints import resolve_model
 from probing.scoring.forward import PlainForward, TwoPass
 from probing.scoring.heads import stubbed
 from probing.scoring.models import ScoredModel, find_sources, load_models, resolve_dtype
 from probing.scoring.selfcheck import check_model
 from probing.scoring.weights import full_change
-from probing.settings import ModelSpec, RunSettings, Scoring
-
-SCORING = Scoring(device="cpu", head_rows=5)
+from probing.settings import ModelSpec, RunSettings
 
 
 @pytest.fixture(scope="session")
@@ -70,44 +66,6 @@ def loaded(settings: RunSettings, *, dtype: torch.dtype = torch.float32) -> tupl
     return load_models(find_sources(settings), scoring=settings.scoring, dtype=dtype)
 
 
-def carriers(lengths: Sequence[int] = (9, 30, 17, 4), *, seed: int = 0) -> list[Wanted]:
-    """Random tokens; a few response positions of each, never the last token alone."""
-    rng = np.random.default_rng(seed)
-    made = []
-    for length in lengths:
-        ids = rng.integers(5, VOCABULARY, size=length).astype(np.int32)
-        position = np.unique(rng.integers(0, length - 2, size=6)).astype(np.int32)
-        made.append(wanted_rows(ids, position, response_start=2))
-    return made
-
-
-def every_logit(
-    runner: TwoPass | PlainForward, wanted: Sequence[Wanted], *, scoring: Scoring = SCORING
-) -> torch.Tensor:
-    count = sum(len(each.rows) for each in wanted)
-    rows = runner.rows(wanted, scoring=scoring)
-    # In blocks, as a run asks for them.
-    return torch.cat([rows.block(i, min(i + 5, count)) for i in range(0, count, 5)])
-
-
-def plain(folder: Path, wanted: Sequence[Wanted]) -> torch.Tensor:
-    """Token by token: the logits after reading the first n tokens predict token n."""
-    model = load_plain(folder)
-    found = []
-    with torch.no_grad():
-        for each in wanted:
-            for row in each.rows:
-                read = torch.from_numpy(each.token_ids[: row + 1].astype(np.int64))[None]
-                found.append(model(read, use_cache=False).logits[0, -1])
-    return torch.stack(found)
-
-
-def close(got: torch.Tensor, expected: torch.Tensor) -> None:
-    assert got.dtype == torch.float32
-    assert got.shape == expected.shape
-    assert (got - expected).abs().max() < 1e-4
-
-
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_two_passes_batched_are_the_plain_forward_token_by_token(
     pairs: dict[str, TinyPair], architecture: str
@@ -119,18 +77,6 @@ def test_two_passes_batched_are_the_plain_forward_token_by_token(
         expected = plain(folder, wanted)
         close(every_logit(TwoPass(model), wanted), expected)
         close(every_logit(PlainForward(model), wanted), expected)
-
-
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_batched_is_single_and_chunked_is_whole(
-    pairs: dict[str, TinyPair], architecture: str
-) -> None:
-    (model, _) = loaded(specs(pairs[architecture].baseline, other=pairs[architecture].trained))
-    wanted = carriers((70, 40, 33, 8))
-    whole = every_logit(TwoPass(model), wanted)
-    for token_budget, chunk_tokens in ((1, 4096), (100, 4096), (4096, 7), (80, 32)):
-        scoring = replace(SCORING, token_budget=token_budget, chunk_tokens=chunk_tokens)
-        close(every_logit(TwoPass(model), wanted, scoring=scoring), whole)
 
 
 def test_a_row_is_the_one_before_its_token() -> None:
@@ -149,27 +95,6 @@ def test_batches_keep_the_budget_and_every_carrier() -> None:
         assert len(batch.members) == 1 or longest * len(batch.members) <= 40
         assert batch.chunked == (longest > 100)
     assert made[0].members == (0, 2, 3)
-
-
-@pytest.mark.parametrize("architecture", ["llama", "qwen3_5", "gemma2"])
-@pytest.mark.parametrize("with_head", [False, True])
-def test_adapters_over_shared_weights_are_the_merged_model(
-    pairs: dict[str, TinyPair], tmp_path: Path, architecture: str, with_head: bool
-) -> None:
-    baseline = pairs["llama" if with_head else architecture].baseline
-    targets = ("q_proj", "down_proj", "lm_head") if with_head else ("q_proj", "down_proj")
-    one = tiny_adapter(baseline, tmp_path / "one", seed=1, targets=targets)
-    two = tiny_adapter(baseline, tmp_path / "two", seed=2, targets=("gate_proj",))
-    wanted = carriers()
-    models = loaded(specs(baseline, **{"adapter.one": one, "adapter.two": two}))
-    assert models[0].causal_lm is models[1].causal_lm
-    # All heads exist before any is used: switching adapters must reach each of them.
-    runners = [TwoPass(model) for model in models]
-    close(every_logit(runners[0], wanted), plain(baseline, wanted))
-    for runner, adapter in zip(runners[1:], (one, two), strict=True):
-        load_merged(baseline, adapter).save_pretrained(tmp_path / f"merged-{adapter.name}")
-        close(every_logit(runner, wanted), plain(tmp_path / f"merged-{adapter.name}", wanted))
-    close(every_logit(runners[0], wanted), plain(baseline, wanted))
 
 
 def test_half_precision_heads_run_in_float32_and_leave_the_model_alone(tmp_path: Path) -> None:
