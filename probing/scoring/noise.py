@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 MOST_POSITIONS = 64
 LEAST_TOKENS = 4096
-"""Tokens that measuring may run in any case: a second or two where a run takes a minute."""
+"""Tokens that measuring may run in any case."""
 SHARE_OF_TOKENS = 0.02
 """Of the tokens that the run gives the baseline; a longer run affords longer prefixes."""
 
@@ -72,7 +72,8 @@ def noise_sample(carriers: Sequence[Wanted], *, count: int) -> list[Wanted]:
     """A few prefixes of carriers spread over the lengths, with a few of their wanted rows.
 
     At most `MOST_POSITIONS` rows in all, and no more tokens than `LEAST_TOKENS` or
-    `SHARE_OF_TOKENS`, both scorings together. A prefix without a wanted row gives rows of its own.
+    `SHARE_OF_TOKENS`, both scorings together, padding not counted. A prefix without a wanted
+    row gives rows of its own.
     """
     if count == 0 or not carriers:
         return []
