@@ -193,6 +193,21 @@ def test_no_carriers_and_no_memory_give_no_floor(caplog: pytest.LogCaptureFixtur
         noise_floor(runner, carriers((10,)), scoring=SCORING)
 
 
+def test_less_memory_means_a_smaller_budget_as_for_a_unit() -> None:
+    class Narrow(Planted):
+        def rows(self, carriers: Sequence[Wanted], *, scoring: Scoring) -> StoredRows:
+            asked.append(scoring.token_budget)
+            if scoring.token_budget > 120:
+                raise MemoryError
+            return super().rows(carriers, scoring=scoring)
+
+    asked: list[int] = []
+    roomy = replace(SCORING, token_budget=400, chunk_tokens=400)
+    floor = noise_floor(Narrow(0.5), carriers((10, 20)), scoring=roomy)
+    assert floor == noise_floor(Planted(0.5), carriers((10, 20)), scoring=SCORING)
+    assert asked[:3] == [400, 200, 100]
+
+
 @pytest.mark.parametrize("mode", ["together", "sequential"])
 def test_a_run_keeps_it_and_the_command_says_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], mode: str

@@ -2,8 +2,10 @@
 
 import json
 import math
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -154,11 +156,16 @@ print(json.dumps({"full": asdict(full), "lora": asdict(lora), "growth_kb": after
 """
 
 
-def test_large_sharded_checkpoints_and_adapters_are_compared_in_little_memory(
-    tmp_path: Path,
-) -> None:
-    base, other = hollow(tmp_path / "base", {}), hollow(tmp_path / "other", EDITS)
-    adapter = tmp_path / "adapter"
+@pytest.fixture
+def brief(tmp_path: Path) -> Iterator[Path]:
+    """A folder that is gone after the test: pytest would keep its large files."""
+    yield tmp_path
+    shutil.rmtree(tmp_path)
+
+
+def test_large_sharded_checkpoints_and_adapters_are_compared_in_little_memory(brief: Path) -> None:
+    base, other = hollow(brief / "base", {}), hollow(brief / "other", EDITS)
+    adapter = brief / "adapter"
     adapter.mkdir()
     (adapter / "adapter_config.json").write_text('{"peft_type": "LORA"}', encoding="utf-8")
     b = torch.zeros(1, 80 * MEGA, dtype=torch.bfloat16)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from probing.scoring.batching import PADDING_TOKEN, Batch, Wanted, batches
 from probing.scoring.divergence import divergences
 from probing.scoring.forward import LogitRows, Runner, TwoPass
-from probing.scoring.running_out import is_out_of_memory
+from probing.scoring.running_out import halved, is_out_of_memory
 from probing.settings import Scoring
 from probing.store.noise import NoiseFloor, Spread
 from probing.vocabulary import PerPosition, PositionMask
@@ -46,11 +46,8 @@ def noise_floor(
     sample = noise_sample(carriers, count=scoring.noise_carriers)
     if not sample:
         return None
-    try:
-        both = _both_shapes(runner, sample, scoring=scoring)
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
+    both = _within_memory(runner, sample, scoring=scoring)
+    if both is None:
         logger.warning("no noise floor: another batch shape does not fit in memory")
         return None
     differences = compare(both.ours, both.theirs)
@@ -101,6 +98,21 @@ class _BothShapes:
 
     ours: Float[torch.Tensor, "position vocabulary"]
     theirs: Float[torch.Tensor, "position vocabulary"]
+
+
+def _within_memory(
+    runner: Runner, sample: Sequence[Wanted], *, scoring: Scoring
+) -> _BothShapes | None:
+    """Both shapes, in the budget that a unit would come down to; None where none fits."""
+    budget: Scoring | None = scoring
+    while budget is not None:
+        try:
+            return _both_shapes(runner, sample, scoring=budget)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        budget = halved(budget)
+    return None
 
 
 def _both_shapes(runner: Runner, sample: Sequence[Wanted], *, scoring: Scoring) -> _BothShapes:
