@@ -136,7 +136,7 @@ def score(settings: RunSettings, *, progress: Progress) -> ScoreReport:
         with closing(_open_writer(place, ready, identity, tokenizer)) as writer:
             reused = len(writer.committed)
             with _nothing_left_of_an_empty_run(writer):
-                score_units(ready, writer, prepared.works, pause=stop.check, progress=progress)
+                score_units(ready, writer, prepared.works, stop=stop, progress=progress)
             progress.note("Writing default statistics")
             writer.finish({"self_check": [_as_json(check) for check in ready.checks]})
     if ready.hidden is not None:
@@ -179,7 +179,7 @@ def _check_settings(settings: RunSettings) -> None:
 
 def _check_place(place: Path) -> None:
     """Refuse early what the writer would refuse after the models are loaded."""
-    there = next(each for each in (place, *place.absolute().parents) if each.exists())
+    there = next(each for each in (place, *place.absolute().parents) if os.path.exists(each))
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise UnwritablePath(
             f"{place} cannot be written: {there} is not a writable folder; choose another --out"
@@ -235,11 +235,11 @@ def score_units(
     writer: RunWriter,
     works: Sequence[Work],
     *,
-    pause: Callable[[], None],
+    stop: Stop,
     progress: Progress,
 ) -> None:
     """Score and commit every unit that is not there yet."""
-    scorer = _scorer(ready, pause=pause)
+    scorer = _scorer(ready, pause=stop.check)
     by_index = {work.index: work for work in works}
     planned = ready.manifest.settings.scoring
     scoring = _least_budget(planned, writer.log)
@@ -247,10 +247,14 @@ def score_units(
     for unit in writer.plan.units:
         if unit.index not in writer.committed:
             here = [by_index[index] for index in unit.carriers]
-            arrays, scoring = _within_memory(scorer, unit, here, scoring=scoring, log=writer.log)
-            notes = {} if scoring == planned else {"budget": budget_of(scoring)}
-            writer.write_unit(unit, arrays, notes=notes)
+            with stop.unit():
+                arrays, scoring = _within_memory(
+                    scorer, unit, here, scoring=scoring, log=writer.log
+                )
+                notes = {} if scoring == planned else {"budget": budget_of(scoring)}
+                writer.write_unit(unit, arrays, notes=notes)
         progress.advance(unit.rows)
+        stop.check()
 
 
 def _within_memory(
