@@ -24,6 +24,7 @@ from benchmarks.launcher import NO_LIMIT, Command, Launcher
 from benchmarks.survival import Survivor, contents
 from probing.cli import EXIT_FAULT, EXIT_STOPPED
 from probing.lexicon import DEFAULT_LEXICON
+from probing.scoring.stopping import stoppable
 from probing.store.reader import open_run
 from probing.store.schema import METADATA, unit_name
 from probing.store.verify import verify
@@ -281,6 +282,19 @@ def test_sigterm_and_sigint_end_with_three_and_the_same_command_goes_on(
     survivor.look()
     assert contents(place.run) == unbroken.contents
     check_story(survivor)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_is_not_caught(number: signal.Signals) -> None:
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with stoppable() as stop, stop.unit():
+            signal.raise_signal(number)
+            assert stop.asked_by == number
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(number)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 # --- one writer ---------------------------------------------------------------------------------
