@@ -29,6 +29,7 @@ from probing.errors import (
     UnwritablePath,
     UsageFault,
 )
+from probing.reporting.tables import comparison_table
 from probing.settings import Decoding, KindRule, StoreLayout
 from probing.store import opening, writer
 from probing.store.objects import objects_under
@@ -385,11 +386,17 @@ def _shards(run: Path, name: str) -> Sequence[Path]:
     return sorted(path for path in (run / name / "c").rglob("*") if path.is_file())
 
 
-def _swap(run: Path) -> None:
-    first, second = _shards(run, "logit")[:2]
+def _swap(first: Path, second: Path) -> None:
     one, two = first.read_bytes(), second.read_bytes()
+    assert one != two
     first.write_bytes(two)
     second.write_bytes(one)
+
+
+def _flip_middle(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
 
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
@@ -399,6 +406,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "edited": lambda run: (run / "logit" / "zarr.json").write_text(
         (run / "logit" / "zarr.json").read_text().replace("float32", "float64")
     ),
+    "a bit": lambda run: _flip_middle(_shards(run, "logit")[0]),
     "no manifest": lambda run: (run / "manifest" / "zarr.json").unlink(),
 }
 
@@ -409,6 +417,8 @@ def test_damage_is_a_named_error_never_data(copy: Path, kind: str) -> None:
     assert _is_found(copy)
     with pytest.raises(CorruptRun, match=r"logit|tail_mean|manifest"):
         _read_all(copy)
+    with pytest.raises(CorruptRun, match=r"logit|tail_mean|manifest"):
+        comparison_table(open_run(str(copy)), other="ssd", decoding=Decoding(), rule=KindRule())
 
 
 def _read_all(path: Path) -> None:
@@ -417,7 +427,21 @@ def _read_all(path: Path) -> None:
     run.array("tail_mean")
 
 
-def test_swapped_shards_are_found_by_verify(copy: Path) -> None:
-    assert len(_shards(copy, "logit")) > 1
-    _swap(copy)
+def test_swapped_shards_are_a_named_error_even_of_one_length(copy: Path) -> None:
+    first, second = _shards(copy, "logit")[:2]
+    _swap(first, second)
     assert any("logit" in str(fault) for fault in verify(str(copy)).faults)
+    with pytest.raises(CorruptRun, match="logit"):
+        _read_all(copy)
+    _swap(first, second)
+    # Of one length: neither sizes nor the chunks' own checksums tell.
+    first, second = (_shards(copy, name)[0] for name in ("kl_baseline_other", "kl_other_baseline"))
+    assert first.stat().st_size == second.stat().st_size
+    _swap(first, second)
+    assert len(verify(str(copy)).faults) == 2
+    for name in ("kl_baseline_other", "kl_other_baseline"):
+        run = open_run(str(copy))
+        with pytest.raises(CorruptRun, match=name):
+            run.array(name)
+    with pytest.raises(CorruptRun, match="kl_"):
+        comparison_table(open_run(str(copy)), other="ssd", decoding=Decoding(), rule=KindRule())
