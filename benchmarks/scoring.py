@@ -37,6 +37,7 @@ from probing.scoring.ready import Ready
 from probing.scoring.rows import row_path
 from probing.scoring.run import score_units
 from probing.scoring.running_out import budget_of
+from probing.scoring.stopping import Stop
 from probing.scoring.units import Resident, Work
 from probing.settings import ModelSpec, RunSettings, Selection
 from probing.store.manifest import Manifest
@@ -157,7 +158,7 @@ class Case:
             encoded=self.carriers,
             vocabulary_bytes=self.vocabulary_bytes,
         ) as writer:
-            score_units(ready, writer, self.works, pause=lambda: None, progress=Silent())
+            score_units(ready, writer, self.works, stop=Stop(), progress=Silent())
             writer.finish()
 
     def plain(self) -> None:

@@ -3,6 +3,7 @@
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,6 +37,7 @@ from probing.errors import (
     UsageFault,
     VocabularyMismatch,
 )
+from probing.scoring import rows, units
 from probing.scoring.run import score
 from probing.settings import (
     ModelSpec,
@@ -210,20 +212,37 @@ def contents(run: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_resumed_run_is_an_unbroken_one_byte_for_byte(
-    settings: RunSettings, tmp_path: Path, number: signal.Signals
+@pytest.mark.parametrize(
+    ("number", "where", "kept"),
+    [(signal.SIGTERM, "between units", (0, 1, 2)), (signal.SIGINT, "inside a unit", (0, 1))],
+)
+def test_a_signal_within_a_unit_and_the_resumed_run_is_an_unbroken_one(
+    settings: RunSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    where: str,
+    kept: tuple[int, ...],
 ) -> None:
     unbroken = replace(settings, out=str(tmp_path / "unbroken.zarr"))
     scored(unbroken)
     handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
-    with pytest.raises(StoppedEarly, match=f"stopped by {number.name}.*same command goes on"):
-        score(settings, progress=Recorder(lambda _: signal.raise_signal(number)))
+    asked: list[signal.Signals] = []
+
+    def reduce_rows(*args: Any, **options: Any) -> Any:
+        if asked:
+            signal.raise_signal(asked.pop())
+        return rows.reduce_rows(*args, **options)
+
+    # In a block of the third unit: the second is written while it is scored.
+    monkeypatch.setattr(units, "reduce_rows", reduce_rows)
+    first_only = Recorder(lambda done: asked.append(number) if done <= 32 else None)
+    with pytest.raises(StoppedEarly, match=f"by {number.name} {where}.*same command goes on"):
+        score(settings, progress=first_only)
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
-    # The unit that was being written is committed too.
-    assert open_run(settings.out).committed == (0, 1)
+    assert open_run(settings.out).committed == kept
     report = scored(settings)
-    assert report.reused_units == 2 < report.units
+    assert report.reused_units == len(kept)
     assert contents(Path(settings.out)) == contents(Path(unbroken.out))
 
 

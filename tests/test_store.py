@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import fsspec
@@ -28,12 +29,13 @@ from probing.errors import (
     UnwritablePath,
     UsageFault,
 )
+from probing.reporting.tables import comparison_table
 from probing.settings import Decoding, KindRule, StoreLayout
 from probing.store import opening, writer
 from probing.store.objects import objects_under
 from probing.store.plan import Plan, make_plan
 from probing.store.reader import Run, open_run
-from probing.store.schema import SCHEMA_VERSION, TAIL_RESOLUTION
+from probing.store.schema import POSITION_ARRAYS, SCHEMA_VERSION, TAIL_RESOLUTION
 from probing.store.unit import UnitArrays
 from probing.store.verify import verify
 from probing.store.writer import RunWriter
@@ -313,21 +315,63 @@ def test_a_newer_schema_is_named_as_such(tmp_path: Path, monkeypatch: pytest.Mon
         open_run(str(path))
 
 
-def test_every_flipped_byte_is_found(copy: Path) -> None:
+FLIPS = 500
+
+
+def test_every_flipped_byte_is_named_by_verify_and_never_read_as_data(tmp_path: Path) -> None:
+    path = tmp_path / "small.zarr"
+    write_pages_run(path, problems=4)
     rng = np.random.default_rng(0)
-    names = objects_under(copy)
-    for name in rng.choice(names, size=60):
-        path = copy / name
-        original = path.read_bytes()
-        place = int(rng.integers(len(original)))
-        path.write_bytes(
-            original[:place]
-            + bytes([original[place] ^ 1 << rng.integers(8)])
-            + original[place + 1 :]
-        )
-        assert _is_found(copy), (name, place)
+    names = rng.permutation(objects_under(path))
+    sound = {folder: _read_below(path, folder) for folder in {n.split("/")[0] for n in names}}
+    for name in np.resize(names, max(FLIPS, len(names))):
+        with _flipped(path / name, rng):
+            faults = verify(str(path)).faults
+            assert any(f"{name}:" in str(fault) for fault in faults), (name, faults)
+            folder = name.split("/")[0]
+            try:
+                got = _read_below(path, folder)
+            except CorruptRun:
+                continue
+            # A bit that nobody has to read may be wrong; what is read may not.
+            assert got == sound[folder], name
+    assert verify(str(path)).faults == ()
+
+
+@contextmanager
+def _flipped(path: Path, rng: np.random.Generator) -> Iterator[None]:
+    """One bit of the file, in place, for a while."""
+    original = path.read_bytes()
+    place, bit = int(rng.integers(len(original))), 1 << int(rng.integers(8))
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(bytes([original[place] ^ bit]))
+    try:
+        yield
+    finally:
         path.write_bytes(original)
-    assert verify(str(copy)).faults == ()
+
+
+def _read_below(path: Path, folder: str) -> list[object]:
+    """All that can be read from what stands in this folder of a run."""
+    run = open_run(str(path))
+    carriers = range(len(run.carriers())) if folder == "carriers" else ()
+    found: list[object] = [
+        (
+            run.carriers()[i],
+            run.carrier_token_ids(i).tobytes(),
+            *(run.response_text(i), run.response_start(i), run.seam_moved(i)),
+        )
+        for i in carriers
+    ]
+    if folder in POSITION_ARRAYS:
+        found.append(run.array(folder).tobytes())
+    if folder == "statistics":
+        statistics = [run.default_statistics(measure) for measure in run.measures.names]
+        found += [each.tobytes() for one in statistics for each in vars(one).values()]
+    if folder == "vocabulary":
+        found += run.token_bytes(range(run.manifest.vocabulary_size))
+    return found
 
 
 def _is_found(run: Path) -> bool:
@@ -342,11 +386,17 @@ def _shards(run: Path, name: str) -> Sequence[Path]:
     return sorted(path for path in (run / name / "c").rglob("*") if path.is_file())
 
 
-def _swap(run: Path) -> None:
-    first, second = _shards(run, "logit")[:2]
+def _swap(first: Path, second: Path) -> None:
     one, two = first.read_bytes(), second.read_bytes()
+    assert one != two
     first.write_bytes(two)
     second.write_bytes(one)
+
+
+def _flip_middle(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
 
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
@@ -356,6 +406,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "edited": lambda run: (run / "logit" / "zarr.json").write_text(
         (run / "logit" / "zarr.json").read_text().replace("float32", "float64")
     ),
+    "a bit": lambda run: _flip_middle(_shards(run, "logit")[0]),
     "no manifest": lambda run: (run / "manifest" / "zarr.json").unlink(),
 }
 
@@ -366,6 +417,8 @@ def test_damage_is_a_named_error_never_data(copy: Path, kind: str) -> None:
     assert _is_found(copy)
     with pytest.raises(CorruptRun, match=r"logit|tail_mean|manifest"):
         _read_all(copy)
+    with pytest.raises(CorruptRun, match=r"logit|tail_mean|manifest"):
+        comparison_table(open_run(str(copy)), other="ssd", decoding=Decoding(), rule=KindRule())
 
 
 def _read_all(path: Path) -> None:
@@ -374,7 +427,21 @@ def _read_all(path: Path) -> None:
     run.array("tail_mean")
 
 
-def test_swapped_shards_are_found_by_verify(copy: Path) -> None:
-    assert len(_shards(copy, "logit")) > 1
-    _swap(copy)
+def test_swapped_shards_are_a_named_error_even_of_one_length(copy: Path) -> None:
+    first, second = _shards(copy, "logit")[:2]
+    _swap(first, second)
     assert any("logit" in str(fault) for fault in verify(str(copy)).faults)
+    with pytest.raises(CorruptRun, match="logit"):
+        _read_all(copy)
+    _swap(first, second)
+    # Of one length: neither sizes nor the chunks' own checksums tell.
+    first, second = (_shards(copy, name)[0] for name in ("kl_baseline_other", "kl_other_baseline"))
+    assert first.stat().st_size == second.stat().st_size
+    _swap(first, second)
+    assert len(verify(str(copy)).faults) == 2
+    for name in ("kl_baseline_other", "kl_other_baseline"):
+        run = open_run(str(copy))
+        with pytest.raises(CorruptRun, match=name):
+            run.array(name)
+    with pytest.raises(CorruptRun, match="kl_"):
+        comparison_table(open_run(str(copy)), other="ssd", decoding=Decoding(), rule=KindRule())

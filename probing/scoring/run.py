@@ -140,7 +140,7 @@ def score(settings: RunSettings, *, progress: Progress) -> ScoreReport:
         with closing(_open_writer(place, ready, identity, tokenizer)) as writer:
             reused = len(writer.committed)
             with _nothing_left_of_an_empty_run(writer):
-                score_units(ready, writer, prepared.works, pause=stop.check, progress=progress)
+                score_units(ready, writer, prepared.works, stop=stop, progress=progress)
             progress.note("Writing default statistics")
             writer.finish(
                 {
@@ -186,7 +186,7 @@ def _check_settings(settings: RunSettings) -> None:
 
 def _check_place(place: Path) -> None:
     """Refuse early what the writer would refuse after the models are loaded."""
-    there = next(each for each in (place, *place.absolute().parents) if each.exists())
+    there = next(each for each in (place, *place.absolute().parents) if os.path.exists(each))
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise UnwritablePath(
             f"{place} cannot be written: {there} is not a writable folder; choose another --out"
@@ -242,14 +242,14 @@ def score_units(
     writer: RunWriter,
     works: Sequence[Work],
     *,
-    pause: Callable[[], None],
+    stop: Stop,
     progress: Progress,
 ) -> None:
     """Score and commit every unit that is not there yet; one is written while the next is scored.
 
     Whatever ends this, the unit under way to the disk is committed first.
     """
-    scorer = _scorer(ready, pause=pause)
+    scorer = _scorer(ready, pause=stop.check)
     by_index = {work.index: work for work in works}
     planned = ready.manifest.settings.scoring
     scoring = _least_budget(planned, writer.log)
@@ -260,9 +260,13 @@ def score_units(
                 progress.advance(unit.rows)
                 continue
             here = [by_index[index] for index in unit.carriers]
-            arrays, scoring = _within_memory(scorer, unit, here, scoring=scoring, log=writer.log)
-            notes = {} if scoring == planned else {"budget": budget_of(scoring)}
-            writing.put(unit, arrays, notes=notes)
+            with stop.unit():
+                arrays, scoring = _within_memory(
+                    scorer, unit, here, scoring=scoring, log=writer.log
+                )
+                notes = {} if scoring == planned else {"budget": budget_of(scoring)}
+                writing.put(unit, arrays, notes=notes)
+            stop.check()
 
 
 class _Writing:

@@ -1,4 +1,4 @@
-"""Stop cleanly: a signal is noted, and the work leaves at its next safe place."""
+"""Stop cleanly: a signal is noted, and the work leaves at the next place that suits it."""
 
 import signal
 import threading
@@ -12,21 +12,39 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stop:
-    """Whether somebody asked to stop."""
+    """Whether somebody asked to stop, and where the work may leave.
+
+    SIGTERM lets the unit under way be finished and committed. SIGINT is somebody waiting at a
+    terminal: the unit under way is left at its next block.
+    """
 
     def __init__(self) -> None:
-        self.asked_by: str | None = None
+        self.asked_by: signal.Signals | None = None
+        self._in_unit = False
+
+    @contextmanager
+    def unit(self) -> Iterator[None]:
+        """While a unit is scored and written."""
+        self._in_unit = True
+        try:
+            yield
+        finally:
+            self._in_unit = False
 
     def check(self) -> None:
-        """Leave if asked to.
+        """Leave if asked to, and if this is the place for it.
 
         Raises:
-            StoppedEarly: A signal came. Units committed so far stay; the present one is dropped.
+            StoppedEarly: A signal came. Units committed so far stay.
         """
-        if self.asked_by is not None:
-            raise StoppedEarly(
-                f"stopped by {self.asked_by}; finished units are kept; the same command goes on"
-            )
+        if self.asked_by is None or (self._in_unit and self.asked_by == signal.SIGTERM):
+            return
+        where = (
+            "inside a unit, which is dropped; the units before it are kept"
+            if self._in_unit
+            else "between units; every unit that was begun is kept"
+        )
+        raise StoppedEarly(f"stopped by {self.asked_by.name} {where}; the same command goes on")
 
 
 @contextmanager
@@ -42,7 +60,7 @@ def stoppable() -> Iterator[Stop]:
     before = {each: signal.getsignal(each) for each in STOPPING}
 
     def note(number: int, _: FrameType | None) -> None:
-        stop.asked_by = signal.Signals(number).name
+        stop.asked_by = signal.Signals(number)
         for each, handler in before.items():
             signal.signal(each, handler)
 

@@ -37,9 +37,7 @@ class RunLock:
             try:
                 _take(handle, path=path, run=run)
                 if _still_named(handle, path):
-                    content = json.dumps({"pid": os.getpid(), "host": socket.gethostname()})
-                    os.ftruncate(handle, 0)
-                    os.pwrite(handle, content.encode(), 0)
+                    _sign(handle, path)
                     return cls(path, handle)
             except BaseException:
                 os.close(handle)
@@ -61,6 +59,16 @@ def _take(handle: int, *, path: Path, run: Path) -> None:
     holder = _holder(handle)
     if holder and holder.get("host") != socket.gethostname():
         raise _busy(run, path, holder)
+
+
+def _sign(handle: int, path: Path) -> None:
+    content = json.dumps({"pid": os.getpid(), "host": socket.gethostname()})
+    try:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, content.encode(), 0)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _holder(handle: int) -> dict[str, Any]:

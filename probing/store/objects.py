@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from probing.errors import CorruptRun
+from probing.errors import CorruptRun, UnwritablePath
 from probing.store.schema import METADATA, PARTIAL_SUFFIX
 
 DIGEST = "digest"
@@ -95,6 +95,14 @@ def mismatch(name: str, *, expected: ObjectDigest, got: ObjectDigest) -> Corrupt
 def undecodable(name: str, cause: BaseException) -> CorruptRun:
     """The error for an object whose content Zarr cannot decode."""
     return CorruptRun(_corrupt(name, f"it does not decode ({cause})"))
+
+
+def refused(path: Path, cause: OSError) -> UnwritablePath:
+    """The error for a place that the operating system will not write."""
+    return UnwritablePath(
+        f"{path} cannot be written: {cause.strerror or cause}; a run needs a writable folder with "
+        "free space; make room or choose another --out, then run the same command"
+    )
 
 
 def digests_to_json(digests: dict[str, ObjectDigest]) -> dict[str, Any]:

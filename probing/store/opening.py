@@ -68,6 +68,7 @@ class Opened:
         manifest, plan: as they were written at the start.
         commits: by unit, ascending.
         finish: the last commit, or None while the run is being written.
+        objects: the digests of all that was committed.
         fingerprint: SHA-256 over the manifest and all commits.
     """
 
@@ -75,6 +76,7 @@ class Opened:
     plan: Plan
     commits: tuple[Commit, ...]
     finish: Finish | None
+    objects: dict[str, ObjectDigest]
     fingerprint: str
 
 
@@ -102,14 +104,16 @@ def open_committed(place: Place) -> Opened:
     # After the commits: what they name was there before them.
     sizes = place.sizes()
     finished = {} if finish is None else finish.objects
-    for objects in (layout, finished, *(commit.objects for commit in commits)):
-        check_sizes(objects, sizes)
+    objects = layout | finished
+    for commit in commits:
+        objects |= commit.objects
+    check_sizes(objects, sizes)
     for name, expected in finished.items():
         if name.endswith(METADATA):
             check_object(place, name, expected)
     manifest_bytes = place.read(f"{MANIFEST}/{METADATA}") or b""
     parts = [manifest_bytes, *documents.values(), finish_bytes or b""]
-    return Opened(manifest, plan, commits, finish, _fingerprint(parts))
+    return Opened(manifest, plan, commits, finish, objects, _fingerprint(parts))
 
 
 def _fingerprint(parts: list[bytes]) -> str:

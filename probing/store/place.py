@@ -1,18 +1,21 @@
 """Where a run lies: read access to its objects, on a local disk or behind an fsspec URL."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import fsspec
 from zarr.abc.store import ByteRequest, Store
-from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
-from probing.store.objects import missing
+from probing.store.objects import ObjectDigest, digest_of, mismatch, missing
 
 LOCAL_SCHEMES = ("file://", "local://")
+
+CHECKED_BYTES = 16 << 20
+"""Objects up to this length are compared with their digests when they are first read."""
 
 
 @runtime_checkable
@@ -125,11 +128,21 @@ def place_of(location: str) -> Place:
 
 
 class CommittedStore(WrapperStore[Store]):
-    """A Zarr store in which every piece of an array that is asked for must exist.
+    """A Zarr store in which every piece of an array must be there, and be what was written.
 
-    Plain Zarr reads a lost object as fill. Only committed rows are ever asked for here, so an
-    object that vanished after the run was opened is an error too.
+    Plain Zarr reads a lost object as fill, and one that stands in another's place as data. So an
+    object is compared with its digest before anything of it is read for the first time.
+
+    Args:
+        store: where the objects are.
+        digests: of the committed objects. Pieces of arrays that it does not name are only required
+            to exist.
     """
+
+    def __init__(self, store: Store, digests: Mapping[str, ObjectDigest] | None = None) -> None:
+        super().__init__(store)
+        self._digests = digests or {}
+        self._checked: set[str] = set()
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
@@ -137,9 +150,25 @@ class CommittedStore(WrapperStore[Store]):
         """The content of an object.
 
         Raises:
-            CorruptRun: a piece of an array is missing.
+            CorruptRun: a piece of an array is missing, or is not what was written.
         """
+        if "/c/" in key and key not in self._checked:
+            await self._check(key)
         value = await super().get(key, prototype, byte_range)
         if value is None and "/c/" in key:
             raise missing(key)
         return value
+
+    async def _check(self, key: str) -> None:
+        expected = self._digests.get(key)
+        # To fetch a larger object only for this would cost more than the chunks that are wanted;
+        # those carry checksums of their own, and `verify` compares it.
+        if expected is None or expected.bytes > CHECKED_BYTES:
+            return
+        whole = await super().get(key, default_buffer_prototype())
+        if whole is None:
+            raise missing(key)
+        got = digest_of(whole.to_bytes())
+        if got != expected:
+            raise mismatch(key, expected=expected, got=got)
+        self._checked.add(key)

@@ -83,7 +83,7 @@ class Run:
             ]
         )
         self._finish = opened.finish
-        self._store = CommittedStore(place.store())
+        self._store = CommittedStore(place.store(), opened.objects)
         self._kept = KeptArrays()
         self._width = max((commit.candidates for commit in opened.commits), default=0)
 

@@ -18,7 +18,9 @@ from probing.store.opening import (
 )
 from probing.store.place import Place, place_of
 from probing.store.plan import Plan
-from probing.store.schema import FINISH_SEAL, METADATA, unit_name
+from probing.store.schema import FINISH_SEAL, MANIFEST, METADATA, PLAN, unit_name
+
+MANIFEST_DOCUMENT, PLAN_DOCUMENT = f"{MANIFEST}/{METADATA}", f"{PLAN}/{METADATA}"
 
 
 class Fault(NamedTuple):
@@ -89,9 +91,13 @@ def verify(location: str) -> VerifyReport:
     documents: dict[int, bytes] = {}
     finish: Finish | None = None
     try:
-        tally.expected |= read_layout(place)
-        read_manifest(place)
+        layout = read_layout(place)
+        tally.expected |= layout
+        # Digests first: a damaged document can look like one of a newer version.
+        check_object(place, PLAN_DOCUMENT, layout[PLAN_DOCUMENT])
         plan = read_plan(place)
+        check_object(place, MANIFEST_DOCUMENT, layout[MANIFEST_DOCUMENT])
+        read_manifest(place)
     except CorruptRun as error:
         tally.blame(error)
     if plan is not None:

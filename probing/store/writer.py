@@ -23,6 +23,7 @@ from probing.store.objects import (
     digests_to_json,
     group_document,
     objects_under,
+    refused,
     sealed_document,
     sync,
     sync_objects,
@@ -116,6 +117,8 @@ class RunWriter:
         lock = _lock(run)
         try:
             _refuse_existing(run)
+            # Of a run that stood here and was deleted: its units and its memory are not this one's.
+            RunLog(run).path.unlink(missing_ok=True)
             _build(run, plan=plan, manifest=manifest, texts=texts)
             writer = cls(run, lock=lock, run=open_run(str(run)))
             writer.log.append("created", units=len(plan.units), positions=plan.rows)
@@ -141,11 +144,19 @@ class RunWriter:
             for partial in sorted(run.rglob(f"*{PARTIAL_SUFFIX}")):
                 partial.unlink(missing_ok=True)
             writer = cls(run, lock=lock, run=opened)
-            writer.log.append("resumed", committed=len(writer.committed), units=len(plan.units))
+            writer._log_what_was_found()
         except BaseException:
             lock.release()
             raise
         return writer
+
+    def _log_what_was_found(self) -> None:
+        """One `committed` line for every unit: a kill right after a commit left none."""
+        logged = {e.get("unit") for e in self.log.entries() if e.get("event") == "committed"}
+        for index in sorted(self.committed - logged):
+            rows = self.plan.units[index].rows
+            self.log.append("committed", unit=index, positions=rows, found_at_resume=True)
+        self.log.append("resumed", committed=len(self.committed), units=len(self.plan.units))
 
     def __enter__(self) -> "RunWriter":
         return self
@@ -202,7 +213,8 @@ class RunWriter:
             }
             write_group(self.path, unit_name(unit.index), sealed_document(commit))
         except OSError as error:
-            raise _refused(self.path, error) from error
+            self._drop(unit, names)
+            raise refused(self.path, error) from error
         self.committed.add(unit.index)
         self.log.append(
             "committed",
@@ -210,6 +222,14 @@ class RunWriter:
             positions=unit.rows,
             write_seconds=round(time.monotonic() - started, 3),
         )
+
+    def _drop(self, unit: Unit, names: Sequence[str]) -> None:
+        """Give back the room of a unit that the disk refused, unless its commit is in place."""
+        commit = self.path / unit_name(unit.index)
+        if not (commit / METADATA).exists():
+            shutil.rmtree(commit, ignore_errors=True)
+            for name in names:
+                (self.path / name).unlink(missing_ok=True)
 
     def _check_unit(self, unit: Unit, arrays: UnitArrays) -> None:
         if unit not in self.plan.units:
@@ -259,7 +279,10 @@ class RunWriter:
             }
             write_group(self.path, FINISH_SEAL, sealed_document(seal))
         except OSError as error:
-            raise _refused(self.path, error) from error
+            if not (self.path / FINISH_SEAL / METADATA).exists():
+                for name in (STATISTICS, FINISH_SEAL):
+                    shutil.rmtree(self.path / name, ignore_errors=True)
+            raise refused(self.path, error) from error
         self.complete = True
         self.log.append("finished", write_seconds=round(time.monotonic() - started, 3))
 
@@ -274,14 +297,7 @@ def _lock(run: Path) -> RunLock:
         run.parent.mkdir(parents=True, exist_ok=True)
         return RunLock.acquire(run)
     except OSError as error:
-        raise _refused(run, error) from error
-
-
-def _refused(run: Path, error: OSError) -> UnwritablePath:
-    return UnwritablePath(
-        f"{run} cannot be written: {error.strerror or error}; a run needs a writable folder with "
-        "free space; make room or choose another --out, then run the same command"
-    )
+        raise refused(run, error) from error
 
 
 def _refuse_existing(run: Path) -> None:
@@ -318,7 +334,7 @@ def _build(run: Path, *, plan: Plan, manifest: Manifest, texts: Texts) -> None:
         sync(run.parent)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise _refused(run, error) from error
+        raise refused(run, error) from error
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
