@@ -149,6 +149,7 @@ class Case:
             changes=(),
             checks=(),
             hidden=None,
+            noise=None,
         )
         with RunWriter.create(
             folder,
