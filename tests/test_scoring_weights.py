@@ -156,6 +156,10 @@ print(json.dumps({"full": asdict(full), "lora": asdict(lora), "growth_kb": after
 """
 
 
+RELAY = "import subprocess, sys; subprocess.run([sys.executable, '-c', *sys.argv[1:]], check=True)"
+"""A small process between: what a process took before it became another counts as its peak."""
+
+
 @pytest.fixture
 def brief(tmp_path: Path) -> Iterator[Path]:
     """A folder that is gone after the test: pytest would keep its large files."""
@@ -174,14 +178,14 @@ def test_large_sharded_checkpoints_and_adapters_are_compared_in_little_memory(br
     weights = {name.format("A"): torch.ones(2, 2), name.format("B"): b}
     save_file(weights, adapter / "adapter_model.safetensors")
     ran = subprocess.run(
-        [sys.executable, "-c", MEASURED, str(base), str(other), str(adapter)],
+        [sys.executable, "-S", "-c", RELAY, MEASURED, str(base), str(other), str(adapter)],
         capture_output=True,
         text=True,
         check=True,
         cwd=Path(__file__).parent.parent,
     )
     found = json.loads(ran.stdout)
-    assert found["growth_kb"] < 150_000
+    assert 1_000 < found["growth_kb"] < 200_000
     groups = {group["group"]: group for group in found["full"]["groups"]}
     experts, head = groups["layers.mlp.experts.up_proj"], groups["lm_head"]
     assert experts["elements"] == 124 * MEGA + 6
