@@ -125,7 +125,7 @@ class StoreLayout(Strict):
 
     top_k: int = 256
     max_watched: int = 32
-    shard_rows: int = 512
+    shard_rows: int = 1024
     chunk_rows: int = 128
     chunk_candidates: int = 64
 

@@ -8,9 +8,12 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import llvmlite.binding as llvm
 import numpy as np
 from numba import njit, types
+from numba.core import config
 from numba.extending import intrinsic
+from numpy.polynomial import Chebyshev, Polynomial
 
 LN_2 = math.log(2.0)
 LOG2_E = math.log2(math.e)
@@ -19,6 +22,19 @@ LOWEST_BINARY_EXPONENT = -1020.0
 
 SAFE_MATHS = {"reassoc", "contract", "arcp", "nsz"}
 """Sums may be reordered, as SIMD must; infinities and NaN keep their meaning."""
+
+
+def _use_wide_registers() -> None:
+    """Let loops fill registers of 512 bits, where a processor has them and LLVM spares them.
+
+    They are worth a quarter of the time here; a choice of the user's own stands.
+    """
+    features = llvm.get_host_cpu_features().flatten()
+    if "+avx512f" in features and config.CPU_FEATURES is None:
+        config.CPU_FEATURES = f"{features},-prefer-256-bit"
+
+
+_use_wide_registers()
 
 
 def compiled(function: Callable[..., Any]) -> Any:
@@ -53,10 +69,15 @@ def float64_of(_, bits):
     )
 
 
-# Taylor coefficients of 2^r: |r| <= 1/2 leaves 1e-8 after six and 4e-18 after thirteen.
-P = [LN_2**k / math.factorial(k) for k in range(14)]
-S1, S2, S3, S4, S5, S6 = (np.float32(value) for value in P[1:7])
-D1, D2, D3, D4, D5, D6, D7, D8, D9, D10, D11, D12, D13 = P[1:]
+# Of 2^r for |r| <= 1/2: interpolation at Chebyshev nodes leaves 1.1e-7 of it with degree five,
+# Taylor's series 4e-18 with degree thirteen.
+S0, S1, S2, S3, S4, S5 = (
+    np.float32(value)
+    for value in Chebyshev.interpolate(np.exp2, 5, domain=[-0.5, 0.5]).convert(kind=Polynomial).coef
+)
+_, D1, D2, D3, D4, D5, D6, D7, D8, D9, D10, D11, D12, D13 = (
+    LN_2**k / math.factorial(k) for k in range(14)
+)
 
 
 @inlined
@@ -64,7 +85,7 @@ def exp2_single(v):
     """2^v in float32, relative error 3e-7, for -126 <= v <= 127."""
     n = np.rint(v)
     r = v - n
-    p = (((((S6 * r + S5) * r + S4) * r + S3) * r + S2) * r + S1) * r + np.float32(1.0)
+    p = ((((S5 * r + S4) * r + S3) * r + S2) * r + S1) * r + S0
     return p * float32_of((np.int32(n) + np.int32(127)) << np.int32(23))
 
 

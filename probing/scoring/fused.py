@@ -28,6 +28,8 @@ TILE = 512
 BLOCKS_PER_RANK = 4
 """Blocks of a row, per wanted rank, whose maxima bound the K-th largest logit from below."""
 
+LANES = 64
+
 RANK_STRIDE = 1 << 31
 """As in `candidates`: (rank, id) sorts as one integer."""
 
@@ -91,15 +93,26 @@ def _bound(logits, depth):
     blocks = (len(logits) + size - 1) // size
     maxima = np.empty(blocks, dtype=np.float32)
     for i in range(blocks):
-        maxima[i] = _largest(logits[i * size : (i + 1) * size])
+        largest = logits[i * size]
+        for j in range(i * size, min((i + 1) * size, len(logits))):
+            largest = max(largest, logits[j])
+        maxima[i] = largest
     return maxima, size, np.sort(maxima)[blocks - depth]
 
 
 @compiled
 def _largest(values):
-    largest = values[0]
-    for value in values:
-        largest = max(largest, value)
+    """The largest value, found in lanes: a plain maximum over NaN has an order SIMD must keep."""
+    lanes = np.full(LANES, -np.inf, dtype=np.float32)
+    whole = len(values) - len(values) % LANES
+    for start in range(0, whole, LANES):
+        for lane in range(LANES):
+            lanes[lane] = max(lanes[lane], values[start + lane])
+    largest = np.float32(-np.inf)
+    for lane in range(LANES):
+        largest = max(largest, lanes[lane])
+    for j in range(whole, len(values)):
+        largest = max(largest, values[j])
     return largest
 
 
@@ -157,29 +170,35 @@ def _union(tops, watched, best, found):
 
 
 @compiled
-def _log_z(logits, top, beta):
-    """Log of the sum of exp(beta x)."""
+def _powers(logits, top, beta, powers):
+    """Put exp(beta (x - top)) into `powers`; return the log of the sum of exp(beta x)."""
     scale = beta * LOG2_E
     total = 0.0
     for j in range(len(logits)):
-        total += exp2_double(max((np.float64(logits[j]) - top) * scale, LOWEST_BINARY_EXPONENT))
-    return top * beta + math.log(total)
+        powers[j] = exp2_double(max((np.float64(logits[j]) - top) * scale, LOWEST_BINARY_EXPONENT))
+        total += powers[j]
+    return top * beta + math.log(total), 1.0 / total
 
 
 @compiled
-def _divergence(a, b, beta, log_za, log_zb):
+def _divergence(a, b, beta, gap, powers, shares):
     """KL(a||b), KL(b||a) and JS of softmax(beta a) and softmax(beta b).
 
     With p the larger and q the smaller of the two probabilities of an id and e = q / p, its part
     of 2 JS is (p + q) (-log((1 + e) / 2)) - q |log p - log q|: one logarithm, of a bounded number.
+
+    Args:
+        a: logits.
+        b: logits.
+        beta: inverse temperature.
+        gap: log Z of a less that of b.
+        powers: of both, see `_powers`, shape (2, vocabulary).
+        shares: what turns them into probabilities.
     """
     forward, backward, twice = 0.0, 0.0, 0.0
     for j in range(len(a)):
-        log_a = np.float64(a[j]) * beta - log_za
-        log_b = np.float64(b[j]) * beta - log_zb
-        ratio = log_a - log_b
-        p_a = exp2_double(max(log_a * LOG2_E, LOWEST_BINARY_EXPONENT))
-        p_b = exp2_double(max(log_b * LOG2_E, LOWEST_BINARY_EXPONENT))
+        ratio = (np.float64(a[j]) - np.float64(b[j])) * beta - gap
+        p_a, p_b = powers[0][j] * shares[0], powers[1][j] * shares[1]
         forward += p_a * ratio
         backward -= p_b * ratio
         large, small = max(p_a, p_b), min(p_a, p_b)
@@ -188,37 +207,54 @@ def _divergence(a, b, beta, log_za, log_zb):
 
 
 @compiled
-def _tail_sums(x, shifted, exponents, sums):
-    """Add up, over the vocabulary, exp(beta x) times 1, x squared and each model's shifted logit.
+def _tail_sums(x, shifted, exponents, skipped, sums):
+    """Add up, over the vocabulary, exp(beta x) times 1, x, x squared and models' shifted logits.
 
     Args:
         x: a measure's logits less its largest, shape (vocabulary,), float32.
         shifted: each model's, less its own reference, shape (model, vocabulary), float32.
         exponents: of 2: each node, and under it the least exponent, shape (2, beta), float32.
-        sums: filled, shape (2 + model, beta), float64; tiles are summed in float32.
+        skipped: the model whose sum is left alone.
+        sums: filled, shape (3 + model, beta), float64; tiles are summed in float32.
     """
-    models = len(shifted)
     tempered = np.empty(TILE, dtype=np.float32)
     sums[:] = 0.0
     for start in range(0, len(x), TILE):
         here = x[start : start + TILE]
         for k in range(exponents.shape[1]):
             beta, least = exponents[0, k], exponents[1, k]
-            mass, square = np.float32(0.0), np.float32(0.0)
+            mass, first, square = np.float32(0.0), np.float32(0.0), np.float32(0.0)
             for j in range(len(here)):
                 value = here[j]
                 t = exp2_single(max(value * beta, least))
                 tempered[j] = t
                 mass += t
-                square += t * value * value
+                first += t * value
+                square += (t * value) * value
             sums[0, k] += mass
-            sums[1, k] += square
-            for m in range(models):
-                own = shifted[m, start : start + TILE]
-                mean = np.float32(0.0)
-                for j in range(len(here)):
-                    mean += tempered[j] * own[j]
-                sums[2 + m, k] += mean
+            sums[1, k] += first
+            sums[2, k] += square
+            for m in range(len(shifted)):
+                if m != skipped:
+                    own = shifted[m, start : start + TILE]
+                    mean = np.float32(0.0)
+                    for j in range(len(here)):
+                        mean += tempered[j] * own[j]
+                    sums[3 + m, k] += mean
+
+
+@compiled
+def _add_skipped(weights, top, skipped, sums):
+    """The sum of the model that was skipped, since the mixture's own is known.
+
+    x + top is the mixture of the models' shifted logits.
+    """
+    for k in range(sums.shape[1]):
+        rest = sums[1, k] + top * sums[0, k]
+        for m in range(len(weights)):
+            if m != skipped:
+                rest -= weights[m] * sums[3 + m, k]
+        sums[3 + skipped, k] = rest / weights[skipped]
 
 
 @compiled
@@ -241,19 +277,22 @@ def _candidates(block, row, token_id, watched, tops, best, made):
 
 
 @compiled
-def _exact(block, row, betas, tops, made):
+def _exact(block, row, betas, tops, powers, made):
     """Normalisers and divergences of one row, at each inverse temperature."""
+    shares = np.empty(len(block))
     for t in range(len(betas)):
         for m in range(len(block)):
             top = np.float64(block[m][row, tops[m, 0]])
-            made.log_z[row, m, t] = _log_z(block[m][row], top, betas[t])
+            made.log_z[row, m, t], shares[m] = _powers(block[m][row], top, betas[t], powers[m])
         for pair in range(len(block) - 1):
+            other = pair + 1
             kl_ab, kl_ba, js = _divergence(
                 block[0][row],
-                block[pair + 1][row],
+                block[other][row],
                 betas[t],
-                made.log_z[row, 0, t],
-                made.log_z[row, pair + 1, t],
+                made.log_z[row, 0, t] - made.log_z[row, other, t],
+                (powers[0], powers[other]),
+                (shares[0], shares[other]),
             )
             made.kl_baseline_other[row, pair, t] = kl_ab
             made.kl_other_baseline[row, pair, t] = kl_ba
@@ -306,13 +345,15 @@ def _tail(block, row, weights, exponents, low, scratch, made):
         if top <= low / (2 * models):
             made.tail_reference[row, measure] = -np.inf
             continue
-        _tail_sums(x, shifted, exponents, sums)
+        skipped = np.argmax(weights[measure])
+        _tail_sums(x, shifted, exponents, skipped, sums)
+        _add_skipped(weights[measure], np.float64(top), skipped, sums)
         made.tail_reference[row, measure] = top + np.sum(weights[measure] * own)
         for k in range(exponents.shape[1]):
             made.tail_log_mass[row, measure, k] = math.log(sums[0, k])
-            made.tail_square[row, measure, k] = sums[1, k] / sums[0, k]
+            made.tail_square[row, measure, k] = sums[2, k] / sums[0, k]
             for m in range(models):
-                made.tail_mean[row, measure, m, k] = sums[2 + m, k] / sums[0, k]
+                made.tail_mean[row, measure, m, k] = sums[3 + m, k] / sums[0, k]
 
 
 @compiled
@@ -329,16 +370,17 @@ def _all_rows(block, token_ids, watched, depth, betas, exponents, weights, low, 
     models, vocabulary = len(block), block[0].shape[1]
     best = np.zeros(vocabulary, dtype=np.int32)
     tops = np.empty((models, depth), dtype=np.int64)
+    powers = np.empty((models, vocabulary))
     scratch = (
         np.empty((models, vocabulary), dtype=np.float32),
         np.empty(vocabulary, dtype=np.float32),
-        np.empty((2 + models, exponents.shape[1])),
+        np.empty((3 + models, exponents.shape[1])),
     )
     for row in range(len(token_ids)):
         for m in range(models):
             if not _all_finite(block[m][row]):
                 return False
         _candidates(block, row, token_ids[row], watched, tops, best, made)
-        _exact(block, row, betas, tops, made)
+        _exact(block, row, betas, tops, powers, made)
         _tail(block, row, weights, exponents, low, scratch, made)
     return True

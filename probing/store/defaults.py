@@ -2,9 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,9 +11,12 @@ import zarr
 from probing.analysis.decoding import Statistics
 from probing.settings import Decoding, KindRule, as_json
 from probing.store.arrays import Content, create_array
-from probing.store.reader import Run
+from probing.store.reader import Rows, Run
 from probing.store.schema import STATISTICS, Grid
 from probing.store.texts import cut
+
+BLOCK_ROWS = 1024
+"""Rows that one thread works on at a time."""
 
 
 def write_statistics(group: zarr.Group, run: Run) -> dict[str, Any]:
@@ -28,15 +29,26 @@ def write_statistics(group: zarr.Group, run: Run) -> dict[str, Any]:
         Under which decoding and rule they hold, as they stand in the run's last commit.
     """
     decoding, rule = Decoding(), KindRule()
-    compute = partial(run.computed_statistics, decoding=decoding, rule=rule)
+    every = np.arange(len(run))
+    blocks = [every[i : i + BLOCK_ROWS] for i in range(0, len(run), BLOCK_ROWS)]
+
+    def compute(rows: Rows) -> list[Statistics]:
+        return [
+            run.computed_statistics(name, decoding=decoding, rule=rule, rows=rows)
+            for name in run.measures.names
+        ]
+
+    # Blocks, not measures, side by side: those of one block read the same arrays.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        per_measure = list(pool.map(compute, run.measures.names))
+        parts = list(pool.map(compute, blocks))
     target = group.create_group(STATISTICS)
     rows = run.storage_rows
     shard, chunk = cut(run.plan.capacity)
     for field in dataclasses.fields(Statistics):
-        values = _stack([getattr(one, field.name) for one in per_measure])
-        shape = (run.plan.capacity, len(per_measure))
+        values = np.concatenate(
+            [np.stack([getattr(one, field.name) for one in part], axis=1) for part in parts]
+        )
+        shape = (run.plan.capacity, values.shape[1])
         whole = np.zeros(shape, dtype=values.dtype)
         whole[rows] = values
         grid = Grid(shape, (shard, shape[1]), (chunk, shape[1]), ("position", "measure"))
@@ -45,7 +57,3 @@ def write_statistics(group: zarr.Group, run: Run) -> dict[str, Any]:
         )
         array[:] = whole
     return {"decoding": as_json(decoding), "rule": as_json(rule)}
-
-
-def _stack(columns: Sequence[np.ndarray]) -> np.ndarray:
-    return np.stack(columns, axis=1)

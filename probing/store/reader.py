@@ -266,12 +266,17 @@ class Run:
         return Statistics(**columns)
 
     def computed_statistics(
-        self, measure: str | int, *, decoding: Decoding, rule: KindRule
+        self,
+        measure: str | int,
+        *,
+        decoding: Decoding,
+        rule: KindRule,
+        rows: Rows | None = None,
     ) -> Statistics:
-        """Statistics of every row, computed from the stored distributions, some rows at a time."""
+        """Statistics of all or some rows, computed from the stored distributions, in blocks."""
         parts = [
-            statistics(self.distributions(measure, rows=rows), decoding=decoding, rule=rule)
-            for rows in self.row_blocks()
+            statistics(self.distributions(measure, rows=block), decoding=decoding, rule=rule)
+            for block in (self.row_blocks() if rows is None else [rows])
         ]
         return Statistics(
             **{
