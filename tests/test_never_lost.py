@@ -26,7 +26,7 @@ from probing.cli import EXIT_FAULT, EXIT_STOPPED
 from probing.lexicon import DEFAULT_LEXICON
 from probing.scoring.stopping import stoppable
 from probing.store.reader import open_run
-from probing.store.schema import METADATA, unit_name
+from probing.store.schema import FINISH_SEAL, LAYOUT_SEAL, METADATA, STATISTICS, unit_name
 from probing.store.verify import verify
 
 KILLS = 20
@@ -125,15 +125,20 @@ class Unbroken:
         return contents(self.place.run)
 
 
-Begun = Callable[[Place, Command], bool]
+Begun = Callable[[Place], bool]
 
 PHASES: dict[str, Begun] = {
-    "start": lambda place, command: True,
-    "creation": lambda place, command: place.signed_by(command),
-    "units": lambda place, command: place.signed_by(command) and place.run.exists(),
-    "finish": lambda place, command: place.signed_by(command) and last_commit(place).exists(),
+    "start": lambda place: True,
+    "creation": lambda place: True,
+    "units": lambda place: (place.run / LAYOUT_SEAL / METADATA).exists(),
+    "finish": lambda place: last_commit(place).exists(),
+    "statistics": lambda place: (place.run / STATISTICS / METADATA).exists(),
+    "end": lambda place: (place.run / FINISH_SEAL / METADATA).exists(),
 }
-"""The life of a process that scores, in order, and how the beginning of each phase shows."""
+"""The life of a process that scores, in order, and how the beginning of each phase shows.
+
+Once it has begun to create the run, the process has also signed the lock.
+"""
 
 
 def last_commit(place: Place) -> Path:
@@ -147,7 +152,7 @@ def last_commit(place: Place) -> Path:
 def wait_for(phase: str, place: Place, command: Command) -> bool:
     """Until the phase begins; False if the process ends without it."""
     give_up = time.monotonic() + PATIENCE_SECONDS
-    while not PHASES[phase](place, command):
+    while not ((phase == "start" or place.signed_by(command)) and PHASES[phase](place)):
         assert time.monotonic() < give_up, f"{phase} never began; it said: {place.said}"
         if not command.running:
             return False
@@ -191,7 +196,8 @@ def unbroken(
     first.end(0)
     command = second.start()
     times = [time.monotonic() for phase in PHASES if wait_for(phase, second, command)]
-    assert command.wait() == 0
+    assert command.wait() == 0, second.said
+    assert len(times) == len(PHASES), "a phase was not seen"
     times.append(time.monotonic())
     assert contents(first.run) == contents(second.run)
     made = Unbroken(second, dict(zip(PHASES, np.diff(times).tolist(), strict=True)))
@@ -235,7 +241,7 @@ def test_killed_at_any_instant_the_run_is_the_unbroken_one(
     while killed.total() < KILLS:
         place = Place(tmp_path / f"life{lives}", inputs, launcher)
         survivor = Survivor(place.run)
-        for phase in ("start", "creation", "units", "units", "finish"):
+        for phase in ("start", "creation", "units", "units", "finish", "statistics", "end"):
             wait = float(rng.uniform(0, unbroken.seconds[phase]))
             killed[phase] += kill_in(phase, place, after_seconds=wait)
             survivor.look()
