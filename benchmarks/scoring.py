@@ -240,7 +240,7 @@ def main() -> None:
     parser.add_argument("--dtypes", default="bfloat16,float32")
     parser.add_argument("--shares", default=",".join(str(share) for share in SHARES))
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--carriers", type=int, default=64, help="of the demo case")
+    parser.add_argument("--carriers", type=int, default=192, help="of the demo case")
     asked = parser.parse_args()
     print(common.machine())
     rows = []

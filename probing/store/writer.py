@@ -80,6 +80,7 @@ class RunWriter:
         self.complete = run.complete
         self.log = RunLog(path)
         self._lock = lock
+        self._arrays: dict[str, zarr.Array[Any]] = {}
         self._sizes = axis_sizes(run.manifest, run.plan)
 
     @classmethod
@@ -195,11 +196,8 @@ class RunWriter:
             # Left by a run that was killed before its commit; Zarr would read them first.
             for name in names:
                 (self.path / name).unlink(missing_ok=True)
-            group = _open_group(self.path)
             for name, values in stored.items():
-                array = group[name]
-                assert isinstance(array, zarr.Array)
-                array[unit.row_start : unit.row_start + unit.capacity] = values
+                self._array(name)[unit.row_start : unit.row_start + unit.capacity] = values
             digests = sync_objects(self.path, names)
             commit = {
                 "unit": unit.index,
@@ -230,6 +228,14 @@ class RunWriter:
             shutil.rmtree(commit, ignore_errors=True)
             for name in names:
                 (self.path / name).unlink(missing_ok=True)
+
+    def _array(self, name: str) -> zarr.Array[Any]:
+        """An array of the run, opened once."""
+        if name not in self._arrays:
+            array = _open_group(self.path)[name]
+            assert isinstance(array, zarr.Array)
+            self._arrays[name] = array
+        return self._arrays[name]
 
     def _check_unit(self, unit: Unit, arrays: UnitArrays) -> None:
         if unit not in self.plan.units:
