@@ -145,8 +145,8 @@ class Scoring(Strict):
     memory_mode: Literal["auto", "together", "split", "sequential"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     attention: str = "sdpa"
-    token_budget: int = 4096
-    chunk_tokens: int = 4096
+    token_budget: int = 2048
+    chunk_tokens: int = 1024
     head_rows: int = 128
     temperatures: tuple[float, ...] = (1.0,)
     self_check_tolerance: float = 1e-4

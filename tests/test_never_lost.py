@@ -126,6 +126,7 @@ class Unbroken:
 
 
 Begun = Callable[[Place], bool]
+ATTEMPTS = 20
 
 PHASES: dict[str, Begun] = {
     "start": lambda place: True,
@@ -191,14 +192,20 @@ def unbroken(
     inputs: Path, launcher: Launcher, tmp_path_factory: pytest.TempPathFactory
 ) -> Unbroken:
     folder = tmp_path_factory.mktemp("unbroken")
-    # The first process may compile; the second is as quick as all that follow.
-    first, second = (Place(folder / name, inputs, launcher) for name in ("first", "second"))
+    # The first process may compile; those that follow are quick alike.
+    first = Place(folder / "first", inputs, launcher)
     first.end(0)
-    command = second.start()
-    times = [time.monotonic() for phase in PHASES if wait_for(phase, second, command)]
-    assert command.wait() == 0, second.said
-    assert len(times) == len(PHASES), "a phase was not seen"
-    times.append(time.monotonic())
+    for attempt in range(ATTEMPTS):
+        second = Place(folder / f"second{attempt}", inputs, launcher)
+        command = second.start()
+        times = [time.monotonic() for phase in PHASES if wait_for(phase, second, command)]
+        assert command.wait() == 0, second.said
+        times.append(time.monotonic())
+        # A busy machine may look away while the last phase passes.
+        if len(times) == len(PHASES) + 1:
+            break
+    else:
+        pytest.fail("a phase was never seen")
     assert contents(first.run) == contents(second.run)
     made = Unbroken(second, dict(zip(PHASES, np.diff(times).tolist(), strict=True)))
     assert made.units >= 10
