@@ -246,6 +246,26 @@ def test_a_run_is_read_while_it_is_written_and_goes_on_where_it_stopped(
     assert verify(str(path)).faults == ()
 
 
+def test_a_unit_of_nothing_but_fill_is_there(written: Written, tmp_path: Path) -> None:
+    """Responses without a thought have phase 0 throughout, which is also what spare rows hold."""
+    path = tmp_path / "run.zarr"
+    write_pages_run(path, problems=12, finish=False)
+    half = open_run(str(path))
+    arrays = written.arrays[-1]
+    spared = {"carrier", "position", "token_id", "candidate_id", "logit"}
+    fill = {
+        name: np.full_like(getattr(arrays, name), spec.fill)
+        for name, spec in POSITION_ARRAYS.items()
+        if name not in spared | {"valid"}
+    }
+    with RunWriter.resume(path, plan=half.plan, manifest=_manifest(half, path)) as writer:
+        writer.write_unit(half.plan.units[-1], dataclasses.replace(arrays, **fill))
+    assert verify(str(path)).faults == ()
+    run = open_run(str(path))
+    for name, values in fill.items():
+        np.testing.assert_array_equal(run.array(name)[len(half) :], values)
+
+
 def _manifest(run: Run, path: Path) -> object:
     settings = dataclasses.replace(run.manifest.settings, out=str(path))
     return dataclasses.replace(run.manifest, settings=settings)

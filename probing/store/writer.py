@@ -232,8 +232,10 @@ class RunWriter:
     def _array(self, name: str) -> zarr.Array[Any]:
         """An array of the run, opened once."""
         if name not in self._arrays:
-            array = _open_group(self.path)[name]
-            assert isinstance(array, zarr.Array)
+            # What is all fill must be there too: readers take an absent object for a fault.
+            array = zarr.open_array(
+                LocalStore(self.path), path=name, mode="r+", config={"write_empty_chunks": True}
+            )
             self._arrays[name] = array
         return self._arrays[name]
 
