@@ -233,9 +233,9 @@ class RunWriter:
         """An array of the run, opened once."""
         if name not in self._arrays:
             # What is all fill must be there too: readers take an absent object for a fault.
-            array = zarr.open_array(
-                LocalStore(self.path), path=name, mode="r+", config={"write_empty_chunks": True}
-            )
+            # (Zarr keeps that setting nowhere, and `open_array` does not take it.)
+            array = zarr.open_array(LocalStore(self.path), path=name, mode="r+")
+            array = array.with_config({"write_empty_chunks": True})
             self._arrays[name] = array
         return self._arrays[name]
 
