@@ -76,5 +76,9 @@ class RunBusy(ProbingError):
     """Another process writes this run."""
 
 
+class PortTaken(ProbingError):
+    """The port that the dashboard should listen on cannot be had."""
+
+
 class OutsideContract(ProbingError):
     """A temperature or rank is asked for that the store cannot answer exactly."""

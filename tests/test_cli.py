@@ -1,6 +1,7 @@
 """The command line as a newcomer meets it: exit codes, messages, files."""
 
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -211,6 +212,14 @@ def test_doctor_names_packages_and_runs(probing: Command) -> None:
     [
         (["summary", "absent.zarr"], EXIT_FAULT, "absent.zarr"),
         (["verify", "README.md"], EXIT_FAULT, "README.md"),
+        (["summary", "README.md"], EXIT_FAULT, "it is a file"),
+        (["summary", "RUN", "--control", "ssd"], EXIT_USAGE, "must differ from the baseline and"),
+        (["summary", "RUN", "--control", "nobody"], EXIT_USAGE, "one of control, got 'nobody'"),
+        (["dashboard", "--port", "70000"], EXIT_USAGE, "port must be 1 to 65535, got 70000"),
+        (["dashboard", "--port", "-1"], EXIT_USAGE, "port must be 1 to 65535, got -1"),
+        (["dashboard", "absent.zarr"], EXIT_FAULT, "absent.zarr is not a run"),
+        (["dashboard", "RUN", "README.md"], EXIT_FAULT, "it is a file"),
+        ([], EXIT_USAGE, ""),
         (["score"], EXIT_USAGE, "RUN_FILE"),
         (["score", "absent.toml"], EXIT_USAGE, "examples/run.toml"),
         (["score", "README.md"], EXIT_USAGE, "not valid TOML"),
@@ -223,8 +232,10 @@ def test_doctor_names_packages_and_runs(probing: Command) -> None:
         (["examples", "RUN", "--by", "colour"], EXIT_USAGE, "top1_prob"),
         (["examples", "RUN", "--order", "best"], EXIT_USAGE, "largest change"),
         (["summary", "RUN", "--csv", "absent/x.csv"], EXIT_FAULT, "cannot write"),
-        (["nonsense"], EXIT_USAGE, "No such command"),
-        (["summary", "RUN", "--by", "colour"], EXIT_USAGE, "colour"),
+        (["nonsense"], EXIT_USAGE, "error: no such command 'nonsense'; see `probing --help`"),
+        (["summary"], EXIT_USAGE, "missing argument 'RUN'; see `probing summary --help`"),
+        (["summary", "RUN", "--by", "colour"], EXIT_USAGE, "'--by': 'colour' is not one of"),
+        (["summary", "RUN", "--colour"], EXIT_USAGE, "--colour; see `probing summary --help`"),
         (["carriers", "absent.jsonl"], EXIT_FAULT, "absent.jsonl"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
@@ -238,6 +249,29 @@ def test_faults_say_what_and_exit_as_stated(
 ) -> None:
     given = [run if argument == "RUN" else argument for argument in arguments]
     assert words in " ".join(probing(*given, code=code).err.split())
+
+
+def test_a_busy_port_is_named_with_the_next_step(
+    run: str, probing: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[list[str]] = []
+
+    def serve(_: str, command: list[str]) -> None:
+        served.append(command)
+        raise SystemExit(0)
+
+    monkeypatch.setattr("os.execv", serve)
+    monkeypatch.chdir(Path.cwd())
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        err = probing("dashboard", run, "--port", port, code=EXIT_FAULT).err
+        assert f"port {port}" in err
+        assert "`probing dashboard --port N`" in " ".join(err.split())
+        assert served == []
+    probing("dashboard", run, "--port", port)
+    assert served[0][-3:] == [port, "--", str(Path(run).resolve())]
 
 
 def test_scoring_by_flags_then_again_reuses_it(tmp_path: Path, probing: Command) -> None:

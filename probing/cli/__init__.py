@@ -14,9 +14,13 @@ from probing.cli.console import (
     EXIT_USAGE,
     err,
     report_fault,
+    report_refusal,
 )
 
 __all__ = ["EXIT_FAULT", "EXIT_STOPPED", "EXIT_USAGE", "app", "main"]
+
+Refusal = typer.BadParameter.__mro__[1]
+"""What the parser raises for a word it does not know; Typer has no public name for it."""
 
 app = typer.Typer(
     name="probing",
@@ -53,11 +57,12 @@ def main() -> None:
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        app(arguments)
+        sys.exit(app(arguments, prog_name="probing", standalone_mode=False))
     except KeyboardInterrupt:
         err.print("interrupted")
         sys.exit(EXIT_INTERRUPTED)
     except Exception as error:  # the last resort: every fault becomes a message
         if debug:
             traceback.print_exc()
-        sys.exit(report_fault(error))
+        refused = isinstance(error, Refusal)
+        sys.exit(report_refusal(error) if refused else report_fault(error))

@@ -4,6 +4,7 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -116,6 +117,20 @@ def write(path: Path, data: bytes) -> None:
 
     write_whole(data, path)
     out.print(f"wrote {path}", markup=False)
+
+
+def report_refusal(error: Any) -> int:
+    """Print what the parser does not take, with the help to look at, and return the exit code.
+
+    Args:
+        error: a usage error of the parser; without a message where it has shown the help.
+    """
+    message = error.format_message().replace("Value error, ", "").rstrip(".")
+    command = error.ctx.command_path if error.ctx is not None else "probing"
+    if message:
+        sentence = f"{message[0].lower()}{message[1:]}; see `{command} --help`"
+        err.print(f"error: {sentence}", markup=False)
+    return EXIT_USAGE
 
 
 def report_fault(error: Exception) -> int:

@@ -50,12 +50,14 @@ def control_of(run: Run, *, other: str, wanted: str | None = None) -> str | None
     None where there is none, or where it is `other` itself.
 
     Raises:
-        UsageFault: the run has no such model.
+        UsageFault: the run has no such model, or it is `other`.
     """
     names = other_names(run)
     if wanted is not None:
-        rule = f"a control must be one of {', '.join(name for name in names if name != other)}"
-        require(wanted in names and wanted != other, rule, wanted)
+        choices = [name for name in names if name != other]
+        listed = f"one of {', '.join(choices)}" if choices else "this run has no third model"
+        apart = f"a control must differ from the baseline and from the other model {other!r}"
+        require(wanted in choices, f"{apart}: {listed}", wanted)
         return wanted
     return CONTROL if CONTROL in names and other != CONTROL else None
 

@@ -174,7 +174,9 @@ def _check_version(place: Place, root: bytes) -> None:
 def not_a_run(place: Place) -> NotARun:
     """The error for a place that holds no run; it lists what there is."""
     found = place.names("")
-    if found:
+    if place.is_file():
+        there = "it is a file"
+    elif found:
         more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
         there = f"it holds {', '.join(found[:LISTED])}{more}"
     else:

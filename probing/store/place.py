@@ -30,6 +30,9 @@ class Place(Protocol):
     def names(self, folder: str) -> list[str]:
         """What stands directly in a folder ("" is the place itself), sorted; may be empty."""
 
+    def is_file(self) -> bool:
+        """Whether the place is a file, and so no folder."""
+
     def sizes(self) -> dict[str, int]:
         """Every object with its length in bytes."""
 
@@ -57,6 +60,10 @@ class LocalPlace:
             return sorted(os.listdir(self._root / folder))
         except (FileNotFoundError, NotADirectoryError):
             return []
+
+    def is_file(self) -> bool:
+        """Whether the place is a file, and so no folder."""
+        return self._root.is_file()
 
     def sizes(self) -> dict[str, int]:
         """Every object with its length in bytes."""
@@ -107,6 +114,10 @@ class RemotePlace:
         except (FileNotFoundError, NotADirectoryError):
             return []
         return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in paths)
+
+    def is_file(self) -> bool:
+        """Whether the place is a file, and so no folder."""
+        return bool(self._fs.isfile(self._root))
 
     def sizes(self) -> dict[str, int]:
         """Every object with its length in bytes."""
