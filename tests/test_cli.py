@@ -14,8 +14,15 @@ from pages_run import write_pages_run
 from tiny import tiny_pair
 
 from probing.cli import EXIT_FAULT, EXIT_USAGE, app, main
-from probing.reporting.filters import Filters
-from probing.reporting.tables import all_comparisons, delta_tables
+from probing.reporting import display
+from probing.reporting.filters import Filters, keep
+from probing.reporting.tables import (
+    all_comparisons,
+    assignment_table,
+    delta_tables,
+    event_table,
+    transitions,
+)
 from probing.settings import Decoding, KindRule
 from probing.store.reader import open_run
 from probing.vocabulary import Stratum
@@ -28,6 +35,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("cli") / "small.zarr"
     write_pages_run(path)
     return str(path)
+
+
+def trio(run: str) -> dict[str, pd.DataFrame]:
+    return all_comparisons(
+        open_run(run), other="ssd", control="control", decoding=Decoding(), rule=KindRule()
+    )
 
 
 class Ended(NamedTuple):
@@ -79,17 +92,64 @@ def test_summary_csv_is_the_table(run: str, tmp_path: Path, probing: Command) ->
 
 def test_summary_prints_every_kind_and_its_problems(run: str, probing: Command) -> None:
     out = probing("summary", run).out
-    for word in ("lock-like", "top1_prob", "control", "ssd − control", "null (ssd)", "problems"):
+    header, *rows = [line.split() for line in out.replace("ssd − control", "both").splitlines()[1:]]
+    assert header[-3:] == ["null", "positions", "problems"]
+    table = delta_tables(trio(run), by=[Stratum.KIND])
+    figures = [row for row in rows if row[0] in {"all", *table["kind"]}]
+    assert len(figures) == len(table)
+    assert {row[2] for row in figures} == {"ssd", "control", "both"}
+    own = [row for row in figures if row[2] == "ssd"]
+    wanted = table[table["comparison"] == "ssd"].to_dict("records")
+    for want, got in zip(wanted, own, strict=True):
+        signed = [display.signed(want[name]) for name in ("delta", "low", "high", "null")]
+        counts = [str(want["positions"]), str(want["problems"])]
+        names = [want["kind"], want["quantity"], "ssd"]
+        assert got == [*names, display.number(want["baseline"]), *signed, *counts]
+    assert max(map(len, out.splitlines())) <= 120
+
+
+@pytest.mark.parametrize("table", ["assignments", "transitions", "events"])
+def test_summary_tables_are_those_of_the_page(
+    run: str, tmp_path: Path, probing: Command, table: str
+) -> None:
+    target, where = tmp_path / "table.csv", ("--where", "generator=ssd")
+    probing("summary", run, "--table", table, *where, "--csv", str(target))
+    chosen = Filters(generator=("ssd",))
+    build: Callable[[pd.DataFrame], pd.DataFrame] = {
+        "assignments": lambda pair: assignment_table(pair, filters=chosen),
+        "transitions": lambda pair: transitions(keep(pair, filters=chosen)),
+        "events": lambda pair: event_table(pair, filters=chosen),
+    }[table]
+    got = pd.read_csv(target, keep_default_na=False, na_values=[""])
+    assert list(dict.fromkeys(got["comparison"])) == ["ssd", "control"]
+    for name in ("ssd", "control"):
+        own = got[got["comparison"] == name].drop(columns="comparison").reset_index(drop=True)
+        want = build(trio(run)[name])
+        assert list(own) == list(want)
+        for column in ("share", "positions"):
+            pd.testing.assert_series_equal(own[column], want[column], rtol=1e-12)
+    out = probing("summary", run, "--table", table, *where).out
+    for word in ("comparison", "ssd", "control", "lock-like", "positions", "note: "):
         assert word in out
+
+
+def test_tables_that_group_themselves_take_no_groups(run: str, probing: Command) -> None:
+    for table in ("assignments", "transitions", "events"):
+        err = probing("summary", run, "--by", "kind", "--table", table, code=EXIT_USAGE).err
+        assert "--by groups the deltas" in err
+    err = probing("summary", run, "--table", "colours", code=EXIT_USAGE).err
+    assert "'transitions'" in err
+
+
+def test_groups_by_selector_are_said_to_overlap(run: str, probing: Command) -> None:
+    assert "these groups overlap" in probing("summary", run, "--by", "selectors").out
 
 
 def test_summary_keeps_what_where_names(run: str, tmp_path: Path, probing: Command) -> None:
     where = ("--where", "kind=lock-like,fork-like", "--where", "generator=ssd")
     target = tmp_path / "kept.csv"
     probing("summary", run, *where, "--by", "event", "--control", "control", "--csv", str(target))
-    compared = all_comparisons(
-        open_run(run), other="ssd", control="control", decoding=Decoding(), rule=KindRule()
-    )
+    compared = trio(run)
     chosen = Filters(kind=("lock-like", "fork-like"), generator=("ssd",))
     want = delta_tables(compared, by=[Stratum.EVENT], filters=chosen)
     got = pd.read_csv(target)
@@ -163,8 +223,8 @@ def test_greedy_divergences_are_not_measured(run: str, probing: Command) -> None
     rows = [line.split() for line in probing("summary", run, "-T", "0").out.splitlines()]
     found = [row for row in rows if "kl_baseline_other" in row]
     assert found
-    # Of the comparison, the null and the control: nothing was measured.
-    assert all(row[2:5] == ["–"] * 3 for row in found)
+    # Baseline, delta, interval and null: nothing was measured.
+    assert all(row[-7:-2] == ["–"] * 5 for row in found)
 
 
 def test_a_tail_range_that_cannot_be_finished_is_refused_at_once(

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from probing.reporting import filters, tables
+from probing.reporting import deltas, filters, tables
 from probing.reporting.deltas import ALL
 from probing.reporting.filters import EVERY, HEADLINE, Average, Filters, Weighting
 from probing.reporting.quantities import (
@@ -102,6 +102,40 @@ def test_every_carrier_can_count_alike(comparison: pd.DataFrame) -> None:
         means = part.groupby("carrier_id")["entropy_nats_delta"].mean()
         sampling = part.groupby("carrier_id")["sampling_probability"].first()
         assert found["delta"] == pytest.approx(np.average(means, weights=1 / sampling))
+
+
+def test_a_position_counts_under_every_selector_that_chose_it(comparison: pd.DataFrame) -> None:
+    by = [Stratum.SELECTOR, Stratum.GENERATOR]
+    table = tables.delta_table(
+        comparison, by=by, quantities=["entropy_nats"], inference=FEW_DRAWS
+    ).set_index([*by])
+    headline = comparison[comparison["headline"]]
+    overlapping = 0
+    for (selector, generator), row in table.drop((ALL, ALL)).iterrows():
+        chosen = np.array([selector in text.split() for text in headline["selectors"]])
+        part = headline[chosen & (headline["generator"] == generator).to_numpy()]
+        group = {Stratum.SELECTOR: selector, Stratum.GENERATOR: generator}
+        inside = deltas.in_group(headline, group=group, assignment=Assignment.MEAN)
+        pd.testing.assert_frame_equal(headline[inside], part)
+        weight = filters.weights(part, weighting=Weighting())
+        assert row["positions"] == len(part)
+        assert row["delta"] == pytest.approx(np.average(part["entropy_nats_delta"], weights=weight))
+        overlapping += len(part)
+    names = {name for text in headline["selectors"] for name in text.split()}
+    assert set(table.index.get_level_values(0)) == names | {ALL}
+    assert overlapping > len(headline)
+
+
+@pytest.mark.parametrize("by", [[Stratum.KIND], [Stratum.EVENT, Stratum.GENERATOR]])
+def test_a_group_of_the_table_is_the_positions_in_it(
+    comparison: pd.DataFrame, by: list[Stratum]
+) -> None:
+    table = tables.delta_table(comparison, by=by, quantities=["entropy_nats"], inference=FEW_DRAWS)
+    headline = comparison[comparison["headline"]]
+    for row in table.iloc[1:].to_dict("records"):
+        group = {name: row[name] for name in by}
+        inside = deltas.in_group(headline, group=group, assignment=Assignment.MEAN)
+        assert inside.sum() == row["positions"] + row["missing"]
 
 
 def test_weights_follow_how_a_position_was_chosen(comparison: pd.DataFrame) -> None:

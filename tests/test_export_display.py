@@ -190,14 +190,20 @@ def test_labels_are_shown_as_they_stand() -> None:
         assert shown.replace("\\", "") == label
 
 
-def test_groups_of_one_comparison_alone_keep_their_row(comparison: pd.DataFrame) -> None:
+def test_printed_deltas_are_the_rows_of_the_table_with_their_own_null_and_counts(
+    comparison: pd.DataFrame,
+) -> None:
     table = tables.delta_tables({"a": comparison}, by=[Stratum.KIND], inference=FEW_DRAWS)
     less = table[table["kind"] != "mixed"]
     both = pd.concat([less, table.assign(comparison="b")], ignore_index=True)
-    wide = display.wide_deltas(both, by=[Stratum.KIND])
-    assert set(wide["kind"]) == set(table["kind"])
-    assert (wide.loc[wide["kind"] == "mixed", "Δ a"] == display.NOT_MEASURED).all()
-    assert (wide.loc[wide["kind"] == "mixed", "Δ b"] != display.NOT_MEASURED).all()
+    shown = display.printed_deltas(both, by=[Stratum.KIND])
+    pd.testing.assert_frame_equal(shown.sort_index(), both[list(shown)])
+    assert {"null", "positions", "problems"} < set(shown)
+    groups = shown[["kind", "quantity"]].apply(tuple, axis=1)
+    # The comparisons of a group stand together, in their order; a group of one alone is there.
+    assert (groups != groups.shift()).sum() == groups.nunique()
+    assert shown.groupby(["kind", "quantity"])["comparison"].is_monotonic_increasing.all()
+    assert set(shown.loc[shown["kind"] == "mixed", "comparison"]) == {"b"}
 
 
 def test_numbers_are_rounded_for_the_eye_and_never_to_nothing() -> None:

@@ -30,7 +30,7 @@ charts.transition_chart(tables.transitions(comparison)).to_dict()
 tables.assignment_table(comparison), display.shown_events(tables.event_table(comparison))
 tables.position_list(run, comparison.head(), by="top1_prob")
 headlines.headlines(deltas), headlines.sentence(deltas, other="ssd")
-display.shown_deltas(deltas, by=by), display.wide_deltas(deltas, by=by)
+display.shown_deltas(deltas, by=by), display.printed_deltas(deltas, by=by)
 display.shown_example(example), tables.shown_context(run, 0)
 export.csv_text(deltas), export.settings_json(run, settings={{"decoding": decoding}})
 """

@@ -2,8 +2,10 @@
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -16,7 +18,6 @@ from probing.carriers.record import Skipped
 from probing.errors import OutsideContract, ProbingError, StoppedEarly, UsageFault
 
 EXIT_FAULT, EXIT_USAGE, EXIT_STOPPED, EXIT_INTERRUPTED = 1, 2, 3, 130
-SIGNED = frozenset({"delta", "low", "high"})
 MOST_ROWS = 60
 """Rows of a table that a terminal is shown; a file gets them all."""
 
@@ -74,23 +75,31 @@ def print_skipped(skipped: Sequence[Skipped]) -> None:
         err.print(f"skipped {place}: {item.reason}: {item.detail}", markup=False)
 
 
-def print_table(frame: pd.DataFrame) -> None:
-    """A table, numbers to the right, texts never as markup."""
+Formats = Mapping[str, Callable[[Any], str]]
+"""By column, how its values are shown."""
+
+
+def print_table(frame: pd.DataFrame, *, formats: Formats = MappingProxyType({})) -> None:
+    """A table, numbers to the right, texts never as markup.
+
+    Args:
+        frame: what is shown.
+        formats: of columns that are not shown as numbers of four digits.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in frame.columns:
         numeric = pd.api.types.is_numeric_dtype(frame[name])
         table.add_column(Text(str(name)), justify="right" if numeric else "left", overflow="fold")
     for row in frame.itertuples(index=False):
-        table.add_row(*(Text(_cell(n, v)) for n, v in zip(frame.columns, row, strict=True)))
+        cells = zip(frame.columns, row, strict=True)
+        table.add_row(*(Text(formats.get(n, partial(_cell, n))(v)) for n, v in cells))
     out.print(table, soft_wrap=False)
 
 
 def _cell(name: str, value: object) -> str:
-    from probing.reporting.display import NOT_MEASURED, signed
+    from probing.reporting.display import NOT_MEASURED
     from probing.reporting.text import visible
 
-    if name in SIGNED:
-        return signed(value)
     if isinstance(value, str):
         # No escape sequence of a model reaches the terminal, and no space of a token is lost.
         return visible(value) if "token" in name else value

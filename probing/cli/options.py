@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,16 @@ from probing.settings import (
     require,
 )
 from probing.vocabulary import Assignment, Stratum
+
+
+class SummaryTable(StrEnum):
+    """Tables of `probing summary`, each as on the page *Deltas*."""
+
+    DELTAS = "deltas"
+    ASSIGNMENTS = "assignments"
+    TRANSITIONS = "transitions"
+    EVENTS = "events"
+
 
 if TYPE_CHECKING:
     from probing.reporting.filters import Filters
@@ -36,7 +47,19 @@ AssignmentOption = Annotated[
     Assignment, typer.Option(help="Whose distribution gives a position its kind.")
 ]
 CsvOption = Annotated[Path | None, typer.Option("--csv", help="Write a CSV file instead.")]
-ByOption = Annotated[list[Stratum] | None, typer.Option("--by", help="Group by; repeatable.")]
+ByOption = Annotated[
+    list[Stratum] | None,
+    typer.Option(
+        "--by", help="Group by; repeatable. A position counts under each of its selectors."
+    ),
+]
+TableOption = Annotated[
+    SummaryTable,
+    typer.Option(
+        "--table",
+        help="Deltas by group; by kind under each assignment; kind to kind; shares of events.",
+    ),
+]
 WhereOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -1,9 +1,9 @@
 """Commands that read runs: summary, positions, examples."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pandas as pd
 import typer
@@ -20,6 +20,8 @@ from probing.cli.options import (
     OtherOption,
     PresetOption,
     RunArgument,
+    SummaryTable,
+    TableOption,
     TemperatureOption,
     TopKOption,
     TopPOption,
@@ -29,6 +31,9 @@ from probing.cli.options import (
 )
 from probing.settings import DEFAULT_ASSIGNMENT, Decoding, require
 from probing.vocabulary import Stratum
+
+if TYPE_CHECKING:
+    from probing.reporting.filters import Filters
 
 POSITION_COLUMNS = (
     "carrier_id", "position", "token", "model", "kind", "top1_prob", "nucleus_size", "tail_mass",
@@ -52,18 +57,21 @@ def summary(
     top_p: TopPOption = DEFAULT.top_p,
     preset: PresetOption = DEFAULT_RULE.preset,
     assignment: AssignmentOption = DEFAULT_ASSIGNMENT,
+    table: TableOption = SummaryTable.DELTAS,
     csv: CsvOption = None,
 ) -> None:
-    """Mean deltas (other - baseline) of every group, with intervals that resample problems.
+    """What training did: mean deltas (other - baseline) of every group, or another table.
 
-    A control stands beside the other model, and their difference beside both. `null` is what a
-    delta would be by selection alone.
+    Intervals resample problems. A control stands beside the other model, and the difference of
+    their deltas beside both. `null` is what a figure would be by selection alone.
     """
     from probing.reporting import tables
-    from probing.reporting.display import decoding_text, wide_deltas
+    from probing.reporting.display import decoding_text
     from probing.reporting.filters import require_known
     from probing.store.reader import open_run
 
+    own_groups = f"--by groups the deltas; leave it out with --table {table}, which groups itself"
+    require(table is SummaryTable.DELTAS or not by, own_groups, [str(group) for group in by or []])
     opened = open_run(run)
     name = other or opened.model_names[1]
     beside = tables.control_of(opened, other=name, wanted=control)
@@ -74,32 +82,81 @@ def summary(
         opened, other=name, control=beside, decoding=decoding, rule=rule_of(preset)
     )
     require_known(compared[name], filters=chosen)
-    table = tables.delta_tables(compared, by=groups, filters=chosen)
+    if table is SummaryTable.DELTAS:
+        found = tables.delta_tables(compared, by=groups, filters=chosen)
+    else:
+        # The difference of two models has no events, and one assignment for all three.
+        pairs = {pair: compared[pair] for pair in (name, beside) if pair is not None}
+        found = _of_each(pairs, table, filters=chosen)
     _say_incomplete(opened)
     out.print(f"{name} - {opened.model_names[0]}, {decoding_text(decoding)}", markup=False)
     if csv is not None:
-        show_or_write(table, csv, shown=[])
+        show_or_write(found, csv, shown=[])
         return
-    print_table(wide_deltas(table, by=[str(group) for group in groups]))
-    for note in _notes(table, groups):
-        out.print(f"note: {note}", markup=False)
-    if not table["positions"].any():
+    _print_summary(found, table, groups=[str(group) for group in groups])
+    if not found["positions"].any():
         err.print("no position is left: nothing passes every --where")
 
 
-def _notes(table: pd.DataFrame, groups: Sequence[Stratum]) -> list[str]:
-    """What a reader of the table must know: which groups are small, and what selects itself."""
+def _of_each(
+    pairs: Mapping[str, pd.DataFrame], table: SummaryTable, *, filters: "Filters"
+) -> pd.DataFrame:
+    """One table of every model against the baseline, named in a first column."""
+    from probing.reporting import tables
+    from probing.reporting.contrasts import COMPARISON
+    from probing.reporting.filters import keep
+
+    build: Callable[[pd.DataFrame], pd.DataFrame] = {
+        SummaryTable.ASSIGNMENTS: lambda pair: tables.assignment_table(pair, filters=filters),
+        SummaryTable.TRANSITIONS: lambda pair: tables.transitions(keep(pair, filters=filters)),
+        SummaryTable.EVENTS: lambda pair: tables.event_table(pair, filters=filters),
+    }[table]
+    parts = [build(pair).assign(**{COMPARISON: name}) for name, pair in pairs.items()]
+    whole = pd.concat(parts, ignore_index=True)
+    return whole[[COMPARISON, *whole.columns.drop(COMPARISON)]]
+
+
+def _print_summary(found: pd.DataFrame, table: SummaryTable, *, groups: Sequence[str]) -> None:
+    """A table of `summary` and what its reader must know."""
+    from probing.reporting.display import DELTA_FORMATS, SHARE_FORMATS, printed_deltas
+
+    if table in SHARE_NOTES:
+        # An event with none may have a null; a pair of kinds with none says nothing.
+        occurs = (found["positions"] > 0) | (table is SummaryTable.EVENTS)
+        print_table(found[occurs], formats=SHARE_FORMATS)
+        out.print(f"note: {SHARE_NOTES[table]}", markup=False)
+        return
+    columns = groups if table is SummaryTable.DELTAS else ["assignment", str(Stratum.KIND)]
+    print_table(printed_deltas(found, by=columns), formats=DELTA_FORMATS)
+    for note in _notes(found, columns):
+        out.print(f"note: {note}", markup=False)
+
+
+SHARE_NOTES = {
+    SummaryTable.TRANSITIONS: (
+        "kinds under the baseline and under the model compared; share is of all positions"
+    ),
+    SummaryTable.EVENTS: (
+        "null is the mean of the share and of that with the two models' roles exchanged"
+    ),
+}
+"""What a reader of the tables of shares must know."""
+
+
+def _notes(table: pd.DataFrame, groups: Sequence[str]) -> list[str]:
+    """What a reader of the deltas must know: which groups are small, and what selects itself."""
     from probing.reporting.contrasts import COMPARISON
     from probing.reporting.deltas import joined
 
-    columns = [COMPARISON, *map(str, groups)]
+    columns = [COMPARISON, *groups]
     noted = table[table["note"] != ""].drop_duplicates([*columns, "note"])
     names = joined(noted, columns)
     lines = [f"{name}: {note}" for name, note in zip(names, noted["note"], strict=True)]
-    if table[COMPARISON].nunique() > 1:
-        lines.append(
-            "positions are those of the first comparison; each has its own, which the CSV counts"
-        )
+    if Stratum.SELECTOR in groups:
+        lines.append("a position counts under every selector that chose it: these groups overlap")
+        lines.append("all rows are of positions chosen by interval or random, or by all")
+    if "assignment" not in groups and table[COMPARISON].nunique() > 1:
+        lines.append("each comparison has positions of its own, by the kinds of its own pair")
         lines.append("the difference takes kinds from the mean over all models, and has no events")
     return [*lines, "baseline_top1_prob is negative by selection: no finding by itself"]
 

@@ -1,6 +1,6 @@
 """Aggregate deltas with intervals, and the shares of kinds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ from probing.analysis.inference import ClusterInterval, cluster_intervals
 from probing.analysis.nulls import Sample, role_exchange
 from probing.reporting.comparison import kind_column
 from probing.reporting.exchange import exchanged
-from probing.reporting.filters import Average, Filters, Weighting, keep, weights
+from probing.reporting.filters import Average, Filters, Weighting, keep, selected, weights
 from probing.reporting.happenings import event_column
 from probing.reporting.quantities import (
     QUANTITIES,
@@ -20,7 +20,7 @@ from probing.reporting.quantities import (
     other_column,
 )
 from probing.settings import Inference
-from probing.vocabulary import Assignment, PerPosition, PositionIds, Stratum
+from probing.vocabulary import Assignment, PerPosition, PositionIds, PositionMask, Stratum
 
 DEFAULT_FILTERS, DEFAULT_WEIGHTING, DEFAULT_INFERENCE = Filters(), Weighting(), Inference()
 
@@ -51,8 +51,9 @@ def delta_table(
         comparison: of `comparison_table`, all positions: the null needs those that the filters
             would keep if the models changed places.
         by: strata to group by; `Stratum.KIND` is the kind and `Stratum.EVENT` the event by the
-            filters' assignment. Groups that do not occur have no rows. Empty: only the row over
-            all.
+            filters' assignment; in `Stratum.SELECTOR` a position counts under each selector that
+            chose it, so groups overlap. Groups that do not occur have no rows. Empty: only the row
+            over all.
         filters: which positions are kept, and whose kind counts.
         quantities: at least one name, in the order of the rows.
         weighting: which positions carry the figures, and what each counts.
@@ -159,14 +160,41 @@ def joined(table: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
 
 
 def _members(groups: pd.DataFrame) -> dict[tuple[str, ...], PositionIds]:
-    """Positions of all, then of every group that occurs, by what identifies it."""
+    """Positions of all, then of every group that occurs, by what identifies it.
+
+    A position is in the group of every selector that chose it.
+    """
     columns = list(groups.columns)
     found: dict[tuple[str, ...], PositionIds] = {(ALL,) * len(columns): np.arange(len(groups))}
     if columns:
-        for key, places in groups.groupby(columns, observed=True).indices.items():
+        single = groups.reset_index(drop=True)
+        if Stratum.SELECTOR in columns:
+            single[Stratum.SELECTOR] = single[Stratum.SELECTOR].str.split()
+            single = single.explode(Stratum.SELECTOR)
+        positions = single.index.to_numpy()
+        for key, places in single.groupby(columns, observed=True).indices.items():
             values = key if isinstance(key, tuple) else (key,)
-            found[tuple(str(value) for value in values)] = np.asarray(places)
+            found[tuple(str(value) for value in values)] = positions[places]
     return found
+
+
+def in_group(
+    comparison: pd.DataFrame, *, group: Mapping[str, str], assignment: Assignment
+) -> PositionMask:
+    """Whether each position lies in a group of `delta_table`.
+
+    Args:
+        comparison: of `comparison_table`.
+        group: the label of each stratum; empty takes all.
+        assignment: of the filters that the table was made with.
+    """
+    inside = np.ones(len(comparison), dtype=bool)
+    for stratum, column in grouping(by=list(group), assignment=assignment).items():
+        if stratum == Stratum.SELECTOR:
+            inside &= selected(comparison, selector=group[stratum])
+        else:
+            inside &= (comparison[column].astype("str") == group[stratum]).to_numpy(dtype=bool)
+    return inside
 
 
 def _summaries(

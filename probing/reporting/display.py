@@ -1,7 +1,7 @@
 """How tables look on a page: labels, tooltips, digits. The values themselves stay as they are."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -68,7 +68,9 @@ STRATUM_LABELS: dict[str, Column] = {
     Stratum.CORRECT: Column("Answer", "Whether the response was graded right."),
     Stratum.GENERATOR: Column("Written by", "The model that wrote the response."),
     Stratum.RIGHT: Column("Right model", "Which model got the problem right, by majority."),
-    Stratum.SELECTOR: Column("Chosen by", "The selectors that chose the position."),
+    Stratum.SELECTOR: Column(
+        "Chosen by", "A position counts under every selector that chose it: these groups overlap."
+    ),
     Stratum.PHASE: Column("Phase", "Before or after the end of the thought."),
     Stratum.SUBJECT: Column("Subject", "As the response says."),
     Stratum.DIFFICULTY: Column("Difficulty", "As the response says."),
@@ -154,34 +156,32 @@ def bounded(value: float, low: float, high: float) -> str:
     return f"{signed(value)} {bounds}" if np.isfinite(value) else NOT_MEASURED
 
 
-def wide_deltas(table: pd.DataFrame, *, by: Sequence[str]) -> pd.DataFrame:
-    """A table of several comparisons, one row per group and quantity, as text.
+def printed_deltas(table: pd.DataFrame, *, by: Sequence[str]) -> pd.DataFrame:
+    """A table of several comparisons for a terminal: those of one group and quantity together.
 
-    Columns: those of `by`, `quantity`, `baseline` (its mean), each comparison's delta with its
-    interval, each followed by its null where it has one, `positions` and `problems` of the first.
-    The other comparisons have their own positions, where kinds are not by the baseline alone.
+    Columns: those of `by`; `quantity`, `comparison`, `baseline` (of the contrast: the control's),
+    `delta`, `low`, `high`, `null`, and the `positions` and `problems` of the row itself, since
+    each comparison has its own where kinds are not by the baseline alone.
 
     Args:
         table: of `delta_tables`.
         by: its grouping columns.
     """
     keys = [*by, "quantity"]
-    parts = {name: own.set_index(keys) for name, own in table.groupby(COMPARISON, sort=False)}
-    first, *rest = parts.values()
-    # A group can be missing under one model, and be there under another.
-    index = first.index.append([own.index.difference(first.index, sort=False) for own in rest])
-    index = index.unique()
-    first = first.reindex(index)
-    shown = pd.DataFrame({"baseline": first["baseline"].map(number)})
-    for name, part in parts.items():
-        own = part.reindex(index)
-        columns = (own["delta"], own["low"], own["high"])
-        shown[f"Δ {name!s}"] = [bounded(*each) for each in zip(*columns, strict=True)]
-        if own["null"].notna().any() and not (own["null"].fillna(0) == 0).all():
-            shown[f"null ({name!s})"] = own["null"].map(signed)
-    for name in ("positions", "problems"):
-        shown[name] = first[name].fillna(0).astype(int)
-    return shown.reset_index()
+    # Groups stand in the order in which they first occur, as the table has them.
+    order = table.groupby(keys, sort=False).ngroup().to_numpy()
+    shown = table.iloc[np.argsort(order, kind="stable")]
+    return shown[[*keys, COMPARISON, *DELTA_FORMATS, "positions", "problems"]]
+
+
+DELTA_FORMATS: dict[str, Callable[[Any], str]] = {
+    "baseline": number,
+    "delta": signed,
+    "low": signed,
+    "high": signed,
+    "null": signed,
+}
+"""How a terminal shows the figures of a delta table."""
 
 
 def kept(value: Any) -> str:
@@ -278,6 +278,12 @@ def both_sums(table: pd.DataFrame) -> str:
 def percent(value: Any) -> str:
     """A share."""
     return f"{value:.1%}" if np.isfinite(value) else NOT_MEASURED
+
+
+SHARE_FORMATS: dict[str, Callable[[Any], str]] = dict.fromkeys(
+    ("share", "share_of_kind", "null"), percent
+)
+"""How a terminal shows the figures of a table of events or transitions."""
 
 
 def shown_example(table: pd.DataFrame) -> Styler:
