@@ -82,7 +82,9 @@ def rules(choice: Choice) -> None:
         f"At {display.decoding_text(choice.decoding)}. Kinds at "
         f"{display.decoding_text(choice.kind_decoding)}: {display.rule_text(choice.rule)}. "
         "95 % intervals resample whole problems. *Null*: what the delta would be by selection "
-        "alone, with the two models' roles exchanged; a direction is claimed only outside it."
+        "alone, with the two models' roles exchanged (by the mean's kinds 0 by symmetry); a "
+        "direction is claimed only outside it, under all three assignments. What drift of the "
+        "same size would do (the drift null) is not computed yet."
     )
 
 
