@@ -175,6 +175,19 @@ def histogram_chart(bins: pd.DataFrame, *, color: str) -> alt.Chart:
     return chart
 
 
+def transition_charts(table: pd.DataFrame) -> dict[str, alt.LayerChart]:
+    """A chart of transitions for each model, by its name; a difference has no chart.
+
+    Args:
+        table: of `transition_tables`.
+    """
+    return {
+        str(name): transition_chart(own)
+        for name, own in table.groupby(COMPARISON, sort=False)
+        if own["positions"].notna().any()
+    }
+
+
 def transition_chart(table: pd.DataFrame) -> alt.LayerChart:
     """Kind under the baseline (down) to kind under the other model (across): shares of all.
 
