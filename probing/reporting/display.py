@@ -45,7 +45,7 @@ class Column:
 
 DELTA_LABELS: dict[str, Column] = {
     COMPARISON: Column("Comparison", "Which models: the other or the control, less the baseline."),
-    "assignment": Column("Assigned by", "Whose distribution gives the kind."),
+    "assignment": Column("By", "Whose distribution gives the kind."),
     "quantity": Column("Quantity", "What is averaged; see the tooltips of the charts."),
     "baseline": Column("Baseline", "Weighted mean under the baseline (the control, if compared)."),
     "other": Column("Other", "Weighted mean under the other model, over the same positions."),
@@ -58,8 +58,9 @@ DELTA_LABELS: dict[str, Column] = {
         "selection alone would give.",
     ),
     "positions": Column("Positions", "Positions with a value."),
-    "carriers": Column("Responses", "Responses with a value."),
-    "problems": Column("Problems", "Problems with a value: what is resampled."),
+    "problems": Column(
+        "Problems", "Problems with a value: what is resampled. The CSV counts responses too."
+    ),
     "missing": Column("Missing", "Positions not measured: the run cannot tell."),
 }
 
@@ -220,7 +221,7 @@ def shown_deltas(table: pd.DataFrame, *, by: Sequence[str]) -> Styler:
     """A delta table for a page: quantity by quantity, labelled, rounded for the eye.
 
     Args:
-        table: of `delta_tables` or `assignment_table`.
+        table: of `delta_tables` or `assignment_tables`.
         by: its grouping columns.
     """
     labels = delta_labels(by)
@@ -241,7 +242,7 @@ def shown_deltas(table: pd.DataFrame, *, by: Sequence[str]) -> Styler:
         signed, subset=[label[name] for name in ("delta", "low", "high", "null")]
     )
     styler = styler.format(
-        whole, subset=[label[name] for name in ("positions", "carriers", "problems", "missing")]
+        whole, subset=[label[name] for name in ("positions", "problems", "missing")]
     )
     return styler.map(kind_style, subset=[label["kind"]]) if "kind" in by else styler
 
@@ -338,18 +339,16 @@ def event_text(position: pd.Series) -> str:
 
 
 def notes(table: pd.DataFrame, *, by: Sequence[str]) -> str:
-    """The warnings of a delta table in one line; empty if there are none.
+    """The warnings of a delta table in one line, each with its groups; empty if there are none.
 
     Args:
-        table: of `delta_tables` or `assignment_table`.
+        table: of `delta_tables` or `assignment_tables`.
         by: its grouping columns.
     """
     columns = [name for name in (COMPARISON, *by) if name in table]
     noted = table[table["note"] != ""].drop_duplicates([*columns, "note"])
-    return "; ".join(
-        f"{name}: {note}" if name else str(note)
-        for name, note in zip(joined(noted, columns), noted["note"], strict=True)
-    )
+    named = joined(noted, columns).groupby(noted["note"], sort=False).agg(", ".join)
+    return "; ".join(f"{names}: {note}" if names else str(note) for note, names in named.items())
 
 
 def place_text(position: pd.Series) -> str:

@@ -38,12 +38,16 @@ BY_SYMMETRY = "by symmetry"
 
 
 def event_labels(table: pd.DataFrame) -> dict[str, Column]:
-    """Columns of an event table that a page shows, in order, those of each comparison together.
+    """Columns of an event table that a page shows, in order.
+
+    Beside a control there is no room for the shares of a kind; the CSV has them.
 
     Args:
         table: of `event_tables`.
     """
-    figures = {name: EVENT_LABELS[name] for name in ("share", "share_of_kind", "null", "positions")}
+    if _alone(table):
+        return EVENT_LABELS
+    figures = {name: EVENT_LABELS[name] for name in ("share", "null", "positions")}
     return {name: EVENT_LABELS[name] for name in ("kind", "event")} | _beside(table, figures)
 
 
@@ -79,7 +83,7 @@ def transition_labels(table: pd.DataFrame) -> dict[str, Column]:
         table: of `transition_tables`.
     """
     figures = {name: EVENT_LABELS[name] for name in ("share", "positions")}
-    return TRANSITION_LABELS | _beside(table, figures)
+    return TRANSITION_LABELS | (figures if _alone(table) else _beside(table, figures))
 
 
 def shown_transitions(table: pd.DataFrame) -> Styler:
@@ -98,18 +102,23 @@ def shown_transitions(table: pd.DataFrame) -> Styler:
 
 
 def _beside(table: pd.DataFrame, figures: dict[str, Column]) -> dict[str, Column]:
-    """Labels of the columns of `_wide`: those of each comparison, named where there are several."""
-    names = list(dict.fromkeys(table[COMPARISON]))
-    if len(names) == 1:
-        return figures
-    *pair, difference = names
-    labels = {
-        _nth(figure, place): Column(f"{column.label} {name}", column.explanation)
-        for place, name in enumerate(pair)
-        for figure, column in figures.items()
-    }
-    explanation = "Difference of the shares."
-    return labels | {_nth("share", len(pair)): Column(f"Share {difference}", explanation)}
+    """Labels of the columns of `_wide`, figure by figure: other, control, difference of shares."""
+    *pair, difference = dict.fromkeys(table[COMPARISON])
+    labels: dict[str, Column] = {}
+    for figure, column in figures.items():
+        labels |= {
+            _nth(figure, place): Column(f"{column.label} {name}", column.explanation)
+            for place, name in enumerate(pair)
+        }
+        if figure == "share":
+            apart = Column(f"{column.label} {difference}", "Difference of the two shares.")
+            labels[_nth(figure, len(pair))] = apart
+    return labels
+
+
+def _alone(table: pd.DataFrame) -> bool:
+    """Whether no control stands beside the other model."""
+    return table[COMPARISON].nunique() == 1
 
 
 def _wide(table: pd.DataFrame, *, keys: list[str]) -> pd.DataFrame:

@@ -190,15 +190,13 @@ def _transitions(choice: Choice) -> None:
     st.header("From kind to kind", anchor=False)
     st.caption(
         "Share of all positions by the kind of their distribution under the baseline (down) and "
-        "under the other model (across); darker is a larger share of the row."
+        "under the compared model (across); darker is a larger share of the row."
     )
     asked = choice.asked("transitions")
     table = choice.made(asked)
     matrices = charts.transition_charts(table)
     left, right = st.columns([3, 2] if len(matrices) == 1 else 2)
     for column, (name, chart) in zip((left, right), matrices.items(), strict=False):
-        if len(matrices) > 1:
-            column.text(name)
         column.altair_chart(chart, key=f"chart_transitions_{name}")
     with right if len(matrices) == 1 else st.container():
         st.dataframe(
