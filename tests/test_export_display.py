@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from pages_run import MODELS, WARM, hidden
 
 from probing.errors import UsageFault
-from probing.reporting import charts, display, export, shares, tables
+from probing.reporting import charts, display, export, filters, shares, tables
 from probing.reporting.deltas import ALL
 from probing.reporting.examples import Order, position_name
 from probing.reporting.filters import Average, Filters, Weighting
-from probing.reporting.remaking import MAKERS, Ranking, TableSettings, made, made_again
+from probing.reporting.remaking import MAKERS, Ranking, TableSettings, made_again
 from probing.settings import KIND_PRESETS, Decoding, Inference
 from probing.store.reader import Run, open_run
 from probing.vocabulary import Assignment, Kind, Stratum
@@ -65,12 +65,13 @@ def test_csv_of_real_tables_parses_back(run: Run, comparison: pd.DataFrame) -> N
     assert back["other_id"].tolist() == example["other_id"].tolist()
 
 
+KINDS_AT = Decoding(temperature=0.8, top_p=0.8)
 ASKED = TableSettings(
     table="events",
     other="ssd",
     control=None,
     decoding=WARM,
-    kind_decoding=Decoding(),
+    kind_decoding=KINDS_AT,
     kind_rule=KIND_PRESETS["strict"],
     filters=Filters(kind=("mixed",)),
     weighting=Weighting(average=Average.CARRIER),
@@ -87,6 +88,35 @@ EVERY_TABLE = {
     ),
     "example": dataclasses.replace(BOTH, at="NAME"),
 }
+
+
+@pytest.fixture(scope="module")
+def asked_for(run: Run) -> tuple[str, dict[str, pd.DataFrame]]:
+    """The name of a position, and every table of `EVERY_TABLE` without its settings' help."""
+    compared = tables.all_comparisons(
+        run,
+        other="ssd",
+        control="control",
+        decoding=WARM,
+        rule=KIND_PRESETS["strict"],
+        kind_decoding=KINDS_AT,
+    )
+    shares_of = {"filters": ASKED.filters, "weighting": ASKED.weighting}
+    ranked = tables.ranked_positions(
+        filters.keep(compared["ssd"], filters=ASKED.filters),
+        by="tail_mass",
+        order=Order.RANDOM,
+        seed=3,
+    )
+    position = compared["ssd"].iloc[41]
+    return position_name(position), {
+        "deltas": tables.delta_tables(compared, by=["kind", "event"], **shares_of, **FIGURES),
+        "assignments": tables.assignment_tables(compared, **shares_of, **FIGURES),
+        "transitions": tables.transition_tables(compared, **shares_of),
+        "events": tables.event_tables(compared, **shares_of),
+        "positions": tables.position_list(run, ranked, by="tail_mass", compared=compared),
+        "example": tables.example_table(run, 41, other="ssd", control="control", decoding=WARM),
+    }
 
 
 def test_settings_say_what_made_a_table(run: Run) -> None:
@@ -107,22 +137,16 @@ def test_settings_say_what_made_a_table(run: Run) -> None:
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_settings_alone_make_the_table_again(run: Run, name: str) -> None:
+def test_settings_alone_make_the_table_again(
+    run: Run, asked_for: tuple[str, dict[str, pd.DataFrame]], name: str
+) -> None:
+    at, expected = asked_for
     asked = dataclasses.replace(EVERY_TABLE[name], table=name)
-    compared = tables.all_comparisons(
-        run,
-        other="ssd",
-        control="control",
-        decoding=asked.decoding,
-        rule=asked.kind_rule,
-        kind_decoding=asked.kind_decoding,
-    )
     if asked.at is not None:
-        asked = dataclasses.replace(asked, at=position_name(compared["ssd"].iloc[41]))
-    table = made(run, compared, asked)
-    assert len(table) > 0
+        asked = dataclasses.replace(asked, at=at)
     again = made_again(open_run(run.location), export.settings_json(run, asked=asked))
-    assert export.csv_text(again) == export.csv_text(table)
+    assert len(again) > 0
+    assert export.csv_text(again) == export.csv_text(expected[name])
 
 
 def test_settings_of_another_run_or_table_are_refused(run: Run) -> None:
