@@ -33,7 +33,8 @@ transitions, events = tables.transition_tables(compared), tables.event_tables(co
 tables.assignment_tables(compared)
 shares.shown_events(events), shares.shown_transitions(transitions)
 tables.position_list(run, comparison.head(), by="top1_prob", compared=compared)
-headlines.headlines(deltas), headlines.sentence(deltas, other="ssd")
+headlines.headlines(deltas)
+headlines.sentence(headlines.headline_tables(compared), other="ssd")
 display.shown_deltas(deltas, by=by), display.wide_deltas(deltas, by=by)
 display.shown_example(example), tables.shown_context(run, 0)
 asked = TableSettings(

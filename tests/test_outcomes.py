@@ -172,6 +172,11 @@ def headline_table(**bounds: tuple[float, float, float, float]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def under_all(table: pd.DataFrame) -> dict[Assignment, pd.DataFrame]:
+    """The same figures whoever's distribution gives the kinds."""
+    return dict.fromkeys(Assignment, table)
+
+
 @pytest.mark.parametrize(
     ("figures", "said"),
     [
@@ -190,20 +195,61 @@ def headline_table(**bounds: tuple[float, float, float, float]) -> pd.DataFrame:
 def test_a_change_is_named_only_outside_zero_and_its_null(
     figures: tuple[float, float, float, float], said: str
 ) -> None:
-    text = headlines.sentence(headline_table(ssd=figures), other="ssd")
+    text = headlines.sentence(under_all(headline_table(ssd=figures)), other="ssd")
     assert text.count(said) == len(headlines.HEADLINES)
     assert "control" not in text
+
+
+@pytest.mark.parametrize("against", Assignment)
+@pytest.mark.parametrize("figures", [(0.0, -0.1, 0.1, 0.0), (-0.2, -0.3, -0.1, 0.0)])
+def test_a_change_is_named_only_if_all_three_assignments_agree(
+    against: Assignment, figures: tuple[float, float, float, float]
+) -> None:
+    rose = under_all(headline_table(ssd=(0.2, 0.1, 0.3, 0.0)))
+    text = headlines.sentence(rose | {against: headline_table(ssd=figures)}, other="ssd")
+    assert "rose by" not in text
+    assert text.count("depending on whose distribution") == len(headlines.HEADLINES)
+    assert f"{against} {figures[0]:+.4f}" in text
+
+
+def test_headline_tables_are_the_delta_tables_of_each_assignment(
+    trio: dict[str, pd.DataFrame],
+) -> None:
+    filters = Filters(generator=("ssd",))
+    made = headlines.headline_tables(trio, filters=filters, inference=FEW_DRAWS)
+    assert list(made) == list(Assignment)
+    for assignment, table in made.items():
+        expected = tables.delta_tables(
+            trio,
+            by=["kind"],
+            filters=dataclasses.replace(filters, assignment=assignment),
+            quantities=["top1_prob", "tail_mass", "entropy_kept_nats"],
+            inference=FEW_DRAWS,
+        )
+        pd.testing.assert_frame_equal(table, expected)
+
+
+def test_one_problem_has_one_right_model_in_every_comparison(
+    trio: dict[str, pd.DataFrame],
+) -> None:
+    first, *rest = trio.values()
+    assert first["right_model"].nunique() > 1
+    assert all((other["right_model"] == first["right_model"]).all() for other in rest)
 
 
 def test_what_goes_beyond_the_control_is_named() -> None:
     both = {"ssd": (0.1, 0.05, 0.2, 0.0), "control": (0.0, -0.1, 0.1, 0.0)}
     apart = headlines.sentence(
-        headline_table(**both, **{"ssd − control": (0.1, 0.05, 0.2, 0.0)}), other="ssd"
+        under_all(headline_table(**both, **{"ssd − control": (0.1, 0.05, 0.2, 0.0)})), other="ssd"
     )
     assert "Beyond the control: locks: top-1" in apart
     same = headlines.sentence(
-        headline_table(**both, **{"ssd − control": (0.1, -0.05, 0.2, 0.0)}), other="ssd"
+        under_all(headline_table(**both, **{"ssd − control": (0.1, -0.05, 0.2, 0.0)})), other="ssd"
     )
     assert "None of these differs from the control" in same
+    nothing = headlines.sentence(
+        under_all(headline_table(**both, **{"ssd − control": (np.nan,) * 4})), other="ssd"
+    )
+    assert "Whether the control differs was not measured" in nothing
     first = headlines.headlines(headline_table(**both, **{"x − y": (0.3, 0, 1, 0)}))[0]
     assert (first.value, first.beside, first.apart) == ("+0.1000", "+0.0000", "+0.3000")

@@ -86,8 +86,10 @@ def rules(choice: Choice, *, by: Sequence[str]) -> None:
         f"At {display.decoding_text(choice.decoding)}. Kinds at "
         f"{display.decoding_text(choice.kind_decoding)}: {display.rule_text(choice.rule)}. "
         "95 % intervals resample whole problems. *Null*: what the delta would be by selection "
-        "alone, with the two models' roles exchanged; a direction is claimed only outside it."
-        + (f" By symmetry that is zero at events that {alike}." if alike else "")
+        "alone, with the two models' roles exchanged (by the mean's kinds 0 by symmetry); a "
+        "direction is claimed only outside it, under all three assignments. What drift of the "
+        "same size would do (the drift null) is not computed yet."
+        + (f" The null is 0 by symmetry where {alike}." if alike else "")
     )
 
 

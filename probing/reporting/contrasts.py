@@ -33,7 +33,7 @@ from probing.reporting.quantities import (
 )
 from probing.settings import Decoding, Inference, KindRule, require
 from probing.store.reader import Run
-from probing.vocabulary import Assignment
+from probing.vocabulary import Assignment, Stratum
 
 CONTROL = "control"
 """The name by which a control is taken for one without being told."""
@@ -89,6 +89,8 @@ def comparisons(
     """
     found = {name: pair(name) for name in (other, control) if name is not None}
     if control is not None:
+        # Which model was right is told of a problem once: by the model looked at.
+        found[control] = found[control].assign(**{Stratum.RIGHT: found[other][Stratum.RIGHT]})
         name = contrast_name(other, control)
         found[name] = contrast(found[other], found[control], kinds=kinds())
     return found

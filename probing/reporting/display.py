@@ -73,6 +73,7 @@ STRATUM_LABELS: dict[str, Column] = {
     Stratum.RIGHT: Column("Right model", "Which model got the problem right, by majority."),
     Stratum.SELECTOR: Column("Chosen by", "The selectors that chose the position."),
     Stratum.PHASE: Column("Phase", "Before or after the end of the thought."),
+    Stratum.TOKEN_CLASS: Column("Token", "What the response's own token is made of."),
     Stratum.SUBJECT: Column("Subject", "As the response says."),
     Stratum.DIFFICULTY: Column("Difficulty", "As the response says."),
     Stratum.SOURCE: Column("Source", "As the response says."),

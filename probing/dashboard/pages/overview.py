@@ -13,7 +13,7 @@ from probing.dashboard.parts import (
     rules,
 )
 from probing.reporting import charts, display, headlines, tables
-from probing.reporting.filters import count
+from probing.reporting.filters import Filters, count
 from probing.reporting.quantities import SHOWN_FIRST
 from probing.vocabulary import Stratum
 
@@ -33,7 +33,7 @@ def overview() -> None:
     asked = choice.asked("deltas", by=by, quantities=SHOWN_FIRST)
     table = choice.made(asked)
     with st.container(border=True):
-        st.text(headlines.sentence(table, other=choice.other))
+        st.text(_sentence(choice))
     _counts(choice)
     _headlines(choice, table)
     st.header("Deltas by kind", anchor=False)
@@ -46,6 +46,18 @@ def overview() -> None:
     rules(choice, by=by)
     downloads(choice, asked, name="overview", table=table)
     _shares(choice)
+
+
+def _sentence(choice: Choice) -> str:
+    """What may be said, of which positions."""
+    said = headlines.headline_tables(
+        choice.compared, filters=choice.filters, weighting=choice.weighting
+    )
+    text = headlines.sentence(said, other=choice.other)
+    everything = Filters(assignment=choice.filters.assignment)
+    return (
+        text if choice.filters == everything else f"Among the positions that filters keep: {text}"
+    )
 
 
 def _counts(choice: Choice) -> None:
