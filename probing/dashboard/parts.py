@@ -108,9 +108,7 @@ def quantity_chart(table: pd.DataFrame, *, quantity: str, by: list[str], pick: b
 def column_help(labels: dict[str, display.Column]) -> dict[str, Any]:
     """Tooltips and widths of a table's columns."""
     return {
-        column.label: st.column_config.Column(
-            help=column.explanation, width="large" if column.wide else None
-        )
+        column.label: st.column_config.Column(help=column.explanation, width=column.width)
         for column in labels.values()
     }
 

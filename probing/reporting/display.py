@@ -36,16 +36,16 @@ SMALLEST_FIXED = 0.00095
 
 @dataclass(frozen=True)
 class Column:
-    """Label and tooltip of one column; a wide one is given room."""
+    """Label and tooltip of one column, and its pixels where the first rows mislead about them."""
 
     label: str
     explanation: str
-    wide: bool = False
+    width: int | None = None
 
 
 DELTA_LABELS: dict[str, Column] = {
     COMPARISON: Column("Comparison", "Which models: the other or the control, less the baseline."),
-    "assignment": Column("By", "Whose distribution gives the kind."),
+    "assignment": Column("By", "Whose distribution gives the kind.", width=76),
     "quantity": Column("Quantity", "What is averaged; see the tooltips of the charts."),
     "baseline": Column("Baseline", "Weighted mean under the baseline (the control, if compared)."),
     "other": Column("Other", "Weighted mean under the other model, over the same positions."),
@@ -86,7 +86,7 @@ LIST_LABELS: dict[str, Column] = {
     "difference": Column("Difference", "The other model's delta less the control's."),
     "kind": Column("Kind", "By the mean of the two models."),
     "event": Column("Event", "By the mean of the two models."),
-    "context": Column("Context", "The token stands between ⟦ ⟧.", wide=True),
+    "context": Column("Context", "The token stands between ⟦ ⟧.", width=400),
     "position": Column("Token", "Its place in the response, from 1; in the CSV from 0."),
     "carrier_id": Column("Response", "Its id."),
     "generator": Column("Written by", "The model that wrote the response."),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -193,16 +194,22 @@ def assignment_tables(
         weighting: as `delta_tables`.
         inference: as `delta_tables`.
     """
-    parts = []
+    pairs = against_baseline(compared)
+    contrasts = {name: frame for name, frame in compared.items() if name not in pairs}
+    parts: list[pd.DataFrame] = []
+    apart: list[pd.DataFrame] = []
     for assignment in Assignment:
-        table = delta_tables(
-            compared,
+        tables = partial(
+            delta_tables,
             by=[Stratum.KIND],
             filters=replace(filters, assignment=assignment),
             quantities=quantities,
             weighting=weighting,
             inference=inference,
         )
+        if contrasts and not apart:
+            apart = [tables(contrasts)]
+        table = pd.concat([tables(pairs), *apart], ignore_index=True)
         table.insert(0, "assignment", assignment.value)
         parts.append(table[table["kind"] != ALL])
     return pd.concat(parts, ignore_index=True)
