@@ -12,6 +12,7 @@ from probing.reporting.contrasts import COMPARISON
 from probing.reporting.deltas import ALL
 from probing.reporting.exchange import exchanged
 from probing.reporting.filters import Filters
+from probing.reporting.outcomes import symmetric_events
 from probing.reporting.quantities import delta_column
 from probing.settings import Inference
 from probing.vocabulary import Assignment, Kind
@@ -66,17 +67,78 @@ def test_events_are_counted_with_their_null(
     assert table["null"].sum() == pytest.approx(1)
 
 
-def test_assignments_stand_under_each_other(comparison: pd.DataFrame) -> None:
+@pytest.mark.parametrize("assignment", list(Assignment))
+@pytest.mark.parametrize("event", [(), ("swap", "true fork"), ("strict lock", "softened")])
+def test_a_null_by_symmetry_is_the_share_itself(
+    trio: dict[str, pd.DataFrame], assignment: Assignment, event: tuple[str, ...]
+) -> None:
+    chosen = Filters(assignment=assignment, event=event, kind=("lock-like", "fork-like"))
+    table = tables.event_tables(trio, filters=chosen)
+    alike = table["null_by_symmetry"]
+    assert alike.any() == (assignment is Assignment.MEAN and "softened" not in event)
+    assert (table.loc[alike, "null"] - table.loc[alike, "share"]).abs().max() < 1e-12 or (
+        not alike.any()
+    )
+    deltas = tables.delta_tables(trio, by=["event"], filters=chosen, inference=FEW_DRAWS)
+    alike = deltas["event"].isin(symmetric_events(chosen))
+    alike &= (deltas["quantity"] != "baseline_top1_prob") & deltas["null"].notna()
+    assert alike.any() == (assignment is Assignment.MEAN and "softened" not in event)
+    assert (deltas.loc[alike, "null"].abs() < 1e-12).all()
+
+
+@pytest.mark.parametrize("assignment", list(Assignment))
+def test_the_control_and_the_difference_stand_below(
+    trio: dict[str, pd.DataFrame], assignment: Assignment
+) -> None:
+    chosen = Filters(assignment=assignment, kind=("lock-like", "mixed"))
+    events = tables.event_tables(trio, filters=chosen)
+    shifts = tables.transition_tables(trio, filters=chosen)
+    for table, keys, alone in (
+        (events, ["kind", "event"], tables.event_table),
+        (shifts, ["baseline", "other"], None),
+    ):
+        other, control, apart = (table[table[COMPARISON] == name].set_index(keys) for name in trio)
+        assert len(table) == 3 * len(other)
+        assert other.index.equals(control.index)
+        assert other.index.equals(apart.index)
+        assert apart["positions"].isna().all()
+        for column in {"share", "null"} & {*table}:
+            assert apart[column].tolist() == (other[column] - control[column]).tolist()
+        for name, own in (("ssd", other), ("control", control)):
+            frame = trio[name]
+            single = (
+                alone(frame, filters=chosen)
+                if alone
+                else tables.transitions(filters.keep(frame, filters=chosen))
+            ).set_index(keys)
+            for column in ("share", "positions"):
+                assert own.loc[single.index, column].tolist() == single[column].tolist()
+            absent = own.loc[own.index.difference(single.index)]
+            assert (absent["share"] == 0).all()
+    assert events.loc[events[COMPARISON] == "control", "null"].sum() == pytest.approx(1)
+
+
+def test_without_a_control_there_is_no_difference(comparison: pd.DataFrame) -> None:
+    alone = {"ssd": comparison}
+    for make in (tables.event_tables, tables.transition_tables):
+        assert make(alone)[COMPARISON].unique().tolist() == ["ssd"]
+    expected = tables.event_table(comparison)
+    found = tables.event_tables(alone).drop(columns=COMPARISON)
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False)
+
+
+def test_assignments_stand_under_each_other(trio: dict[str, pd.DataFrame]) -> None:
     chosen = Filters(generator=("ssd",))
-    found = tables.assignment_table(comparison, filters=chosen, inference=FEW_DRAWS)
+    found = tables.assignment_tables(trio, filters=chosen, inference=FEW_DRAWS)
     for assignment in Assignment:
         own = found[found["assignment"] == assignment.value]
-        alone = tables.delta_table(
-            comparison,
+        alone = tables.delta_tables(
+            trio,
             by=["kind"],
             filters=dataclasses.replace(chosen, assignment=assignment),
             inference=FEW_DRAWS,
         )
+        assert alone[COMPARISON].unique().tolist() == [*trio]
         expected = alone[alone["kind"] != ALL].reset_index(drop=True)
         pd.testing.assert_frame_equal(
             own.drop(columns="assignment").reset_index(drop=True), expected

@@ -65,6 +65,13 @@ def contrast_name(other: str, control: str) -> str:
     return f"{other} − {control}"
 
 
+def against_baseline(compared: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Those of `comparisons` that the baseline takes part in: other and control."""
+    first, *rest = compared
+    contrasts = {contrast_name(first, name) for name in rest}
+    return {name: frame for name, frame in compared.items() if name not in contrasts}
+
+
 def comparisons(
     *,
     other: str,

@@ -29,12 +29,9 @@ def overview() -> None:
         question="Did training sharpen locks and keep forks open?",
     ):
         return
-    table = tables.delta_tables(
-        choice.compared,
-        by=[Stratum.KIND],
-        filters=choice.filters,
-        weighting=choice.weighting,
-    )
+    by = [Stratum.KIND.value]
+    asked = choice.asked("deltas", by=by, quantities=SHOWN_FIRST)
+    table = choice.made(asked)
     with st.container(border=True):
         st.text(_sentence(choice))
     _counts(choice)
@@ -44,10 +41,10 @@ def overview() -> None:
     columns = st.columns(CHARTS_A_ROW)
     for place, name in enumerate(SHOWN_FIRST):
         with columns[place % CHARTS_A_ROW]:
-            quantity_chart(table, quantity=name, by=[Stratum.KIND], pick=False)
-    delta_frame(table, by=[Stratum.KIND], key="deltas")
-    rules(choice)
-    downloads(choice, lambda: table, name="overview")
+            quantity_chart(table, quantity=name, by=by, pick=False)
+    delta_frame(table, by=by, key="deltas")
+    rules(choice, by=by)
+    downloads(choice, asked, name="overview", table=table)
     _shares(choice)
 
 
@@ -83,7 +80,8 @@ def _headlines(choice: Choice, table: pd.DataFrame) -> None:
     for column, item in zip(
         st.columns(len(headlines.HEADLINES)), headlines.headlines(table), strict=True
     ):
-        metric(column, item.label, item.value, item.interval, explanation=item.explanation)
+        below = display.interval_shown(item.interval)
+        metric(column, item.label, item.value, below, explanation=item.explanation)
         if choice.control and item.beside:
             column.text(f"{choice.control} {item.beside}, difference {item.apart}")
 
