@@ -63,6 +63,15 @@ class Phase(StrEnum):
     NO_THINK_CLOSE = "no think-close"
 
 
+class TokenClass(StrEnum):
+    """What the realised token is made of, spaces around it aside."""
+
+    NUMBER = "number"
+    WORD = "word"
+    SIGNS = "signs"
+    SPACE = "space"
+
+
 class Template(StrEnum):
     """How the prompt of a carrier becomes text for the tokenizer."""
 
@@ -94,6 +103,7 @@ class Stratum(StrEnum):
     RIGHT = "right_model"
     SELECTOR = "selectors"
     PHASE = "phase"
+    TOKEN_CLASS = "token_class"
     SUBJECT = "subject"
     DIFFICULTY = "difficulty"
     SOURCE = "source"

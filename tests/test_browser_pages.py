@@ -26,10 +26,11 @@ from browsing import (
 from pages_run import HOSTILE
 from playwright.sync_api import Page, expect
 
-from probing.reporting import display, tables
+from probing.reporting import display, export, tables
 from probing.reporting.contrasts import COMPARISON
 from probing.reporting.examples import Order, position_name
 from probing.reporting.filters import EVERY, Filters
+from probing.reporting.remaking import made_again
 from probing.settings import Decoding
 from probing.vocabulary import Stratum
 
@@ -184,17 +185,39 @@ def test_the_list_downloads_whole(site: Site, page: Page) -> None:
 
 def test_events_and_transitions_download_as_the_store_has_them(site: Site, page: Page) -> None:
     go(page, "Deltas")
-    every = compared(site, View())["ssd"]
+    every = compared(site, View())
     events = parsed(downloaded(page, "events_csv"))
-    expected = tables.event_table(every)
-    for name in ("kind", "event", "share", "null", "positions"):
+    expected = tables.event_tables(every)
+    for name in (COMPARISON, "kind", "event", "share", "null", "null_by_symmetry"):
         assert events[name].tolist() == expected[name].tolist(), name
     assignments = parsed(downloaded(page, "assignments_csv"))
     assert assignments["assignment"].unique().tolist() == ["mean", "baseline", "other"]
+    assert assignments[COMPARISON].unique().tolist() == [*every]
     press(page, "kind", "fork-like")
     transitions = parsed(downloaded(page, "transitions_csv"))
-    table = tables.transitions(kept_positions(site, View(kept=Filters(kind=("fork-like",)))))
+    table = tables.transition_tables(every, filters=Filters(kind=("fork-like",)))
     assert transitions["share"].tolist() == table["share"].tolist()
+
+
+def test_every_table_can_be_made_again_from_its_settings(site: Site, page: Page) -> None:
+    run = site.runs["pages.zarr"].open()
+    press(page, "kind", "fork-like")
+    press(page, "average", "carrier")
+    slide(page, "temperature", 3)
+    for title, names in (
+        ("Overview", ["overview"]),
+        ("Deltas", ["deltas", "assignments", "transitions", "events"]),
+        ("Examples", ["positions", "example"]),
+    ):
+        if title != "Overview":
+            go(page, title)
+        if title == "Examples":
+            choose(page, "example_order", Order.RANDOM.value)
+            enter(page, "example_seed", "5")
+            enter(page, "example", "3")
+        for name in names:
+            again = made_again(run, downloaded(page, f"{name}_settings"))
+            assert export.csv_text(again) == downloaded(page, f"{name}_csv"), name
 
 
 PICTURES = {"overview": "", "deltas": "deltas", "examples": "examples"}

@@ -15,13 +15,14 @@ from tiny import tiny_pair
 
 from probing.cli import EXIT_FAULT, EXIT_USAGE, app, main
 from probing.reporting import display
-from probing.reporting.filters import Filters, keep
+from probing.reporting.filters import Filters
+from probing.reporting.shares import BY_SYMMETRY, printed_shares
 from probing.reporting.tables import (
     all_comparisons,
-    assignment_table,
+    assignment_tables,
     delta_tables,
-    event_table,
-    transitions,
+    event_tables,
+    transition_tables,
 )
 from probing.settings import Decoding, KindRule
 from probing.store.reader import open_run
@@ -114,23 +115,41 @@ def test_summary_tables_are_those_of_the_page(
 ) -> None:
     target, where = tmp_path / "table.csv", ("--where", "generator=ssd")
     probing("summary", run, "--table", table, *where, "--csv", str(target))
-    chosen = Filters(generator=("ssd",))
-    build: Callable[[pd.DataFrame], pd.DataFrame] = {
-        "assignments": lambda pair: assignment_table(pair, filters=chosen),
-        "transitions": lambda pair: transitions(keep(pair, filters=chosen)),
-        "events": lambda pair: event_table(pair, filters=chosen),
+    build = {
+        "assignments": assignment_tables,
+        "transitions": transition_tables,
+        "events": event_tables,
     }[table]
-    got = pd.read_csv(target, keep_default_na=False, na_values=[""])
-    assert list(dict.fromkeys(got["comparison"])) == ["ssd", "control"]
-    for name in ("ssd", "control"):
-        own = got[got["comparison"] == name].drop(columns="comparison").reset_index(drop=True)
-        want = build(trio(run)[name])
-        assert list(own) == list(want)
-        for column in ("share", "positions"):
-            pd.testing.assert_series_equal(own[column], want[column], rtol=1e-12)
+    want = build(trio(run), filters=Filters(generator=("ssd",)))
+    got = pd.read_csv(target)
+    assert list(got) == list(want)
+    assert list(got["comparison"]) == list(want["comparison"])
+    for column in ("share", "positions"):
+        wanted = want[column].astype("float64")
+        pd.testing.assert_series_equal(got[column].astype("float64"), wanted, rtol=1e-12)
     out = probing("summary", run, "--table", table, *where).out
     for word in ("comparison", "ssd", "control", "lock-like", "positions", "note: "):
         assert word in out
+
+
+@pytest.mark.parametrize("build", [transition_tables, event_tables])
+def test_printed_shares_keep_every_occurring_row_and_sign_only_differences(
+    run: str, build: Callable[..., pd.DataFrame]
+) -> None:
+    table = build(trio(run))
+    keys = list(table.columns[1:3])
+    shown = printed_shares(table)
+    counted = table.groupby(keys)["positions"].transform("sum") > 0
+    assert set(shown.index) == set(table.index if "event" in table else table.index[counted])
+    groups = shown[keys].apply(tuple, axis=1)
+    assert (groups != groups.shift()).sum() == groups.nunique()
+    apart = shown["comparison"].str.contains("−")
+    assert shown.loc[apart, "share"].str.match(r"[+-]\d").all()
+    assert shown.loc[~apart, "share"].str.match(r"\d").all()
+    assert shown.loc[apart, "positions"].eq(display.NOT_MEASURED).all()
+    if "event" in table:
+        symmetric = table.loc[shown.index, "null_by_symmetry"]
+        assert (shown["null"] == BY_SYMMETRY).equals(symmetric)
 
 
 def test_tables_that_group_themselves_take_no_groups(run: str, probing: Command) -> None:

@@ -181,7 +181,7 @@ def test_nothing_left_gives_empty_tables(comparison: pd.DataFrame) -> None:
 def test_position_table_has_a_row_per_position_and_model(run: Run, warm: pd.DataFrame) -> None:
     table = tables.position_table(run, decoding=WARM, rule=KindRule())
     promised = "carrier_id problem_id generator correct position token_id token selectors phase "
-    promised += "model temperature top_k top_p"
+    promised += "token_class model temperature top_k top_p"
     assert set(promised.split()) <= set(table.columns)
     assert set(QUANTITIES) <= set(table.columns)
     assert len(table) == len(run) * len(run.model_names)

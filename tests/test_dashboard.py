@@ -143,6 +143,7 @@ MOVES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
         ["after think-close"],
         {"kept": Filters(phase=("after think-close",))},
     ),
+    "token": ("pills", ["word"], {"kept": Filters(token_class=("word",))}),
     "subject": ("pills", [THINGS[1]], {"kept": Filters(subject=(THINGS[1],))}),
     "difficulty": ("pills", ["hard"], {"kept": Filters(difficulty=("hard",))}),
     "sampled": (

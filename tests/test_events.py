@@ -14,6 +14,7 @@ from probing.analysis.decoding import statistics
 from probing.analysis.deltas import DELTA_NAMES, statistic_deltas
 from probing.analysis.events import (
     CODES,
+    SYMMETRIC,
     LeadingWords,
     LexiconTokens,
     PairKinds,
@@ -39,6 +40,10 @@ from probing.vocabulary import PADDING_ID, Event, Kind
 
 NO_TOKENS = 12
 """Vocabulary of the random rows: all of it is among the candidates."""
+
+
+WORDS = ("top1_corrects", "close_corrects", "close_ends")
+"""What leading tokens can mean."""
 
 
 @dataclass(frozen=True)
@@ -200,6 +205,35 @@ def test_a_model_against_itself_has_no_event_but_staying(pair: Pair) -> None:
         staying = {Kind.LOCK: Event.STRICT_LOCK, Kind.FORK: Event.TRUE_FORK}
         wanted = [staying.get(list(Kind)[kind], Event.UNCHANGED) for kind in assigned]
         assert [list(Event)[code] for code in found] == wanted
+
+
+def test_exactly_the_symmetric_events_survive_an_exchange_of_roles() -> None:
+    rng, size = np.random.default_rng(0), 60_000
+    first, second = (
+        LeadingWords(
+            top1=np.eye(3, dtype=bool)[rng.integers(3, size=size)],
+            **{name: rng.random(size) < 0.1 for name in WORDS},
+        )
+        for _ in range(2)
+    )
+    assigned, one, two = rng.integers(len(Kind), size=(3, size))
+    realised, moved = rng.random(size) < 0.1, rng.choice([-0.5, 0.5], size=size)
+    found = events(
+        PairKinds(assigned, one, two),
+        baseline=first,
+        other=second,
+        realised_correction=realised,
+        entropy_change=moved,
+    )
+    back = events(
+        PairKinds(assigned, two, one),
+        baseline=second,
+        other=first,
+        realised_correction=realised,
+        entropy_change=-moved,
+    )
+    changed = {list(Event)[code] for code in found[found != back]}
+    assert changed == {*Event} - SYMMETRIC
 
 
 @given(pairs(), st.integers(0, 2**32 - 1))

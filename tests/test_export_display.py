@@ -1,6 +1,7 @@
 """Export, charts and what numbers look like."""
 
 import csv
+import dataclasses
 import io
 import json
 import tomllib
@@ -13,11 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pages_run import MODELS, WARM, hidden
 
-from probing.reporting import charts, display, export, tables
+from probing.errors import UsageFault
+from probing.reporting import charts, display, export, filters, shares, tables
 from probing.reporting.deltas import ALL
-from probing.reporting.filters import Filters
+from probing.reporting.examples import Order, position_name
+from probing.reporting.filters import Average, Filters, Weighting
+from probing.reporting.remaking import MAKERS, Ranking, TableSettings, made_again
 from probing.settings import KIND_PRESETS, Decoding, Inference
-from probing.store.reader import Run
+from probing.store.reader import Run, open_run
 from probing.vocabulary import Assignment, Kind, Stratum
 
 FEW_DRAWS = Inference(draws=200)
@@ -61,17 +65,101 @@ def test_csv_of_real_tables_parses_back(run: Run, comparison: pd.DataFrame) -> N
     assert back["other_id"].tolist() == example["other_id"].tolist()
 
 
-def test_settings_say_what_made_a_table(run: Run) -> None:
-    text = export.settings_json(
-        run, settings={"other": "ssd", "decoding": WARM, "filters": Filters(kind=("mixed",))}
+KINDS_AT = Decoding(temperature=0.8, top_p=0.8)
+ASKED = TableSettings(
+    table="events",
+    other="ssd",
+    control=None,
+    decoding=WARM,
+    kind_decoding=KINDS_AT,
+    kind_rule=KIND_PRESETS["strict"],
+    filters=Filters(kind=("mixed",)),
+    weighting=Weighting(average=Average.CARRIER),
+)
+BOTH = dataclasses.replace(ASKED, control="control")
+FIGURES = {"quantities": ("tail_mass", "js"), "inference": FEW_DRAWS}
+EVERY_TABLE = {
+    "deltas": dataclasses.replace(BOTH, by=("kind", "event"), **FIGURES),
+    "assignments": dataclasses.replace(BOTH, **FIGURES),
+    "transitions": BOTH,
+    "events": BOTH,
+    "positions": dataclasses.replace(
+        BOTH, ranking=Ranking(by="tail_mass", order=Order.RANDOM, seed=3)
+    ),
+    "example": dataclasses.replace(BOTH, at="NAME"),
+}
+
+
+@pytest.fixture(scope="module")
+def asked_for(run: Run) -> tuple[str, dict[str, pd.DataFrame]]:
+    """The name of a position, and every table of `EVERY_TABLE` without its settings' help."""
+    compared = tables.all_comparisons(
+        run,
+        other="ssd",
+        control="control",
+        decoding=WARM,
+        rule=KIND_PRESETS["strict"],
+        kind_decoding=KINDS_AT,
     )
-    document = json.loads(text)
+    shares_of = {"filters": ASKED.filters, "weighting": ASKED.weighting}
+    ranked = tables.ranked_positions(
+        filters.keep(compared["ssd"], filters=ASKED.filters),
+        by="tail_mass",
+        order=Order.RANDOM,
+        seed=3,
+    )
+    position = compared["ssd"].iloc[41]
+    return position_name(position), {
+        "deltas": tables.delta_tables(compared, by=["kind", "event"], **shares_of, **FIGURES),
+        "assignments": tables.assignment_tables(compared, **shares_of, **FIGURES),
+        "transitions": tables.transition_tables(compared, **shares_of),
+        "events": tables.event_tables(compared, **shares_of),
+        "positions": tables.position_list(run, ranked, by="tail_mass", compared=compared),
+        "example": tables.example_table(run, 41, other="ssd", control="control", decoding=WARM),
+    }
+
+
+def test_settings_say_what_made_a_table(run: Run) -> None:
+    document = json.loads(export.settings_json(run, asked=ASKED))
     assert document["run"]["fingerprint"] == run.fingerprint
     assert document["run"]["name"] == "pages.zarr"
     assert document["run"]["models"] == list(MODELS)
+    assert (document["baseline"], document["other"], document["control"]) == (*MODELS[:2], None)
     assert document["decoding"] == {"temperature": 1.3, "top_k": 12, "top_p": 0.9}
     assert document["filters"]["kind"] == ["mixed"]
     assert document["filters"]["assignment"] == "mean"
+    assert document["weighting"] == {"selector": "headline", "average": "carrier"}
+    assert "inference" not in document
+    document = json.loads(export.settings_json(run, asked=EVERY_TABLE["deltas"]))
+    assert document["by"] == ["kind", "event"]
+    assert document["quantities"] == ["tail_mass", "js"]
+    assert document["inference"] == {"draws": 200, "level": 0.95, "few_clusters": 40, "seed": 0}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_settings_alone_make_the_table_again(
+    run: Run, asked_for: tuple[str, dict[str, pd.DataFrame]], name: str
+) -> None:
+    at, expected = asked_for
+    asked = dataclasses.replace(EVERY_TABLE[name], table=name)
+    if asked.at is not None:
+        asked = dataclasses.replace(asked, at=at)
+    again = made_again(open_run(run.location), export.settings_json(run, asked=asked))
+    assert len(again) > 0
+    assert export.csv_text(again) == export.csv_text(expected[name])
+
+
+def test_settings_of_another_run_or_table_are_refused(run: Run) -> None:
+    document = export.settings_json(run, asked=ASKED)
+    with pytest.raises(UsageFault, match="must be of this run"):
+        made_again(run, document.replace(run.fingerprint, "0" * 64))
+    for table, said in (("nothing", "table must be one of"), ("deltas", "is missing")):
+        asked = dataclasses.replace(ASKED, table=table)
+        with pytest.raises(UsageFault, match=said):
+            made_again(run, export.settings_json(run, asked=asked))
+    nowhere = dataclasses.replace(ASKED, table="example", at="nothing:1")
+    with pytest.raises(UsageFault, match="must name a position"):
+        made_again(run, export.settings_json(run, asked=nowhere))
 
 
 # Charts and display
@@ -159,7 +247,7 @@ def test_charts_carry_only_aggregates(
     for key, row in shown.items():
         for bound in ("delta", "low", "high"):
             assert row[bound] == expected.loc[key, bound]
-    transitions = charts.transition_chart(tables.transitions(comparison)).to_dict()
+    transitions = charts.transition_chart(tables.transitions(comparison), other="ssd").to_dict()
     assert sum(len(data) for data in transitions["datasets"].values()) == len(Kind) ** 2
     shares = charts.shares_chart(tables.kind_shares(comparison)).to_dict()
     assert sum(len(data) for data in shares["datasets"].values()) == len(Assignment) * len(Kind)
@@ -233,6 +321,52 @@ def test_shown_tables_hide_nothing(run: Run, trio: dict[str, pd.DataFrame]) -> N
     groups = [ALL, *(kind.value for kind in Kind)]
     assert shown["Kind"].head(15).tolist() == [group for group in groups for _ in trio]
     assert shown["Comparison"].head(6).tolist() == [*trio, *trio]
+
+
+def test_events_and_transitions_stand_side_by_side(trio: dict[str, pd.DataFrame]) -> None:
+    for table, shown, keys in (
+        (tables.event_tables(trio), shares.shown_events, ["kind", "event"]),
+        (tables.transition_tables(trio), shares.shown_transitions, ["baseline", "other"]),
+    ):
+        wide = shown(table).data
+        labels = ["Share ssd", "Share control", "Share ssd − control"]
+        assert wide.columns[2:5].tolist() == labels
+        for name, label in zip(trio, labels, strict=True):
+            own = table[table["comparison"] == name].set_index(keys)["share"]
+            found = wide.set_index(wide.columns[:2].tolist())[label]
+            assert found.to_dict() == {key: own[key] for key in found.index}
+        alone = table[table["comparison"] == "ssd"]
+        assert [name.split(" ssd")[0] for name in shown(alone).data.columns][2] == "Share"
+        assert not any("ssd" in name for name in shown(alone).data.columns)
+
+
+def test_nulls_that_cannot_tell_are_words(trio: dict[str, pd.DataFrame]) -> None:
+    for assignment in Assignment:
+        chosen = Filters(assignment=assignment)
+        table = tables.event_tables(trio, filters=chosen)
+        shown = shares.shown_events(table).to_html()
+        said = shown.count(f">{shares.BY_SYMMETRY}<")
+        assert said == 2 * table.drop_duplicates(["kind", "event"])["null_by_symmetry"].sum()
+        assert (said > 0) == (assignment is Assignment.MEAN)
+        assert ("strict lock" in shares.symmetry_text(chosen)) == (said > 0)
+
+
+def test_the_list_counts_tokens_from_one(run: Run, trio: dict[str, pd.DataFrame]) -> None:
+    some = trio["ssd"].iloc[[5, 700, 40]]
+    listed = tables.position_list(run, some, by="tail_mass", compared=trio)
+    shown = display.shown_list(listed, first=1).data
+    for (_, position), token in zip(some.iterrows(), shown["Token"], strict=True):
+        assert f"token {token} of" in display.place_text(position)
+    assert listed["position"].tolist() == some["position"].tolist()
+    for label, name in zip(("Delta", "Control", "Difference"), trio, strict=True):
+        expected = trio[name].loc[some.index, "tail_mass_delta"]
+        assert shown[label].tolist() == expected.tolist()
+    np.testing.assert_allclose(
+        shown["Difference"], shown["Delta"] - shown["Control"], rtol=1e-4, atol=1e-9
+    )
+    alone = display.shown_list(tables.position_list(run, some, by="tail_mass"), first=1).data
+    assert "Control" not in alone
+    assert alone["Delta"].tolist() == shown["Delta"].tolist()
 
 
 def test_every_preset_is_spelled_out() -> None:

@@ -10,7 +10,9 @@ from pages_run import write_pages_run
 HEAVY = ("torch", "transformers", "peft", "streamlit")
 
 EVERY_TABLE = """
-from probing.reporting import charts, display, export, headlines, tables
+from probing.reporting import charts, display, export, headlines, shares, tables
+from probing.reporting.filters import Filters, Weighting
+from probing.reporting.remaking import TableSettings, made_again
 from probing.settings import Decoding, KindRule
 from probing.store.reader import open_run
 from probing.vocabulary import Stratum
@@ -26,13 +28,20 @@ deltas = tables.delta_tables(compared, by=by)
 example = tables.example_table(run, 0, other="ssd", control="control", decoding=decoding)
 charts.delta_chart(deltas, quantity="top1_prob", by=by).to_dict()
 charts.shares_chart(tables.kind_shares(comparison)).to_dict()
-charts.transition_chart(tables.transitions(comparison)).to_dict()
-tables.assignment_table(comparison), display.shown_events(tables.event_table(comparison))
-tables.position_list(run, comparison.head(), by="top1_prob")
-headlines.headlines(deltas), headlines.sentence(deltas, other="ssd")
+transitions, events = tables.transition_tables(compared), tables.event_tables(compared)
+[chart.to_dict() for chart in charts.transition_charts(transitions).values()]
+tables.assignment_tables(compared)
+shares.shown_events(events), shares.shown_transitions(transitions)
+tables.position_list(run, comparison.head(), by="top1_prob", compared=compared)
+headlines.headlines(deltas)
+headlines.sentence(headlines.headline_tables(compared), other="ssd")
 display.shown_deltas(deltas, by=by), display.printed_deltas(deltas, by=by)
 display.shown_example(example), tables.shown_context(run, 0)
-export.csv_text(deltas), export.settings_json(run, settings={{"decoding": decoding}})
+asked = TableSettings(
+    table="events", other="ssd", control=None, decoding=decoding, kind_decoding=decoding,
+    kind_rule=rule, filters=Filters(), weighting=Weighting(),
+)
+export.csv_text(made_again(run, export.settings_json(run, asked=asked)))
 """
 
 REPORT = """

@@ -12,6 +12,7 @@ from probing.reporting.contrasts import COMPARISON
 from probing.reporting.deltas import ALL
 from probing.reporting.exchange import exchanged
 from probing.reporting.filters import Filters
+from probing.reporting.outcomes import symmetric_events
 from probing.reporting.quantities import delta_column
 from probing.settings import Inference
 from probing.vocabulary import Assignment, Kind
@@ -66,17 +67,78 @@ def test_events_are_counted_with_their_null(
     assert table["null"].sum() == pytest.approx(1)
 
 
-def test_assignments_stand_under_each_other(comparison: pd.DataFrame) -> None:
+@pytest.mark.parametrize("assignment", list(Assignment))
+@pytest.mark.parametrize("event", [(), ("swap", "true fork"), ("strict lock", "softened")])
+def test_a_null_by_symmetry_is_the_share_itself(
+    trio: dict[str, pd.DataFrame], assignment: Assignment, event: tuple[str, ...]
+) -> None:
+    chosen = Filters(assignment=assignment, event=event, kind=("lock-like", "fork-like"))
+    table = tables.event_tables(trio, filters=chosen)
+    alike = table["null_by_symmetry"]
+    assert alike.any() == (assignment is Assignment.MEAN and "softened" not in event)
+    assert (table.loc[alike, "null"] - table.loc[alike, "share"]).abs().max() < 1e-12 or (
+        not alike.any()
+    )
+    deltas = tables.delta_tables(trio, by=["event"], filters=chosen, inference=FEW_DRAWS)
+    alike = deltas["event"].isin(symmetric_events(chosen))
+    alike &= (deltas["quantity"] != "baseline_top1_prob") & deltas["null"].notna()
+    assert alike.any() == (assignment is Assignment.MEAN and "softened" not in event)
+    assert (deltas.loc[alike, "null"].abs() < 1e-12).all()
+
+
+@pytest.mark.parametrize("assignment", list(Assignment))
+def test_the_control_and_the_difference_stand_below(
+    trio: dict[str, pd.DataFrame], assignment: Assignment
+) -> None:
+    chosen = Filters(assignment=assignment, kind=("lock-like", "mixed"))
+    events = tables.event_tables(trio, filters=chosen)
+    shifts = tables.transition_tables(trio, filters=chosen)
+    for table, keys, alone in (
+        (events, ["kind", "event"], tables.event_table),
+        (shifts, ["baseline", "other"], None),
+    ):
+        other, control, apart = (table[table[COMPARISON] == name].set_index(keys) for name in trio)
+        assert len(table) == 3 * len(other)
+        assert other.index.equals(control.index)
+        assert other.index.equals(apart.index)
+        assert apart["positions"].isna().all()
+        for column in {"share", "null"} & {*table}:
+            assert apart[column].tolist() == (other[column] - control[column]).tolist()
+        for name, own in (("ssd", other), ("control", control)):
+            frame = trio[name]
+            single = (
+                alone(frame, filters=chosen)
+                if alone
+                else tables.transitions(filters.keep(frame, filters=chosen))
+            ).set_index(keys)
+            for column in ("share", "positions"):
+                assert own.loc[single.index, column].tolist() == single[column].tolist()
+            absent = own.loc[own.index.difference(single.index)]
+            assert (absent["share"] == 0).all()
+    assert events.loc[events[COMPARISON] == "control", "null"].sum() == pytest.approx(1)
+
+
+def test_without_a_control_there_is_no_difference(comparison: pd.DataFrame) -> None:
+    alone = {"ssd": comparison}
+    for make in (tables.event_tables, tables.transition_tables):
+        assert make(alone)[COMPARISON].unique().tolist() == ["ssd"]
+    expected = tables.event_table(comparison)
+    found = tables.event_tables(alone).drop(columns=COMPARISON)
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False)
+
+
+def test_assignments_stand_under_each_other(trio: dict[str, pd.DataFrame]) -> None:
     chosen = Filters(generator=("ssd",))
-    found = tables.assignment_table(comparison, filters=chosen, inference=FEW_DRAWS)
+    found = tables.assignment_tables(trio, filters=chosen, inference=FEW_DRAWS)
     for assignment in Assignment:
         own = found[found["assignment"] == assignment.value]
-        alone = tables.delta_table(
-            comparison,
+        alone = tables.delta_tables(
+            trio,
             by=["kind"],
             filters=dataclasses.replace(chosen, assignment=assignment),
             inference=FEW_DRAWS,
         )
+        assert alone[COMPARISON].unique().tolist() == [*trio]
         expected = alone[alone["kind"] != ALL].reset_index(drop=True)
         pd.testing.assert_frame_equal(
             own.drop(columns="assignment").reset_index(drop=True), expected
@@ -110,6 +172,11 @@ def headline_table(**bounds: tuple[float, float, float, float]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def under_all(table: pd.DataFrame) -> dict[Assignment, pd.DataFrame]:
+    """The same figures whoever's distribution gives the kinds."""
+    return dict.fromkeys(Assignment, table)
+
+
 @pytest.mark.parametrize(
     ("figures", "said"),
     [
@@ -128,20 +195,61 @@ def headline_table(**bounds: tuple[float, float, float, float]) -> pd.DataFrame:
 def test_a_change_is_named_only_outside_zero_and_its_null(
     figures: tuple[float, float, float, float], said: str
 ) -> None:
-    text = headlines.sentence(headline_table(ssd=figures), other="ssd")
+    text = headlines.sentence(under_all(headline_table(ssd=figures)), other="ssd")
     assert text.count(said) == len(headlines.HEADLINES)
     assert "control" not in text
+
+
+@pytest.mark.parametrize("against", Assignment)
+@pytest.mark.parametrize("figures", [(0.0, -0.1, 0.1, 0.0), (-0.2, -0.3, -0.1, 0.0)])
+def test_a_change_is_named_only_if_all_three_assignments_agree(
+    against: Assignment, figures: tuple[float, float, float, float]
+) -> None:
+    rose = under_all(headline_table(ssd=(0.2, 0.1, 0.3, 0.0)))
+    text = headlines.sentence(rose | {against: headline_table(ssd=figures)}, other="ssd")
+    assert "rose by" not in text
+    assert text.count("depending on whose distribution") == len(headlines.HEADLINES)
+    assert f"{against} {figures[0]:+.4f}" in text
+
+
+def test_headline_tables_are_the_delta_tables_of_each_assignment(
+    trio: dict[str, pd.DataFrame],
+) -> None:
+    filters = Filters(generator=("ssd",))
+    made = headlines.headline_tables(trio, filters=filters, inference=FEW_DRAWS)
+    assert list(made) == list(Assignment)
+    for assignment, table in made.items():
+        expected = tables.delta_tables(
+            trio,
+            by=["kind"],
+            filters=dataclasses.replace(filters, assignment=assignment),
+            quantities=["top1_prob", "tail_mass", "entropy_kept_nats"],
+            inference=FEW_DRAWS,
+        )
+        pd.testing.assert_frame_equal(table, expected)
+
+
+def test_one_problem_has_one_right_model_in_every_comparison(
+    trio: dict[str, pd.DataFrame],
+) -> None:
+    first, *rest = trio.values()
+    assert first["right_model"].nunique() > 1
+    assert all((other["right_model"] == first["right_model"]).all() for other in rest)
 
 
 def test_what_goes_beyond_the_control_is_named() -> None:
     both = {"ssd": (0.1, 0.05, 0.2, 0.0), "control": (0.0, -0.1, 0.1, 0.0)}
     apart = headlines.sentence(
-        headline_table(**both, **{"ssd − control": (0.1, 0.05, 0.2, 0.0)}), other="ssd"
+        under_all(headline_table(**both, **{"ssd − control": (0.1, 0.05, 0.2, 0.0)})), other="ssd"
     )
     assert "Beyond the control: locks: top-1" in apart
     same = headlines.sentence(
-        headline_table(**both, **{"ssd − control": (0.1, -0.05, 0.2, 0.0)}), other="ssd"
+        under_all(headline_table(**both, **{"ssd − control": (0.1, -0.05, 0.2, 0.0)})), other="ssd"
     )
     assert "None of these differs from the control" in same
+    nothing = headlines.sentence(
+        under_all(headline_table(**both, **{"ssd − control": (np.nan,) * 4})), other="ssd"
+    )
+    assert "Whether the control differs was not measured" in nothing
     first = headlines.headlines(headline_table(**both, **{"x − y": (0.3, 0, 1, 0)}))[0]
     assert (first.value, first.beside, first.apart) == ("+0.1000", "+0.0000", "+0.3000")

@@ -22,6 +22,23 @@ from probing.vocabulary import (
 CODES: dict[Event, int] = {event: code for code, event in enumerate(Event)}
 """An event as a number: its place in `list(Event)`."""
 
+SYMMETRIC = frozenset(
+    {
+        Event.SELF_CORRECTION,
+        Event.SWAP,
+        Event.STRICT_LOCK,
+        Event.FAILURE_TO_COMMIT,
+        Event.TRUE_FORK,
+        Event.DRIFTED,
+        Event.UNCHANGED,
+    }
+)
+"""Events that stay what they are when the two models change places, if the assigned kind does too.
+
+Under the mean it does. Then the null of such an event's share is the share itself, and that of its
+deltas is zero, whatever happened: neither says anything about selection.
+"""
+
 _LOCK, _FORK = KIND_CODES[Kind.LOCK], KIND_CODES[Kind.FORK]
 
 

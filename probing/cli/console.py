@@ -84,11 +84,11 @@ def print_table(frame: pd.DataFrame, *, formats: Formats = MappingProxyType({}))
 
     Args:
         frame: what is shown.
-        formats: of columns that are not shown as numbers of four digits.
+        formats: of columns of figures that are not shown as numbers of four digits.
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in frame.columns:
-        numeric = pd.api.types.is_numeric_dtype(frame[name])
+        numeric = name in formats or pd.api.types.is_numeric_dtype(frame[name])
         table.add_column(Text(str(name)), justify="right" if numeric else "left", overflow="fold")
     for row in frame.itertuples(index=False):
         cells = zip(frame.columns, row, strict=True)

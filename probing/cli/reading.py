@@ -1,7 +1,8 @@
 """Commands that read runs: summary, positions, examples."""
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -82,65 +83,47 @@ def summary(
         opened, other=name, control=beside, decoding=decoding, rule=rule_of(preset)
     )
     require_known(compared[name], filters=chosen)
-    if table is SummaryTable.DELTAS:
-        found = tables.delta_tables(compared, by=groups, filters=chosen)
-    else:
-        # The difference of two models has no events, and one assignment for all three.
-        pairs = {pair: compared[pair] for pair in (name, beside) if pair is not None}
-        found = _of_each(pairs, table, filters=chosen)
+    builders: dict[SummaryTable, Callable[..., pd.DataFrame]] = {
+        SummaryTable.DELTAS: partial(tables.delta_tables, by=groups),
+        SummaryTable.ASSIGNMENTS: tables.assignment_tables,
+        SummaryTable.TRANSITIONS: tables.transition_tables,
+        SummaryTable.EVENTS: tables.event_tables,
+    }
+    found = builders[table](compared, filters=chosen)
     _say_incomplete(opened)
     out.print(f"{name} - {opened.model_names[0]}, {decoding_text(decoding)}", markup=False)
     if csv is not None:
         show_or_write(found, csv, shown=[])
         return
-    _print_summary(found, table, groups=[str(group) for group in groups])
+    if table in (SummaryTable.TRANSITIONS, SummaryTable.EVENTS):
+        _print_shares(found, filters=chosen)
+    else:
+        own = ["assignment"] if table is SummaryTable.ASSIGNMENTS else []
+        _print_deltas(found, groups=[*own, *map(str, groups)])
     if not found["positions"].any():
         err.print("no position is left: nothing passes every --where")
 
 
-def _of_each(
-    pairs: Mapping[str, pd.DataFrame], table: SummaryTable, *, filters: "Filters"
-) -> pd.DataFrame:
-    """One table of every model against the baseline, named in a first column."""
-    from probing.reporting import tables
-    from probing.reporting.contrasts import COMPARISON
-    from probing.reporting.filters import keep
+def _print_deltas(table: pd.DataFrame, *, groups: Sequence[str]) -> None:
+    """A table of deltas and what its reader must know."""
+    from probing.reporting.display import DELTA_FORMATS, printed_deltas
 
-    build: Callable[[pd.DataFrame], pd.DataFrame] = {
-        SummaryTable.ASSIGNMENTS: lambda pair: tables.assignment_table(pair, filters=filters),
-        SummaryTable.TRANSITIONS: lambda pair: tables.transitions(keep(pair, filters=filters)),
-        SummaryTable.EVENTS: lambda pair: tables.event_table(pair, filters=filters),
-    }[table]
-    parts = [build(pair).assign(**{COMPARISON: name}) for name, pair in pairs.items()]
-    whole = pd.concat(parts, ignore_index=True)
-    return whole[[COMPARISON, *whole.columns.drop(COMPARISON)]]
-
-
-def _print_summary(found: pd.DataFrame, table: SummaryTable, *, groups: Sequence[str]) -> None:
-    """A table of `summary` and what its reader must know."""
-    from probing.reporting.display import DELTA_FORMATS, SHARE_FORMATS, printed_deltas
-
-    if table in SHARE_NOTES:
-        # An event with none may have a null; a pair of kinds with none says nothing.
-        occurs = (found["positions"] > 0) | (table is SummaryTable.EVENTS)
-        print_table(found[occurs], formats=SHARE_FORMATS)
-        out.print(f"note: {SHARE_NOTES[table]}", markup=False)
-        return
-    columns = groups if table is SummaryTable.DELTAS else ["assignment", str(Stratum.KIND)]
-    print_table(printed_deltas(found, by=columns), formats=DELTA_FORMATS)
-    for note in _notes(found, columns):
+    print_table(printed_deltas(table, by=groups), formats=DELTA_FORMATS)
+    for note in _notes(table, groups):
         out.print(f"note: {note}", markup=False)
 
 
-SHARE_NOTES = {
-    SummaryTable.TRANSITIONS: (
-        "kinds under the baseline and under the model compared; share is of all positions"
-    ),
-    SummaryTable.EVENTS: (
-        "null is the mean of the share and of that with the two models' roles exchanged"
-    ),
-}
-"""What a reader of the tables of shares must know."""
+def _print_shares(table: pd.DataFrame, *, filters: "Filters") -> None:
+    """A table of events or transitions and what its reader must know."""
+    from probing.reporting.shares import SHARES, printed_shares, symmetry_text
+
+    print_table(printed_shares(table), formats=dict.fromkeys((*SHARES, "positions"), str))
+    notes = ["share is of all positions, weighted; of the difference, other less control"]
+    if "null" in table:
+        notes.append("null is the mean of the share and of that with the roles exchanged")
+        notes.append(symmetry_text(filters))
+    for note in filter(None, notes):
+        out.print(f"note: {note}", markup=False)
 
 
 def _notes(table: pd.DataFrame, groups: Sequence[str]) -> list[str]:
@@ -155,7 +138,7 @@ def _notes(table: pd.DataFrame, groups: Sequence[str]) -> list[str]:
     if Stratum.SELECTOR in groups:
         lines.append("a position counts under every selector that chose it: these groups overlap")
         lines.append("all rows are of positions chosen by interval or random, or by all")
-    if "assignment" not in groups and table[COMPARISON].nunique() > 1:
+    if table[COMPARISON].nunique() > 1:
         lines.append("each comparison has positions of its own, by the kinds of its own pair")
         lines.append("the difference takes kinds from the mean over all models, and has no events")
     return [*lines, "baseline_top1_prob is negative by selection: no finding by itself"]

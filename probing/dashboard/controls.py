@@ -1,6 +1,6 @@
 """The sidebar: which run, which pair, which decoding, which positions. All of it in the URL."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -12,7 +12,9 @@ from probing.dashboard.filtering import URL, chosen_filters
 from probing.errors import NoCarriersLeft, OutsideContract, ProbingError
 from probing.reporting import display, filters, tables
 from probing.reporting.comparison import KIND_DECODING, other_names
+from probing.reporting.deltas import DEFAULT_INFERENCE
 from probing.reporting.filters import Average, Filters, Weighting
+from probing.reporting.remaking import Ranking, TableSettings, made
 from probing.settings import DEFAULT_ASSIGNMENT, KIND_PRESETS, Decoding, KindRule
 from probing.store.reader import Run
 from probing.vocabulary import Assignment
@@ -57,18 +59,43 @@ class Choice:
         """All positions of the run, the other model compared with the baseline."""
         return self.compared[self.other]
 
-    @property
-    def settings(self) -> dict[str, object]:
-        """Everything behind a figure, for the settings download."""
-        return {
-            "other": self.other,
-            "control": self.control,
-            "decoding": self.decoding,
-            "kind_decoding": self.kind_decoding,
-            "kind_rule": self.rule,
-            "filters": self.filters,
-            "weighting": self.weighting,
-        }
+    def asked(
+        self,
+        table: str,
+        *,
+        by: Sequence[str] | None = None,
+        quantities: Sequence[str] | None = None,
+        ranking: Ranking | None = None,
+        at: str | None = None,
+    ) -> TableSettings:
+        """Everything behind one table: what the sidebar says, and what its page adds.
+
+        Args:
+            table: its name.
+            by: strata that group.
+            quantities: what is averaged, with intervals; None where nothing is.
+            ranking: of a list of positions.
+            at: name of the one position.
+        """
+        return TableSettings(
+            table=table,
+            other=self.other,
+            control=self.control,
+            decoding=self.decoding,
+            kind_decoding=self.kind_decoding,
+            kind_rule=self.rule,
+            filters=self.filters,
+            weighting=self.weighting,
+            by=None if by is None else tuple(by),
+            quantities=None if quantities is None else tuple(quantities),
+            inference=None if quantities is None else DEFAULT_INFERENCE,
+            ranking=ranking,
+            at=at,
+        )
+
+    def made(self, asked: TableSettings) -> pd.DataFrame:
+        """The table that is asked for."""
+        return made(self.run, self.compared, asked)
 
 
 def chosen() -> Choice:

@@ -49,6 +49,9 @@ MORE: dict[Stratum, _Pills] = {
         f"unknown. {POST_TREATMENT}",
     ),
     Stratum.PHASE: _Pills("Phase", "phase", "Before or after the thought is closed."),
+    Stratum.TOKEN_CLASS: _Pills(
+        "Token", "token", "What the response's own token is made of. None chosen: all."
+    ),
     Stratum.SAMPLING_TEMPERATURE: _Pills(
         "Sampled at", "sampled", "The temperature at which the response was written."
     ),

@@ -1,6 +1,6 @@
 """Pieces that several pages draw: the state of the run, delta tables, downloads, links."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -9,8 +9,10 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from probing.dashboard.controls import Choice
-from probing.reporting import charts, display, export
+from probing.reporting import charts, display, export, shares
 from probing.reporting.quantities import QUANTITIES
+from probing.reporting.remaking import TableSettings
+from probing.vocabulary import Stratum
 
 ROW_HEIGHT = 35
 """Pixels of a table's row, and of its header."""
@@ -70,19 +72,24 @@ def delta_frame(table: pd.DataFrame, *, by: list[str], key: str) -> None:
         hide_index=True,
         height=ROW_HEIGHT * (MOST_ROWS + 1) + 2 if len(table) > MOST_ROWS else "content",
         key=key,
+        placeholder=display.NOT_MEASURED,
         alt="Deltas by group",
     )
     if notes := display.notes(table, by=by):
         st.text(notes)
 
 
-def rules(choice: Choice) -> None:
-    """Decoding and thresholds in force, in one line."""
+def rules(choice: Choice, *, by: Sequence[str]) -> None:
+    """Decoding and thresholds in force, and what to beware of with this grouping."""
+    alike = shares.symmetry_text(choice.filters) if Stratum.EVENT in by else ""
     st.caption(
         f"At {display.decoding_text(choice.decoding)}. Kinds at "
         f"{display.decoding_text(choice.kind_decoding)}: {display.rule_text(choice.rule)}. "
         "95 % intervals resample whole problems. *Null*: what the delta would be by selection "
-        "alone, with the two models' roles exchanged; a direction is claimed only outside it."
+        "alone, with the two models' roles exchanged (by the mean's kinds 0 by symmetry); a "
+        "direction is claimed only outside it, under all three assignments. What drift of the "
+        "same size would do (the drift null) is not computed yet."
+        + (f" The null is 0 by symmetry where {alike}." if alike else "")
     )
 
 
@@ -101,19 +108,30 @@ def quantity_chart(table: pd.DataFrame, *, quantity: str, by: list[str], pick: b
 def column_help(labels: dict[str, display.Column]) -> dict[str, Any]:
     """Tooltips and widths of a table's columns."""
     return {
-        column.label: st.column_config.Column(
-            help=column.explanation, width="large" if column.wide else None
-        )
+        column.label: st.column_config.Column(help=column.explanation, width=column.width)
         for column in labels.values()
     }
 
 
-def downloads(choice: Choice, make: Callable[[], pd.DataFrame], *, name: str) -> None:
-    """Buttons for a table's CSV, made when it is asked for, and for the settings behind it."""
+def downloads(
+    choice: Choice,
+    asked: TableSettings,
+    *,
+    name: str,
+    table: pd.DataFrame | None = None,
+) -> None:
+    """Buttons for a table's CSV, and for all that is needed to make it again.
+
+    Args:
+        choice: what the sidebar says.
+        asked: what makes the table.
+        name: of the files.
+        table: as it was made; without it, it is made when its CSV is asked for.
+    """
     with st.container(horizontal=True):
         st.download_button(
             "CSV",
-            lambda: export.csv_text(make()),
+            lambda: export.csv_text(choice.made(asked) if table is None else table),
             file_name=f"{name}.csv",
             mime="text/csv",
             key=f"{name}_csv",
@@ -124,11 +142,11 @@ def downloads(choice: Choice, make: Callable[[], pd.DataFrame], *, name: str) ->
         )
         st.download_button(
             "Settings",
-            partial(export.settings_json, choice.run, settings=choice.settings),
+            partial(export.settings_json, choice.run, asked=asked),
             file_name=f"{name}-settings.json",
             mime="application/json",
             key=f"{name}_settings",
             on_click="ignore",
             icon=":material/settings:",
-            help="Run, fingerprint, decoding, kinds and filters behind this table.",
+            help="Run, fingerprint and every setting behind this table: enough to make it again.",
         )

@@ -175,11 +175,25 @@ def histogram_chart(bins: pd.DataFrame, *, color: str) -> alt.Chart:
     return chart
 
 
-def transition_chart(table: pd.DataFrame) -> alt.LayerChart:
+def transition_charts(table: pd.DataFrame) -> dict[str, alt.LayerChart]:
+    """A chart of transitions for each model, by its name; a difference has no chart.
+
+    Args:
+        table: of `transition_tables`.
+    """
+    return {
+        str(name): transition_chart(own, other=str(name))
+        for name, own in table.groupby(COMPARISON, sort=False)
+        if own["positions"].notna().any()
+    }
+
+
+def transition_chart(table: pd.DataFrame, *, other: str) -> alt.LayerChart:
     """Kind under the baseline (down) to kind under the other model (across): shares of all.
 
     Args:
         table: of `transitions`.
+        other: name of that model.
     """
     kinds = [kind.value for kind in Kind]
     data = table.assign(
@@ -190,13 +204,13 @@ def transition_chart(table: pd.DataFrame) -> alt.LayerChart:
         x=alt.X(
             "other:N",
             sort=kinds,
-            title="under the other model",
+            title=f"under {other}",
             axis=alt.Axis(orient="top", labelAngle=0, ticks=False, domain=False),
         ),
         y=alt.Y("baseline:N", sort=kinds, title="under the baseline", axis=_names()),
         tooltip=[
             alt.Tooltip("baseline:N", title="under the baseline"),
-            alt.Tooltip("other:N", title="under the other"),
+            alt.Tooltip("other:N", title=f"under {other}"),
             alt.Tooltip("share:Q", title="share of all", format=".2%"),
             alt.Tooltip("within:Q", title="share of this baseline kind", format=".1%"),
             alt.Tooltip("positions:Q", title="positions", format=","),

@@ -33,7 +33,7 @@ from probing.reporting.quantities import (
 )
 from probing.settings import Decoding, Inference, KindRule, require
 from probing.store.reader import Run
-from probing.vocabulary import Assignment
+from probing.vocabulary import Assignment, Stratum
 
 CONTROL = "control"
 """The name by which a control is taken for one without being told."""
@@ -67,6 +67,13 @@ def contrast_name(other: str, control: str) -> str:
     return f"{other} − {control}"
 
 
+def against_baseline(compared: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Those of `comparisons` that the baseline takes part in: other and control."""
+    first, *rest = compared
+    contrasts = {contrast_name(first, name) for name in rest}
+    return {name: frame for name, frame in compared.items() if name not in contrasts}
+
+
 def comparisons(
     *,
     other: str,
@@ -84,6 +91,8 @@ def comparisons(
     """
     found = {name: pair(name) for name in (other, control) if name is not None}
     if control is not None:
+        # Which model was right is told of a problem once: by the model looked at.
+        found[control] = found[control].assign(**{Stratum.RIGHT: found[other][Stratum.RIGHT]})
         name = contrast_name(other, control)
         found[name] = contrast(found[other], found[control], kinds=kinds())
     return found

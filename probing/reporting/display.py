@@ -13,6 +13,7 @@ from probing.reporting.charts import KIND_COLORS
 from probing.reporting.comparison import kind_column
 from probing.reporting.contrasts import COMPARISON
 from probing.reporting.deltas import joined
+from probing.reporting.examples import BESIDE
 from probing.reporting.filters import EVERY, HEADLINE
 from probing.reporting.happenings import event_column
 from probing.reporting.quantities import (
@@ -24,9 +25,10 @@ from probing.reporting.quantities import (
 )
 from probing.reporting.text import plain, visible
 from probing.settings import GREEDY_BELOW, Decoding, KindRule
-from probing.vocabulary import Assignment, Event, Stratum
+from probing.vocabulary import Assignment, Stratum
 
 NOT_MEASURED = "–"
+NO_INTERVAL = "no interval"
 COUNTS = frozenset({"nucleus_size", "nucleus_size_full", "close_tokens", "realised_rank"})
 SMALLEST_FIXED = 0.00095
 """Below this, four decimals would show too little of a number: it is shown in scientific form."""
@@ -34,16 +36,16 @@ SMALLEST_FIXED = 0.00095
 
 @dataclass(frozen=True)
 class Column:
-    """Label and tooltip of one column; a wide one is given room."""
+    """Label and tooltip of one column, and its pixels where the first rows mislead about them."""
 
     label: str
     explanation: str
-    wide: bool = False
+    width: int | None = None
 
 
 DELTA_LABELS: dict[str, Column] = {
     COMPARISON: Column("Comparison", "Which models: the other or the control, less the baseline."),
-    "assignment": Column("Assigned by", "Whose distribution gives the kind."),
+    "assignment": Column("By", "Whose distribution gives the kind.", width=76),
     "quantity": Column("Quantity", "What is averaged; see the tooltips of the charts."),
     "baseline": Column("Baseline", "Weighted mean under the baseline (the control, if compared)."),
     "other": Column("Other", "Weighted mean under the other model, over the same positions."),
@@ -56,9 +58,10 @@ DELTA_LABELS: dict[str, Column] = {
         "selection alone would give.",
     ),
     "positions": Column("Positions", "Positions with a value."),
-    "carriers": Column("Responses", "Responses with a value."),
-    "problems": Column("Problems", "Problems with a value: what is resampled."),
-    "missing": Column("Not measured", "Positions left out because the run cannot tell."),
+    "problems": Column(
+        "Problems", "Problems with a value: what is resampled. The CSV counts responses too."
+    ),
+    "missing": Column("Missing", "Positions not measured: the run cannot tell."),
 }
 
 STRATUM_LABELS: dict[str, Column] = {
@@ -72,6 +75,7 @@ STRATUM_LABELS: dict[str, Column] = {
         "Chosen by", "A position counts under every selector that chose it: these groups overlap."
     ),
     Stratum.PHASE: Column("Phase", "Before or after the end of the thought."),
+    Stratum.TOKEN_CLASS: Column("Token", "What the response's own token is made of."),
     Stratum.SUBJECT: Column("Subject", "As the response says."),
     Stratum.DIFFICULTY: Column("Difficulty", "As the response says."),
     Stratum.SOURCE: Column("Source", "As the response says."),
@@ -80,21 +84,14 @@ STRATUM_LABELS: dict[str, Column] = {
 
 LIST_LABELS: dict[str, Column] = {
     "delta": Column("Delta", "Of the quantity that ranks."),
-    "context": Column("Context", "The token stands between ⟦ ⟧.", wide=True),
+    "control_delta": Column("Control", "The control's delta at the same position."),
+    "difference": Column("Difference", "The other model's delta less the control's."),
     "kind": Column("Kind", "By the mean of the two models."),
     "event": Column("Event", "By the mean of the two models."),
+    "context": Column("Context", "The token stands between ⟦ ⟧.", width=400),
+    "position": Column("Token", "Its place in the response, from 1; in the CSV from 0."),
     "carrier_id": Column("Response", "Its id."),
-    "position": Column("Token", "Its place in the response, from 0."),
     "generator": Column("Written by", "The model that wrote the response."),
-}
-
-EVENT_LABELS: dict[str, Column] = {
-    "kind": Column("Kind", "By the chosen assignment."),
-    "event": Column("Event", "One per position."),
-    "share": Column("Share", "Weighted, of the positions above."),
-    "share_of_kind": Column("Of its kind", "Share of the positions of this kind."),
-    "null": Column("Null", "The mean of the share and of that with exchanged roles."),
-    "positions": Column("Positions", "How many."),
 }
 
 
@@ -122,7 +119,7 @@ def example_labels(table: pd.DataFrame) -> dict[str, Column]:
             "Baseline rank",
             "Rank of the other's token under the baseline; – = beyond the exact ranks.",
         ),
-        "rank_change": Column("Rank change", "Ranks the other's token moved up (+) or down (−)."),
+        "rank_change": Column("Moved", "Ranks the other's token moved up (+) or down (−)."),
     }
 
 
@@ -152,7 +149,7 @@ def bounded(value: float, low: float, high: float) -> str:
         >>> bounded(-0.0123, -0.02, -0.001)
         '-0.0123 [-0.0200, -0.0010]'
     """
-    bounds = f"[{signed(low)}, {signed(high)}]" if np.isfinite(low) else "[no interval]"
+    bounds = f"[{signed(low)}, {signed(high)}]" if np.isfinite(low) else f"[{NO_INTERVAL}]"
     return f"{signed(value)} {bounds}" if np.isfinite(value) else NOT_MEASURED
 
 
@@ -182,6 +179,16 @@ DELTA_FORMATS: dict[str, Callable[[Any], str]] = {
     "null": signed,
 }
 """How a terminal shows the figures of a delta table."""
+
+
+def interval_shown(text: str) -> str:
+    """An interval, in words where it has no ends.
+
+    Examples:
+        >>> interval_shown("+0.0100 to +0.0300"), interval_shown("– to –")
+        ('+0.0100 to +0.0300', 'no interval')
+    """
+    return NO_INTERVAL if NOT_MEASURED in text else text
 
 
 def kept(value: Any) -> str:
@@ -215,7 +222,7 @@ def shown_deltas(table: pd.DataFrame, *, by: Sequence[str]) -> Styler:
     """A delta table for a page: quantity by quantity, labelled, rounded for the eye.
 
     Args:
-        table: of `delta_tables` or `assignment_table`.
+        table: of `delta_tables` or `assignment_tables`.
         by: its grouping columns.
     """
     labels = delta_labels(by)
@@ -229,61 +236,26 @@ def shown_deltas(table: pd.DataFrame, *, by: Sequence[str]) -> Styler:
     shown = table.assign(order=order, inner=inner).sort_values(["order", "inner"], kind="stable")
     shown = shown[list(labels)]
     shown["quantity"] = shown["quantity"].map({name: QUANTITIES[name].label for name in names})
-    shown = _labelled(shown, labels)
+    shown = labelled(shown, labels)
     label = {name: column.label for name, column in labels.items()}
     styler = shown.style.format(number, subset=[label["baseline"], label["other"]])
     styler = styler.format(
         signed, subset=[label[name] for name in ("delta", "low", "high", "null")]
     )
     styler = styler.format(
-        whole, subset=[label[name] for name in ("positions", "carriers", "problems", "missing")]
+        whole, subset=[label[name] for name in ("positions", "problems", "missing")]
     )
-    return styler.map(_kind_style, subset=[label["kind"]]) if "kind" in by else styler
-
-
-def shown_events(table: pd.DataFrame) -> Styler:
-    """An event table for a page."""
-    styler = _labelled(table[list(EVENT_LABELS)], EVENT_LABELS).style
-    styler = styler.format(percent, subset=["Share", "Of its kind", "Null"])
-    return styler.format(whole, subset=["Positions"]).map(_kind_style, subset=["Kind"])
-
-
-def shown_transitions(table: pd.DataFrame) -> Styler:
-    """Transitions that occur, the largest first."""
-    occurring = table[table["positions"] > 0].sort_values("share", ascending=False, kind="stable")
-    labels = {
-        "baseline": Column("Under the baseline", ""),
-        "other": Column("Under the other", ""),
-        "share": EVENT_LABELS["share"],
-        "positions": EVENT_LABELS["positions"],
-    }
-    styler = _labelled(occurring[list(labels)], labels).style.format(percent, subset=["Share"])
-    styler = styler.format(whole, subset=["Positions"])
-    return styler.map(_kind_style, subset=["Under the baseline", "Under the other"])
-
-
-def both_sums(table: pd.DataFrame) -> str:
-    """The two counts that go by the name of strict lock.
-
-    Args:
-        table: of `event_table`.
-    """
-    share = table.set_index("event")["share"]
-    strict, softened = (
-        float(share.get(event.value, 0.0)) for event in (Event.STRICT_LOCK, Event.SOFTENED)
-    )
-    return f"strict lock {percent(strict)}, with softened {percent(strict + softened)} of positions"
+    return styler.map(kind_style, subset=[label["kind"]]) if "kind" in by else styler
 
 
 def percent(value: Any) -> str:
     """A share."""
-    return f"{value:.1%}" if np.isfinite(value) else NOT_MEASURED
+    return NOT_MEASURED if pd.isna(value) else f"{value:.1%}"
 
 
-SHARE_FORMATS: dict[str, Callable[[Any], str]] = dict.fromkeys(
-    ("share", "share_of_kind", "null"), percent
-)
-"""How a terminal shows the figures of a table of events or transitions."""
+def signed_percent(value: Any) -> str:
+    """A difference of shares."""
+    return NOT_MEASURED if pd.isna(value) else f"{value:+.1%}"
 
 
 def shown_example(table: pd.DataFrame) -> Styler:
@@ -293,7 +265,7 @@ def shown_example(table: pd.DataFrame) -> Styler:
     tokens = [name for name in labels if name.endswith("_token")]
     for name in tokens:
         shown[name] = [token if pd.isna(token) else visible(str(token)) for token in shown[name]]
-    styler = _labelled(shown, labels).style
+    styler = labelled(shown, labels).style
     for name in (name.removesuffix("_token") for name in tokens):
         styler = styler.format(number, subset=[labels[f"{name}_prob"].label])
         styler = styler.format(kept, subset=[labels[f"{name}_kept_prob"].label])
@@ -308,18 +280,22 @@ def shown_list(table: pd.DataFrame, *, first: int) -> Styler:
         table: of `position_list`.
         first: number of its first row.
     """
-    shown = _labelled(table[list(LIST_LABELS)], LIST_LABELS)
+    labels = {name: column for name, column in LIST_LABELS.items() if name in table}
+    shown = labelled(table[list(labels)].assign(position=table["position"] + 1), labels)
     shown.insert(0, "#", range(first, first + len(shown)))
-    styler = shown.style.format(signed, subset=["Delta"]).format(whole, subset=["Token"])
-    return styler.map(_kind_style, subset=["Kind"])
+    deltas = [labels[name].label for name in ("delta", *BESIDE) if name in labels]
+    styler = shown.style.format(signed, subset=pd.Index(deltas)).format(whole, subset=["Token"])
+    return styler.map(kind_style, subset=["Kind"])
 
 
-def _labelled(frame: pd.DataFrame, labels: dict[str, Column]) -> pd.DataFrame:
+def labelled(frame: pd.DataFrame, labels: dict[str, Column]) -> pd.DataFrame:
+    """A table under its columns' labels, numbered from 0."""
     named = {name: column.label for name, column in labels.items()}
     return frame.rename(columns=named).reset_index(drop=True)
 
 
-def _kind_style(kind: Any) -> str:
+def kind_style(kind: Any) -> str:
+    """The style of a cell that names a kind."""
     return f"color: {KIND_COLORS[kind]}; font-weight: 600" if kind in KIND_COLORS else ""
 
 
@@ -364,18 +340,16 @@ def event_text(position: pd.Series) -> str:
 
 
 def notes(table: pd.DataFrame, *, by: Sequence[str]) -> str:
-    """The warnings of a delta table in one line; empty if there are none.
+    """The warnings of a delta table in one line, each with its groups; empty if there are none.
 
     Args:
-        table: of `delta_tables` or `assignment_table`.
+        table: of `delta_tables` or `assignment_tables`.
         by: its grouping columns.
     """
     columns = [name for name in (COMPARISON, *by) if name in table]
     noted = table[table["note"] != ""].drop_duplicates([*columns, "note"])
-    return "; ".join(
-        f"{name}: {note}" if name else str(note)
-        for name, note in zip(joined(noted, columns), noted["note"], strict=True)
-    )
+    named = joined(noted, columns).groupby(noted["note"], sort=False).agg(", ".join)
+    return "; ".join(f"{names}: {note}" if names else str(note) for note, names in named.items())
 
 
 def place_text(position: pd.Series) -> str:

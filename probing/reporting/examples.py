@@ -1,5 +1,6 @@
 """One position at a time: which to look at, its context, and the two models' top lists."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,7 +16,7 @@ from probing.reporting.quantities import delta_column
 from probing.reporting.text import marked, plain, token_text
 from probing.settings import Decoding
 from probing.store.reader import Run
-from probing.vocabulary import PADDING_ID, Assignment, PositionIds
+from probing.vocabulary import PADDING_ID, Assignment, PerPosition, PositionIds
 
 LONGEST_INDEX = 18
 """Digits of a token's place: what a link can ask for without being refused."""
@@ -80,16 +81,24 @@ def ranked_positions(
     return measured.iloc[places]
 
 
-def position_list(run: Run, positions: pd.DataFrame, *, by: str) -> pd.DataFrame:
+def position_list(
+    run: Run,
+    positions: pd.DataFrame,
+    *,
+    by: str,
+    compared: Mapping[str, pd.DataFrame] | None = None,
+) -> pd.DataFrame:
     """Positions as a list that one can choose from.
 
-    Columns `carrier_id`, `position`, `generator`, `context` (a line of text around the token, which
-    stands between marks), `kind`, `event` (by the mean), `delta` (of `by`).
+    Columns `carrier_id`, `position` (from 0), `generator`, `context` (a line of text around the
+    token, which stands between marks), `kind`, `event` (by the mean), `delta` (of `by`); where
+    there is a control `control_delta`, that of the same position under it, and `difference`.
 
     Args:
         run: the run.
         positions: of `ranked_positions`, as many as are to be listed.
         by: the quantity that ranks them.
+        compared: of `comparisons`; without it the control is left out.
     """
     contexts = [
         snippet(run, int(row), before=SNIPPET_BEFORE, after=SNIPPET_AFTER)
@@ -104,8 +113,24 @@ def position_list(run: Run, positions: pd.DataFrame, *, by: str) -> pd.DataFrame
             "kind": positions[kind_column(Assignment.MEAN)],
             "event": positions[event_column(Assignment.MEAN)],
             "delta": positions[delta_column(by)],
+            **_deltas_beside(positions["row"].to_numpy(), by=by, compared=compared or {}),
         }
     ).reset_index(drop=True)
+
+
+BESIDE = ("control_delta", "difference")
+"""Columns of a list for the comparisons after that of the other model, in their order."""
+
+
+def _deltas_beside(
+    rows: PositionIds, *, by: str, compared: Mapping[str, pd.DataFrame]
+) -> dict[str, PerPosition]:
+    """The same positions' deltas under the comparisons after the first, by column."""
+    _, *beside = compared.values() if compared else (None,)
+    return {
+        column: frame.set_index("row").loc[rows, delta_column(by)].to_numpy(dtype=np.float64)
+        for column, frame in zip(BESIDE, beside, strict=False)
+    }
 
 
 def position_name(position: pd.Series) -> str:

@@ -3,12 +3,12 @@
 import csv
 import io
 import json
-from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
 import pandas as pd
 
+from probing.reporting.remaking import TableSettings
 from probing.settings import as_json
 from probing.store.reader import Run
 
@@ -43,12 +43,14 @@ def csv_text(frame: pd.DataFrame) -> str:
     return out.getvalue()
 
 
-def settings_json(run: Run, *, settings: Mapping[str, object]) -> str:
+def settings_json(run: Run, *, asked: TableSettings) -> str:
     """What is needed to make a table again: the run and its fingerprint, models, settings.
+
+    `made_again` reads it. Settings that the table has no use for are left out.
 
     Args:
         run: the run the table came from.
-        settings: by name, settings dataclasses or plain JSON values.
+        asked: what made the table.
     """
     document: dict[str, Any] = {
         "probing": version("ssd-probing"),
@@ -59,8 +61,8 @@ def settings_json(run: Run, *, settings: Mapping[str, object]) -> str:
             "models": list(run.model_names),
         },
         "delta": "other - baseline",
+        "baseline": run.model_names[0],
     }
-    for name, value in settings.items():
-        plain = value is None or isinstance(value, str | int | float | list | dict)
-        document[name] = value if plain else as_json(value)
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    used = as_json(asked)
+    document |= {name: value for name, value in used.items() if value is not None}
+    return json.dumps(document | {"control": asked.control}, indent=2, ensure_ascii=False) + "\n"

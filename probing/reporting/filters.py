@@ -54,8 +54,8 @@ class Filters:
     """What is kept; an empty tuple keeps all.
 
     Attributes:
-        length_bin, correct, generator, right_model, phase, subject, difficulty, source,
-            sampling_temperature: labels as in the columns of these names.
+        length_bin, correct, generator, right_model, phase, token_class, subject, difficulty,
+            source, sampling_temperature: labels as in the columns of these names.
         kind, event: by `assignment`.
         selector: as in `Weighting`.
         assignment: whose kind.
@@ -68,6 +68,7 @@ class Filters:
     generator: tuple[str, ...] = ()
     right_model: tuple[str, ...] = ()
     phase: tuple[str, ...] = ()
+    token_class: tuple[str, ...] = ()
     subject: tuple[str, ...] = ()
     difficulty: tuple[str, ...] = ()
     source: tuple[str, ...] = ()
@@ -82,6 +83,7 @@ STRATUM_FILTERS = (
     Stratum.GENERATOR,
     Stratum.RIGHT,
     Stratum.PHASE,
+    Stratum.TOKEN_CLASS,
     Stratum.SUBJECT,
     Stratum.DIFFICULTY,
     Stratum.SOURCE,

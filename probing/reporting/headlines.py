@@ -1,14 +1,18 @@
 """The four deltas that a page opens with, and what they allow to be said."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
-from probing.reporting.contrasts import COMPARISON
+from probing.reporting.contrasts import COMPARISON, delta_tables
+from probing.reporting.deltas import DEFAULT_FILTERS, DEFAULT_INFERENCE, DEFAULT_WEIGHTING
 from probing.reporting.display import signed
+from probing.reporting.filters import Filters, Weighting
 from probing.reporting.quantities import QUANTITIES
-from probing.vocabulary import Kind
+from probing.settings import DEFAULT_ASSIGNMENT, Inference
+from probing.vocabulary import Assignment, Kind, Stratum
 
 
 @dataclass(frozen=True)
@@ -52,35 +56,71 @@ def headlines(table: pd.DataFrame) -> list[Headline]:
     return found
 
 
-def sentence(table: pd.DataFrame, *, other: str) -> str:
-    """What the headline deltas allow to be said, and no more.
-
-    A change is named only where its interval leaves out both zero and the role-exchange null. It
-    says nothing of the mechanism.
+def headline_tables(
+    compared: Mapping[str, pd.DataFrame],
+    *,
+    filters: Filters = DEFAULT_FILTERS,
+    weighting: Weighting = DEFAULT_WEIGHTING,
+    inference: Inference = DEFAULT_INFERENCE,
+) -> dict[Assignment, pd.DataFrame]:
+    """The headline quantities by kind, under each of the three assignments.
 
     Args:
-        table: of `delta_tables` by kind.
+        compared: of `comparisons`.
+        filters: which positions are kept; their assignment is replaced by each in turn.
+        weighting: as `delta_tables`.
+        inference: as `delta_tables`.
+    """
+    quantities = list(dict.fromkeys(quantity for _, quantity, _ in HEADLINES))
+    return {
+        assignment: delta_tables(
+            compared,
+            by=[Stratum.KIND],
+            filters=replace(filters, assignment=assignment),
+            quantities=quantities,
+            weighting=weighting,
+            inference=inference,
+        )
+        for assignment in Assignment
+    }
+
+
+def sentence(by_assignment: Mapping[Assignment, pd.DataFrame], *, other: str) -> str:
+    """What the headline deltas allow to be said, and no more.
+
+    A change is named only where its interval leaves out both zero and the role-exchange null, by
+    whichever model's distribution positions get their kinds. It says nothing of the mechanism.
+
+    Args:
+        by_assignment: of `headline_tables`.
         other: name of the model that is looked at.
     """
     parts = []
     for kind, quantity, _ in HEADLINES:
-        row = _row(table, other, kind, quantity)
+        rows = {
+            assignment: _row(table, other, kind, quantity)
+            for assignment, table in by_assignment.items()
+        }
         name = QUANTITIES[quantity].label.split(" (")[0].lower()
-        parts.append(f"{name} at {kind.value.removesuffix('-like')}s {_change(row)}")
+        parts.append(f"{name} at {kind.value.removesuffix('-like')}s {_change(rows)}")
     text = f"Under {other}, {'; '.join(parts)}."
+    # Kinds of a contrast are by the mean of all models, whatever the assignment.
+    table = by_assignment[DEFAULT_ASSIGNMENT]
     _, *beside = dict.fromkeys(table[COMPARISON])
-    if beside:
-        apart = [
-            label.lower()
-            for kind, quantity, label in HEADLINES
-            if _established(_row(table, beside[-1], kind, quantity))
-        ]
-        text += (
-            f" Beyond the control: {', '.join(apart)}."
-            if apart
-            else " None of these differs from the control beyond its interval."
-        )
-    return text
+    return f"{text} {_apart(table, beside[-1])}" if beside else text
+
+
+def _apart(table: pd.DataFrame, contrast: str) -> str:
+    """Where the control does not do the same, in a sentence."""
+    rows = {
+        label.lower(): _row(table, contrast, kind, quantity) for kind, quantity, label in HEADLINES
+    }
+    if all(np.isnan(row["low"]) for row in rows.values()):
+        return "Whether the control differs was not measured."
+    apart = [label for label, row in rows.items() if _direction(row)]
+    if apart:
+        return f"Beyond the control: {', '.join(apart)}."
+    return "None of these differs from the control beyond its interval."
 
 
 def _row(table: pd.DataFrame, comparison: str, kind: Kind, quantity: str) -> pd.Series:
@@ -95,20 +135,32 @@ def _row(table: pd.DataFrame, comparison: str, kind: Kind, quantity: str) -> pd.
     return table[here].iloc[0]
 
 
-def _established(row: pd.Series) -> bool:
-    """Whether the interval leaves out zero and the null; not where the null is not known."""
-    return bool(row["low"] > max(0.0, row["null"]) or row["high"] < min(0.0, row["null"])) and (
-        not np.isnan(row["null"])
-    )
+def _direction(row: pd.Series) -> int:
+    """1 or -1 where the interval leaves out zero and the null on that side, else 0.
+
+    Also 0 where the null is not known.
+    """
+    if np.isnan(row["null"]):
+        return 0
+    return int(row["low"] > max(0.0, row["null"])) - int(row["high"] < min(0.0, row["null"]))
 
 
-def _change(row: pd.Series) -> str:
-    if np.isnan(row["delta"]):
+def _change(rows: Mapping[Assignment, pd.Series]) -> str:
+    """What may be said of one quantity at one kind."""
+    row = rows[DEFAULT_ASSIGNMENT]
+    if all(np.isnan(each["delta"]) for each in rows.values()):
         return "was not measured"
-    if np.isnan(row["low"]):
+    if any(np.isnan(each["low"]) for each in rows.values()):
         return f"moved by {signed(row['delta'])} (too few problems for an interval)"
-    if _established(row):
-        return f"{'rose' if row['delta'] > 0 else 'fell'} by {signed(abs(row['delta']))[1:]}"
+    directions = {_direction(each) for each in rows.values()}
+    if directions in ({1}, {-1}):
+        return f"{'rose' if directions == {1} else 'fell'} by {signed(abs(row['delta']))[1:]}"
+    if directions != {0}:
+        each_says = ", ".join(
+            f"{assignment.value} {signed(each['delta'])}{'' if _direction(each) else ' (unclear)'}"
+            for assignment, each in rows.items()
+        )
+        return f"moved or not, depending on whose distribution gives the kinds ({each_says})"
     bounds = f"({signed(row['low'])} to {signed(row['high'])})"
     if row["low"] > 0 or row["high"] < 0:
         return f"moved no more than selection alone would move it {bounds}"

@@ -1,20 +1,27 @@
 """What became of the positions: shares of kinds and events, transitions, assignments, spread."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
+from probing.analysis.events import SYMMETRIC
 from probing.analysis.kinds import CODES as KIND_CODES
 from probing.analysis.transitions import transition_shares
 from probing.reporting.comparison import kind_column
+from probing.reporting.contrasts import (
+    COMPARISON,
+    against_baseline,
+    contrast_name,
+    delta_tables,
+)
 from probing.reporting.deltas import (
     ALL,
     DEFAULT_FILTERS,
     DEFAULT_INFERENCE,
     DEFAULT_WEIGHTING,
-    delta_table,
     grouping,
 )
 from probing.reporting.exchange import exchanged
@@ -58,33 +65,72 @@ def event_table(
     """How many positions each event takes, with what selection alone would give.
 
     Columns `kind` (assigned), `event`, `share` (weighted, of all kept; sums to 1), `share_of_kind`,
-    `null` (the mean of `share` and of the share in exchanged roles), `positions`. Kinds and events
-    that occur in neither role have no row.
+    `null` (the mean of `share` and of the share in exchanged roles), `null_by_symmetry` (that is
+    the share itself, whatever happened: see `symmetric_events`), `positions`. Kinds and events that
+    occur in neither role have no row.
 
     Args:
         comparison: of `comparison_table`, all positions.
         filters: which are kept, and whose kind counts.
         weighting: what each counts.
     """
-    own, mirror = (
-        _event_sums(keep(side, filters=filters), filters.assignment, weighting=weighting)
-        for side in (comparison, exchanged(comparison))
-    )
-    table = own.reindex(own.index.union(mirror.index), fill_value=0)
-    table["null"] = (table["share"] + mirror["share"].reindex(table.index, fill_value=0)) / 2
-    of_kind = table["share"].groupby(level="kind", observed=True).transform("sum")
-    table.insert(1, "share_of_kind", table["share"] / of_kind.where(of_kind > 0))
-    table = table.reset_index()
-    for column, names in (("kind", Kind), ("event", Event)):
-        table[column] = pd.Categorical(table[column], categories=[name.value for name in names])
-    table = table.sort_values(["kind", "event"], ignore_index=True)
-    table = table.astype({"kind": "str", "event": "str"})
-    return table[["kind", "event", "share", "share_of_kind", "null", "positions"]]
+    sums = _event_sums(comparison, filters=filters, weighting=weighting)
+    return _event_rows(sums, filters=filters)
+
+
+def event_tables(
+    compared: Mapping[str, pd.DataFrame],
+    *,
+    filters: Filters = DEFAULT_FILTERS,
+    weighting: Weighting = DEFAULT_WEIGHTING,
+) -> pd.DataFrame:
+    """`event_table` of other and control over the same rows, then their difference.
+
+    The comparison is named in a first column. An event that occurs under one of them alone has a
+    share of 0 under the other. The difference is of shares and of nulls; it has no positions.
+
+    Args:
+        compared: of `comparisons`.
+        filters: as `event_table`.
+        weighting: as `event_table`.
+    """
+    sums = {
+        name: _event_sums(comparison, filters=filters, weighting=weighting)
+        for name, comparison in against_baseline(compared).items()
+    }
+    every = pd.concat(sums.values()).index.unique()
+    rows = {
+        name: _event_rows(own.reindex(every, fill_value=0), filters=filters)
+        for name, own in sums.items()
+    }
+    return _with_difference(rows, of=("share", "share_of_kind", "null"))
+
+
+def symmetric_events(filters: Filters) -> frozenset[str]:
+    """Events whose share and null are one and the same by construction.
+
+    Only under the mean, and not where the filters let events through that change with the roles:
+    then the share is one of another whole.
+    """
+    names = frozenset(event.value for event in SYMMETRIC)
+    symmetric = filters.assignment is Assignment.MEAN and names.issuperset(filters.event)
+    return names if symmetric else frozenset()
 
 
 def _event_sums(
-    kept: pd.DataFrame, assignment: Assignment, *, weighting: Weighting
+    comparison: pd.DataFrame, *, filters: Filters, weighting: Weighting
 ) -> pd.DataFrame:
+    """Share, null and positions by assigned kind and event."""
+    own, mirror = (
+        _counted(keep(side, filters=filters), filters.assignment, weighting=weighting)
+        for side in (comparison, exchanged(comparison))
+    )
+    sums = own.reindex(own.index.union(mirror.index), fill_value=0)
+    beside = mirror["share"].reindex(sums.index, fill_value=0)
+    return sums.assign(null=(sums["share"] + beside) / 2)
+
+
+def _counted(kept: pd.DataFrame, assignment: Assignment, *, weighting: Weighting) -> pd.DataFrame:
     """Share of all weight and positions by assigned kind and event."""
     weight = weights(kept, weighting=weighting)
     columns = grouping(by=[Stratum.KIND, Stratum.EVENT], assignment=assignment)
@@ -94,33 +140,76 @@ def _event_sums(
     return sums.assign(share=sums["share"] / weight.sum())
 
 
-def assignment_table(
-    comparison: pd.DataFrame,
+def _event_rows(sums: pd.DataFrame, *, filters: Filters) -> pd.DataFrame:
+    """The table of these sums, in the order of kinds and events."""
+    of_kind = sums["share"].groupby(level="kind").transform("sum")
+    table = sums.assign(share_of_kind=sums["share"] / of_kind.where(of_kind > 0)).reset_index()
+    for column, names in (("kind", Kind), ("event", Event)):
+        table[column] = pd.Categorical(table[column], categories=[name.value for name in names])
+    table = table.sort_values(["kind", "event"], ignore_index=True)
+    table = table.astype({"kind": "str", "event": "str"})
+    table["null_by_symmetry"] = table["event"].isin(symmetric_events(filters))
+    return table[
+        ["kind", "event", "share", "share_of_kind", "null", "null_by_symmetry", "positions"]
+    ]
+
+
+def _with_difference(tables: Mapping[str, pd.DataFrame], *, of: Sequence[str]) -> pd.DataFrame:
+    """Tables of the same rows, one under the other, then how much the first differs.
+
+    Args:
+        tables: by the name of the comparison; one, or that of the other model and of the control.
+        of: columns that are subtracted; there is no difference of positions.
+    """
+    named = {name: table.astype({"positions": "Int64"}) for name, table in tables.items()}
+    if len(named) > 1:
+        (other, first), (control, second) = named.items()
+        apart = {column: first[column] - second[column] for column in of}
+        positions = pd.Series(pd.NA, index=first.index, dtype="Int64")
+        named[contrast_name(other, control)] = first.assign(**apart, positions=positions)
+    parts = []
+    for name, table in named.items():
+        table.insert(0, COMPARISON, name)
+        parts.append(table)
+    return pd.concat(parts, ignore_index=True)
+
+
+def assignment_tables(
+    compared: Mapping[str, pd.DataFrame],
     *,
     filters: Filters = DEFAULT_FILTERS,
     quantities: Sequence[str] = SHOWN_FIRST,
     weighting: Weighting = DEFAULT_WEIGHTING,
     inference: Inference = DEFAULT_INFERENCE,
 ) -> pd.DataFrame:
-    """`delta_table` by kind under each of the three assignments, named in a first column.
+    """`delta_tables` by kind under each of the three assignments, named in a first column.
+
+    The difference of other and control takes its kinds from the mean over all models, so it is the
+    same under all three.
 
     Args:
-        comparison: of `comparison_table`, all positions.
+        compared: of `comparisons`.
         filters: which are kept; their assignment is replaced by each in turn.
-        quantities: as `delta_table`.
-        weighting: as `delta_table`.
-        inference: as `delta_table`.
+        quantities: as `delta_tables`.
+        weighting: as `delta_tables`.
+        inference: as `delta_tables`.
     """
-    parts = []
+    pairs = against_baseline(compared)
+    contrasts = {name: frame for name, frame in compared.items() if name not in pairs}
+    parts: list[pd.DataFrame] = []
+    apart: list[pd.DataFrame] = []
     for assignment in Assignment:
-        table = delta_table(
-            comparison,
+        tables = partial(
+            delta_tables,
             by=[Stratum.KIND],
             filters=replace(filters, assignment=assignment),
             quantities=quantities,
             weighting=weighting,
             inference=inference,
         )
+        if contrasts and not apart:
+            apart = [tables(contrasts)]
+        table = pd.concat([tables(pairs), *apart], ignore_index=True)
         table.insert(0, "assignment", assignment.value)
         parts.append(table[table["kind"] != ALL])
     return pd.concat(parts, ignore_index=True)
@@ -154,6 +243,26 @@ def transitions(
             for j, after in enumerate(Kind)
         ]
     )
+
+
+def transition_tables(
+    compared: Mapping[str, pd.DataFrame],
+    *,
+    filters: Filters = DEFAULT_FILTERS,
+    weighting: Weighting = DEFAULT_WEIGHTING,
+) -> pd.DataFrame:
+    """`transitions` of other and control, named in a first column, then the difference of shares.
+
+    Args:
+        compared: of `comparisons`.
+        filters: which positions are kept.
+        weighting: as `transitions`.
+    """
+    tables = {
+        name: transitions(keep(comparison, filters=filters), weighting=weighting)
+        for name, comparison in against_baseline(compared).items()
+    }
+    return _with_difference(tables, of=("share",))
 
 
 def delta_histogram(

@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Shaped
 
 from probing.carriers.strata import right_model, strata
-from probing.reporting.text import token_text
+from probing.reporting.text import token_class, token_text
 from probing.store.reader import Run
 from probing.vocabulary import CONTENT_FREE_SELECTORS, Phase, PositionIds
 
@@ -59,6 +59,7 @@ def place_table(run: Run) -> pd.DataFrame:
     fraction = positions.position / frame["response_tokens"].to_numpy()
     phases = np.array([phase.value for phase in Phase], dtype=object)
     frame.insert(0, "row", np.arange(len(run)))
+    tokens = token_texts(run, positions.token_id)
     return frame.assign(
         carrier=positions.carrier,
         position=positions.position,
@@ -66,7 +67,8 @@ def place_table(run: Run) -> pd.DataFrame:
         third=_texts(np.array(THIRDS, dtype=object)[np.minimum(fraction * 3, 2).astype(np.int64)]),
         phase=_texts(phases[positions.phase.astype(np.int64)]),
         token_id=positions.token_id,
-        token=_texts(token_texts(run, positions.token_id)),
+        token=_texts(tokens),
+        token_class=pd.Series(tokens, dtype="str").map(token_class).astype("str"),
         char_start=positions.char_start,
         char_end=positions.char_end,
         selectors=_texts(_selector_texts(positions.selectors, names)),

@@ -18,16 +18,18 @@ from probing.reporting.examples import (
     shown_prompt,
 )
 from probing.reporting.outcomes import (
-    assignment_table,
+    assignment_tables,
     delta_histogram,
     event_table,
+    event_tables,
     kind_shares,
+    transition_tables,
     transitions,
 )
 
 __all__ = [
     "all_comparisons",
-    "assignment_table",
+    "assignment_tables",
     "comparison_table",
     "comparisons",
     "control_of",
@@ -35,6 +37,7 @@ __all__ = [
     "delta_table",
     "delta_tables",
     "event_table",
+    "event_tables",
     "example_context",
     "example_table",
     "kind_shares",
@@ -45,5 +48,6 @@ __all__ = [
     "ranked_positions",
     "shown_context",
     "shown_prompt",
+    "transition_tables",
     "transitions",
 ]

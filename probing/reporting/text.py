@@ -2,6 +2,8 @@
 
 import unicodedata
 
+from probing.vocabulary import TokenClass
+
 MARKS = ("⟦", "⟧")
 """Around the token a context is about. In the text around it they are escaped."""
 
@@ -13,6 +15,21 @@ _HIDDEN = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
 def token_text(content: bytes) -> str:
     r"""Bytes of a token as text. Bytes that are no UTF-8 by themselves become `\xNN`."""
     return content.decode("utf-8", errors="backslashreplace")
+
+
+def token_class(text: str) -> TokenClass:
+    r"""What a token is made of: digits alone, anything with a letter, only spaces, other signs.
+
+    Examples:
+        >>> [token_class(text).value for text in (" 12", "x2", "Let", "\n", " +", "")]
+        ['number', 'word', 'word', 'space', 'signs', 'space']
+    """
+    core = text.strip()
+    if not core:
+        return TokenClass.SPACE
+    if core.isdecimal():
+        return TokenClass.NUMBER
+    return TokenClass.WORD if any(char.isalpha() for char in core) else TokenClass.SIGNS
 
 
 def visible(text: str) -> str:

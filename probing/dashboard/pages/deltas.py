@@ -15,7 +15,7 @@ from probing.dashboard.parts import (
     quantity_chart,
     rules,
 )
-from probing.reporting import charts, display, tables
+from probing.reporting import charts, display, shares, tables
 from probing.reporting.contrasts import COMPARISON
 from probing.reporting.deltas import ALL, grouping
 from probing.reporting.examples import Order
@@ -61,21 +61,16 @@ def deltas() -> None:
     if not quantities:
         st.info("Choose at least one quantity.", icon=":material/info:")
         return
-    table = tables.delta_tables(
-        choice.compared,
-        by=by,
-        filters=choice.filters,
-        quantities=quantities,
-        weighting=choice.weighting,
-    )
+    asked = choice.asked("deltas", by=by, quantities=quantities)
+    table = choice.made(asked)
     picked = _charts(table, quantities, by)
     keys = dict(zip(charts.group_labels(table, by), table[by].itertuples(index=False), strict=True))
     if picked is not None and picked in keys:
         group = {} if picked == ALL else dict(zip(by, keys[picked], strict=True))
         _drill(choice, picked, quantities=quantities, group=group)
     delta_frame(table, by=by, key="deltas")
-    rules(choice)
-    downloads(choice, lambda: table, name="deltas")
+    rules(choice, by=by)
+    downloads(choice, asked, name="deltas", table=table)
     _assignments(choice, quantities)
     _transitions(choice)
     _events(choice)
@@ -117,11 +112,16 @@ def _drill(choice: Choice, picked: str, *, quantities: list[str], group: dict[st
             column.altair_chart(chart, key=f"chart_spread_{name}")
         own = parts[choice.other]
         ranked = tables.ranked_positions(own, by=quantity, order=Order.CHANGE)
+        listed = tables.position_list(
+            choice.run, ranked.head(FEW_EXAMPLES), by=quantity, compared=choice.compared
+        )
+        st.text(f"Most changed of them under {choice.other}: {QUANTITIES[quantity].label}")
         st.dataframe(
-            tables.position_list(choice.run, ranked.head(FEW_EXAMPLES), by=quantity),
+            display.shown_list(listed, first=1),
             column_config=column_help(display.LIST_LABELS),
             hide_index=True,
             key="group_examples",
+            placeholder=display.NOT_MEASURED,
             alt="Most changed positions of this group",
         )
         if any(stratum not in KEYS for stratum in group):
@@ -171,56 +171,69 @@ def _bins(choice: Choice, parts: dict[str, pd.DataFrame], quantity: str) -> dict
 
 def _assignments(choice: Choice, quantities: list[str]) -> None:
     st.header("By whose distribution", anchor=False)
+    beside = (
+        " The difference takes kinds from the mean over all models: it is the same under all three."
+        if choice.control
+        else ""
+    )
     st.caption(
         "The same deltas with kinds by the mean of the two models, by the baseline, by the other. "
-        "No choice is safe alone: a finding should hold under all three, outside its null."
+        f"No choice is safe alone: a finding should hold under all three, outside its null.{beside}"
     )
-    table = tables.assignment_table(
-        choice.every,
-        filters=choice.filters,
-        quantities=quantities,
-        weighting=choice.weighting,
-    )
+    asked = choice.asked("assignments", quantities=quantities)
+    table = choice.made(asked)
     delta_frame(table, by=["assignment", Stratum.KIND.value], key="assignments")
-    downloads(choice, lambda: table, name="assignments")
+    downloads(choice, asked, name="assignments", table=table)
 
 
 def _transitions(choice: Choice) -> None:
     st.header("From kind to kind", anchor=False)
     st.caption(
         "Share of all positions by the kind of their distribution under the baseline (down) and "
-        "under the other model (across); darker is a larger share of the row."
+        "under the compared model (across); darker is a larger share of the row."
     )
-    left, right = st.columns([3, 2])
-    table = tables.transitions(choice.kept, weighting=choice.weighting)
-    left.altair_chart(charts.transition_chart(table), key="chart_transitions")
-    right.dataframe(
-        display.shown_transitions(table),
-        hide_index=True,
-        key="transitions",
-        alt="From kind to kind",
-    )
-    with right:
-        downloads(choice, lambda: table, name="transitions")
+    asked = choice.asked("transitions")
+    table = choice.made(asked)
+    matrices = charts.transition_charts(table)
+    left, right = st.columns([3, 2] if len(matrices) == 1 else 2)
+    for column, (name, chart) in zip((left, right), matrices.items(), strict=False):
+        column.altair_chart(chart, key=f"chart_transitions_{name}")
+    with right if len(matrices) == 1 else st.container():
+        st.dataframe(
+            shares.shown_transitions(table),
+            column_config=column_help(shares.transition_labels(table)),
+            hide_index=True,
+            height="content",
+            key="transitions",
+            placeholder=display.NOT_MEASURED,
+            alt="From kind to kind",
+        )
+        downloads(choice, asked, name="transitions", table=table)
 
 
 def _events(choice: Choice) -> None:
     st.header("Events", anchor=False)
-    table = tables.event_table(choice.every, filters=choice.filters, weighting=choice.weighting)
+    asked = choice.asked("events")
+    table = choice.made(asked)
+    alike = shares.symmetry_text(choice.filters)
     st.caption(
         "What happened to each position, one event each. *Null*: the mean of the share and of "
-        "that with the two models' roles exchanged. The post's strict lock includes softened: "
-        f"{display.both_sums(table)}."
+        "that with the two models' roles exchanged"
+        + (f"; *{shares.BY_SYMMETRY}*: it is the share itself, since {alike}. " if alike else ". ")
+        + "*Collapsed* counts positions that are lock-like under both models too. "
+        "The post's strict lock includes softened: "
+        f"{display.escaped(shares.both_sums(table))}."
     )
     st.dataframe(
-        display.shown_events(table),
-        column_config=column_help(display.EVENT_LABELS),
+        shares.shown_events(table),
+        column_config=column_help(shares.event_labels(table)),
         hide_index=True,
         height="content",
         key="events",
+        placeholder=display.NOT_MEASURED,
         alt="Events",
     )
-    downloads(choice, lambda: table, name="events")
+    downloads(choice, asked, name="events", table=table)
 
 
 deltas()

@@ -9,6 +9,7 @@ from probing.dashboard.parts import column_help, downloads, opening
 from probing.reporting import display, tables
 from probing.reporting.examples import Order, position_name, position_named
 from probing.reporting.quantities import QUANTITIES
+from probing.reporting.remaking import Ranking
 from probing.settings import require
 
 AT = "at"
@@ -23,7 +24,10 @@ def examples() -> None:
     choice = chosen()
     if not opening(choice, title="Examples", question="What happened, at which token?"):
         return
-    ranked, by = _ranked(choice)
+    ranking = _ranking()
+    ranked = tables.ranked_positions(
+        choice.kept, by=ranking.by, order=ranking.order, seed=ranking.seed
+    )
     position = _pinned(choice)
     if position is None:
         if ranked.empty:
@@ -31,13 +35,13 @@ def examples() -> None:
                 "This quantity is not measured at any of these positions.", icon=":material/info:"
             )
             return
-        position = ranked.iloc[_place(choice, ranked, by)]
+        position = ranked.iloc[_place(choice, ranked, ranking)]
     st.query_params[AT] = position_name(position)
     _example(choice, position)
 
 
-def _ranked(choice: Choice) -> tuple[pd.DataFrame, str]:
-    """The kept positions in the chosen order, and the quantity that ranks them."""
+def _ranking() -> Ranking:
+    """In which order the kept positions are offered."""
     by_box, order_box, seed_box = st.columns([3, 2, 1])
     by = by_box.selectbox(
         "Rank by",
@@ -69,7 +73,7 @@ def _ranked(choice: Choice) -> tuple[pd.DataFrame, str]:
         disabled=order is not Order.RANDOM,
         help="Of the random order.",
     )
-    return tables.ranked_positions(choice.kept, by=by, order=order, seed=seed), by
+    return Ranking(by=by, order=order, seed=seed)
 
 
 def _unpin() -> None:
@@ -102,7 +106,7 @@ def _pinned(choice: Choice) -> pd.Series | None:
     return position
 
 
-def _place(choice: Choice, ranked: pd.DataFrame, by: str) -> int:
+def _place(choice: Choice, ranked: pd.DataFrame, ranking: Ranking) -> int:
     """Which place of the ranking is looked at: by its number, or by a click in the list."""
     number = st.number_input(
         f"Example, 1 to {len(ranked):,}",
@@ -114,7 +118,9 @@ def _place(choice: Choice, ranked: pd.DataFrame, by: str) -> int:
         help="Step through the positions in this order, or click one in the list.",
     )
     first = (number - 1) // LISTED * LISTED
-    listed = tables.position_list(choice.run, ranked.iloc[first : first + LISTED], by=by)
+    listed = tables.position_list(
+        choice.run, ranked.iloc[first : first + LISTED], by=ranking.by, compared=choice.compared
+    )
     st.dataframe(
         display.shown_list(listed, first=first + 1),
         column_config=column_help(display.LIST_LABELS),
@@ -123,9 +129,10 @@ def _place(choice: Choice, ranked: pd.DataFrame, by: str) -> int:
         key=f"list_{first}",
         on_select=lambda: _clicked(first),
         selection_mode="single-row",
+        placeholder=display.NOT_MEASURED,
         alt="Positions in this order",
     )
-    downloads(choice, lambda: tables.position_list(choice.run, ranked, by=by), name="positions")
+    downloads(choice, choice.asked("positions", ranking=ranking), name="positions")
     return int(number) - 1
 
 
@@ -151,20 +158,21 @@ def _example(choice: Choice, position: pd.Series) -> None:
         ),
         hide_index=True,
         key="example_facts",
+        placeholder=display.NOT_MEASURED,
         alt="This position",
     )
-    table = tables.example_table(
-        choice.run, row, other=choice.other, control=choice.control, decoding=choice.decoding
-    )
+    asked = choice.asked("example", at=position_name(position))
+    table = choice.made(asked)
     labels = display.example_labels(table)
     st.dataframe(
         display.shown_example(table),
         column_config=column_help(labels),
         hide_index=True,
         key="example_tokens",
+        placeholder=display.NOT_MEASURED,
         alt="Top tokens of the models",
     )
-    downloads(choice, lambda: table, name="example")
+    downloads(choice, asked, name="example", table=table)
     with st.expander("Prompt"):
         st.code(tables.shown_prompt(choice.run, row), language=None, wrap_lines=True)
 

@@ -13,7 +13,7 @@ from probing.dashboard.parts import (
     rules,
 )
 from probing.reporting import charts, display, headlines, tables
-from probing.reporting.filters import count
+from probing.reporting.filters import Filters, count
 from probing.reporting.quantities import SHOWN_FIRST
 from probing.vocabulary import Stratum
 
@@ -29,14 +29,11 @@ def overview() -> None:
         question="Did training sharpen locks and keep forks open?",
     ):
         return
-    table = tables.delta_tables(
-        choice.compared,
-        by=[Stratum.KIND],
-        filters=choice.filters,
-        weighting=choice.weighting,
-    )
+    by = [Stratum.KIND.value]
+    asked = choice.asked("deltas", by=by, quantities=SHOWN_FIRST)
+    table = choice.made(asked)
     with st.container(border=True):
-        st.text(headlines.sentence(table, other=choice.other))
+        st.text(_sentence(choice))
     _counts(choice)
     _headlines(choice, table)
     st.header("Deltas by kind", anchor=False)
@@ -44,11 +41,23 @@ def overview() -> None:
     columns = st.columns(CHARTS_A_ROW)
     for place, name in enumerate(SHOWN_FIRST):
         with columns[place % CHARTS_A_ROW]:
-            quantity_chart(table, quantity=name, by=[Stratum.KIND], pick=False)
-    delta_frame(table, by=[Stratum.KIND], key="deltas")
-    rules(choice)
-    downloads(choice, lambda: table, name="overview")
+            quantity_chart(table, quantity=name, by=by, pick=False)
+    delta_frame(table, by=by, key="deltas")
+    rules(choice, by=by)
+    downloads(choice, asked, name="overview", table=table)
     _shares(choice)
+
+
+def _sentence(choice: Choice) -> str:
+    """What may be said, of which positions."""
+    said = headlines.headline_tables(
+        choice.compared, filters=choice.filters, weighting=choice.weighting
+    )
+    text = headlines.sentence(said, other=choice.other)
+    everything = Filters(assignment=choice.filters.assignment)
+    return (
+        text if choice.filters == everything else f"Among the positions that filters keep: {text}"
+    )
 
 
 def _counts(choice: Choice) -> None:
@@ -71,7 +80,8 @@ def _headlines(choice: Choice, table: pd.DataFrame) -> None:
     for column, item in zip(
         st.columns(len(headlines.HEADLINES)), headlines.headlines(table), strict=True
     ):
-        metric(column, item.label, item.value, item.interval, explanation=item.explanation)
+        below = display.interval_shown(item.interval)
+        metric(column, item.label, item.value, below, explanation=item.explanation)
         if choice.control and item.beside:
             column.text(f"{choice.control} {item.beside}, difference {item.apart}")
 
