@@ -17,7 +17,7 @@ from probing.dashboard.parts import (
 )
 from probing.reporting import charts, display, shares, tables
 from probing.reporting.contrasts import COMPARISON
-from probing.reporting.deltas import ALL, grouping
+from probing.reporting.deltas import ALL, in_group
 from probing.reporting.examples import Order
 from probing.reporting.filters import keep
 from probing.reporting.quantities import QUANTITIES, delta_column
@@ -146,10 +146,7 @@ def _look_at(group: dict[str, str], quantity: str) -> None:
 def _group(frame: pd.DataFrame, choice: Choice, group: dict[str, str]) -> pd.DataFrame:
     """The kept positions of one comparison that lie in the group."""
     kept = keep(frame, filters=choice.filters)
-    columns = grouping(by=list(group), assignment=choice.filters.assignment)
-    for stratum, label in group.items():
-        kept = kept[(kept[columns[stratum]].astype("str") == label).to_numpy()]
-    return kept
+    return kept[in_group(kept, group=group, assignment=choice.filters.assignment)]
 
 
 def _bins(choice: Choice, parts: dict[str, pd.DataFrame], quantity: str) -> dict[str, pd.DataFrame]:
