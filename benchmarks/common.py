@@ -1,8 +1,6 @@
 """What the benchmarks share: the demo's models and carriers, and how this machine is named."""
 
 import argparse
-import contextlib
-import ctypes
 import json
 import platform
 import warnings
@@ -109,12 +107,6 @@ def carrier_of(encoded: EncodedCarrier) -> Carrier:
         response="benchmark",
         generator="baseline",
     )
-
-
-def trim() -> None:
-    """Give freed memory back to the system, so that what is measured next is its own."""
-    with contextlib.suppress(OSError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def resident_mb(field: str = "VmRSS") -> float:

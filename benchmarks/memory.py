@@ -21,7 +21,7 @@ import torch
 from benchmarks import common
 from benchmarks.scoring import Case, scratch
 from probing.scoring.checkpoints import resolve_model
-from probing.scoring.memory import WORKING_BYTES, needs
+from probing.scoring.memory import WORKING_BYTES, give_back, needs
 from probing.scoring.models import Source
 from probing.settings import ModelSpec, Scoring
 
@@ -77,7 +77,7 @@ def measure(dtype: str, length: int) -> list[dict[str, Any]]:
 def _peak_mb(case: Case) -> float:
     """The peak of one run above what was resident before it."""
     with scratch() as folder:
-        common.trim()
+        give_back()
         common.forget_peak()
         before = common.resident_mb()
         case.ours(folder)

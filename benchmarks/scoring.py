@@ -32,6 +32,7 @@ from probing.positions.select import select_positions, selector_names
 from probing.scoring.batching import batches, padded_ids
 from probing.scoring.forward import TwoPass
 from probing.scoring.heads import backbone_of
+from probing.scoring.memory import give_back
 from probing.scoring.models import ScoredModel
 from probing.scoring.ready import Ready
 from probing.scoring.rows import row_path
@@ -208,7 +209,7 @@ def measure(case: Case, *, repeats: int) -> dict[str, Any]:
                 times[name].append(seconds(case.plain))
             else:
                 with scratch() as folder:
-                    common.trim()
+                    give_back()
                     common.forget_peak()
                     before = common.resident_mb()
                     times[name].append(seconds(lambda folder=folder: case.ours(folder)))

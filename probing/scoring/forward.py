@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from probing.scoring.batching import Batch, Wanted, batches, padded_ids
 from probing.scoring.heads import Head, backbone_of
+from probing.scoring.memory import give_back
 from probing.scoring.models import ScoredModel
 from probing.settings import Scoring
 
@@ -114,7 +115,10 @@ def hidden_rows(
                 _run(backbone, members, batch=batch, scoring=scoring, device=model.device),
                 strict=True,
             )
-        return torch.cat([found[index] for index in range(len(carriers))])
+        hidden = torch.cat([found[index] for index in range(len(carriers))])
+    if hidden.device.type == "cpu":
+        give_back()
+    return hidden
 
 
 def _run(
