@@ -11,7 +11,7 @@ from pages_run import HOSTILE, THINGS, PagesRun, write_pages_run
 from streamlit.testing.v1 import AppTest
 
 from probing.dashboard import loaders
-from probing.reporting import display, filters, tables
+from probing.reporting import display, filters, shares, tables
 from probing.reporting.filters import EVERY, Average, Filters, Weighting
 from probing.reporting.quantities import QUANTITIES
 from probing.settings import KIND_PRESETS, Decoding, KindRule
@@ -202,6 +202,35 @@ def test_quantities_can_be_chosen(deltas: AppTest) -> None:
     deltas.multiselect(key="quantities").set_value([]).run()
     assert not deltas.exception
     assert "Choose at least one quantity." in [info.value for info in deltas.info]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_what_is_not_measured_is_a_dash(app: AppTest, name: str) -> None:
+    app.switch_page(PAGES[name]).run()
+    assert len(app.dataframe) > 0
+    assert {one.proto.placeholder for one in app.dataframe} == {display.NOT_MEASURED}
+
+
+def test_a_figure_without_an_interval_says_so(app: AppTest) -> None:
+    app.pills(key="kind").set_value(["mixed"]).run()
+    below = [metric.delta for metric in app.metric][4:]
+    assert below == [display.NO_INTERVAL] * 4
+
+
+def test_the_tables_below_the_deltas_hold_the_control(deltas: AppTest) -> None:
+    for control in ("control", "none"):
+        deltas.selectbox(key="control").set_value(control).run()
+        assert not deltas.exception
+        _, assignments, transitions, events = (one.value for one in deltas.dataframe)
+        beside = control == "control"
+        found = set(assignments["Comparison"])
+        assert found == ({"ssd", "control", "ssd − control"} if beside else {"ssd"})
+        for table in (transitions, events):
+            assert ("Share control" in table) == ("Share ssd − control" in table) == beside
+        assert ("Null control" in events) == beside
+        captions = " ".join(caption.value for caption in deltas.caption)
+        assert "lock-like under both models too" in captions
+        assert f"*{shares.BY_SYMMETRY}*" in captions
 
 
 def test_groups_can_be_any_one_or_two_strata(deltas: AppTest, written: PagesRun) -> None:

@@ -66,7 +66,9 @@ DELTA_LABELS: dict[str, Column] = {
 
 STRATUM_LABELS: dict[str, Column] = {
     Stratum.KIND: Column("Kind", "By the chosen assignment and thresholds."),
-    Stratum.EVENT: Column("Event", "What happened to the position, by the chosen assignment."),
+    Stratum.EVENT: Column(
+        "Event", "What happened to the position, by the chosen assignment.", width=120
+    ),
     Stratum.LENGTH: Column("Response length", "Quantile bins over this run's responses."),
     Stratum.CORRECT: Column("Answer", "Whether the response was graded right."),
     Stratum.GENERATOR: Column("Written by", "The model that wrote the response."),
