@@ -113,7 +113,10 @@ def test_a_click_looks_into_a_group_and_leads_to_its_examples(site: Site, page: 
     marks.first.click(force=True)
     page.get_by_text("In fork-like").wait_for()
     settle(page)
-    headers = page.locator(".st-key-group_examples [role=columnheader]").all_text_contents()
+    table = page.get_by_test_id("stDataFrame").first
+    table.scroll_into_view_if_needed()
+    table.locator("[role=columnheader]").first.wait_for(state="attached")
+    headers = table.locator("[role=columnheader]").all_text_contents()
     seven = ["#", "Delta", "Control", "Difference", "Kind", "Event", "Context"]
     assert [header.strip() for header in headers][:7] == seven
     kept = kept_positions(site, View(kept=Filters(kind=("fork-like",))))
