@@ -18,6 +18,10 @@ from probing.store.texts import cut
 BLOCK_ROWS = 1024
 """Rows that one thread works on at a time."""
 
+MOST_THREADS = 4
+STATISTICS_KEPT_BYTES = 64 << 20
+"""For the arrays of as many blocks: what finishing takes must not grow with the run."""
+
 
 def write_statistics(group: zarr.Group, run: Run) -> dict[str, Any]:
     """Compute and write the default statistics of every measure of a run with all units committed.
@@ -39,7 +43,7 @@ def write_statistics(group: zarr.Group, run: Run) -> dict[str, Any]:
         ]
 
     # Blocks, not measures, side by side: those of one block read the same arrays.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
         parts = list(pool.map(compute, blocks))
     target = group.create_group(STATISTICS)
     rows = run.storage_rows

@@ -6,14 +6,14 @@ from threading import Lock
 
 import numpy as np
 
-BUDGET_BYTES = 256 << 20
+KEPT_BYTES = 256 << 20
 """What is kept at most; about 40,000 positions of a run with three models and K = 256."""
 
 
 class KeptArrays:
     """The arrays last asked for, read-only; safe to share over threads."""
 
-    def __init__(self, budget_bytes: int = BUDGET_BYTES) -> None:
+    def __init__(self, budget_bytes: int) -> None:
         self._budget = budget_bytes
         self._arrays: OrderedDict[Hashable, np.ndarray] = OrderedDict()
         self._bytes = 0

@@ -17,7 +17,7 @@ from probing.carriers.record import Carrier
 from probing.settings import Decoding, KindRule, as_json
 from probing.store.arrays import decoding as damage_named
 from probing.store.arrays import open_array, read_rows
-from probing.store.kept import KeptArrays
+from probing.store.kept import KEPT_BYTES, KeptArrays
 from probing.store.manifest import Manifest
 from probing.store.noise import NoiseFloor
 from probing.store.opening import Opened, open_committed
@@ -67,7 +67,7 @@ class Run:
         storage_rows: the place of each row in the arrays.
     """
 
-    def __init__(self, place: Place, opened: Opened) -> None:
+    def __init__(self, place: Place, opened: Opened, *, kept_bytes: int = KEPT_BYTES) -> None:
         self.location: str = place.location
         self.manifest: Manifest = opened.manifest
         self.plan: Plan = opened.plan
@@ -84,7 +84,7 @@ class Run:
         )
         self._finish = opened.finish
         self._store = CommittedStore(place.store(), opened.objects)
-        self._kept = KeptArrays()
+        self._kept = KeptArrays(kept_bytes)
         self._width = max((commit.candidates for commit in opened.commits), default=0)
 
     def __len__(self) -> int:
@@ -397,8 +397,12 @@ def weighted_tail_mean(
     return total
 
 
-def open_run(location: str) -> Run:
+def open_run(location: str, *, kept_bytes: int = KEPT_BYTES) -> Run:
     """Open a run for reading, at a path or an fsspec URL; it may be still being written.
+
+    Args:
+        location: path or URL.
+        kept_bytes: of arrays read lately that stay in memory, at most.
 
     Raises:
         NotARun: nothing there, or something else; what there is, is listed.
@@ -406,4 +410,4 @@ def open_run(location: str) -> Run:
         CorruptRun: a committed object is missing or differs; it is named.
     """
     place = place_of(location)
-    return Run(place, open_committed(place))
+    return Run(place, open_committed(place), kept_bytes=kept_bytes)

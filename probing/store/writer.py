@@ -14,7 +14,7 @@ from zarr.storage import LocalStore
 from probing.carriers.record import Carrier
 from probing.errors import RunDiffers, UnwritablePath
 from probing.store.arrays import Content, create_array, stored_form, write_flat
-from probing.store.defaults import write_statistics
+from probing.store.defaults import STATISTICS_KEPT_BYTES, write_statistics
 from probing.store.lock import RunLock
 from probing.store.log import RunLog
 from probing.store.manifest import Manifest, differences
@@ -272,7 +272,8 @@ class RunWriter:
         started = time.monotonic()
         try:
             shutil.rmtree(self.path / STATISTICS, ignore_errors=True)
-            asked = write_statistics(_open_group(self.path), open_run(str(self.path)))
+            run = open_run(str(self.path), kept_bytes=STATISTICS_KEPT_BYTES)
+            asked = write_statistics(_open_group(self.path), run)
             names = [f"{STATISTICS}/{name}" for name in objects_under(self.path / STATISTICS)]
             commits = {
                 unit_name(index): digest_of((self.path / unit_name(index) / METADATA).read_bytes())
