@@ -18,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 from probing.carriers.reading import read_carriers
 from probing.carriers.record import Carrier
 from probing.scoring.bundled import taught_model
+from probing.scoring.memory import bound_kernel_cache
 from probing.scoring.models import ScoredModel
 from probing.tokens.adapter import TokenizerAdapter
 from probing.tokens.encoded import EncodedCarrier
@@ -61,6 +62,7 @@ def baseline_folder() -> Path:
 
 def full_models(dtype: torch.dtype) -> tuple[ScoredModel, ScoredModel]:
     """The demo's baseline and its ssd model merged, as two full checkpoints in memory."""
+    bound_kernel_cache()
     folder = baseline_folder()
     models = []
     for adapter in (None, EXAMPLE / "adapters" / "ssd"):

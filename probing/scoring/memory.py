@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -20,6 +21,10 @@ WORKING_BYTES = 250 << 20
 
 Measured, not computed: see docs/performance.md.
 """
+
+
+KEPT_KERNELS = 64
+"""A model has about five shapes of weights; a unit a few batches."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,15 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available)
+
+
+def bound_kernel_cache() -> None:
+    """Let oneDNN keep fewer compiled kernels, where nobody said how many.
+
+    Every shape of a batch has its own; its default of 1,024 takes about 250 MB in a long run.
+    Counts only before the first of them is made.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KEPT_KERNELS))
 
 
 def give_back() -> None:

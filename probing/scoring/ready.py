@@ -13,7 +13,7 @@ from probing.errors import ModelFault, VocabularyMismatch
 from probing.lexicon import Lexicon
 from probing.scoring.forward import Runner, TwoPass
 from probing.scoring.heads import Head
-from probing.scoring.memory import MemoryPlan, needs, plan_memory
+from probing.scoring.memory import MemoryPlan, bound_kernel_cache, needs, plan_memory
 from probing.scoring.models import (
     ScoredModel,
     Source,
@@ -125,6 +125,7 @@ def make_ready(
         stored: the plan of the run that goes on: under `auto` it keeps its memory mode.
         watcher: is told of every step.
     """
+    bound_kernel_cache()
     scoring, works = identity.settings.scoring, identity.prepared.works
     dtype = resolve_dtype(sources, dtype=scoring.dtype)
     watcher.note("Comparing weights")
