@@ -122,8 +122,9 @@ def check_model(
     if not again <= tolerance:
         raise SelfCheckFailed(
             f"model {model.name!r} must repeat its own logits within {tolerance:g}; two plain "
-            f"forward passes over one carrier differ by {again:.3g} ({note}); check that the model "
-            "is deterministic, or try attention = 'eager' under [scoring]"
+            f"forward passes over one carrier differ by {again:.3g} ({note}); run the same command "
+            "again, and if it fails again, check that the model is deterministic or set "
+            "attention = 'eager' under [scoring]"
         )
     return Checked(fallback, _with_grid(check, plain))
 
