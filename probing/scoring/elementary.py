@@ -42,6 +42,15 @@ def compiled(function: Callable[..., Any]) -> Any:
     return njit(**_options(), nogil=True, cache=True)(inspect.unwrap(function))
 
 
+def part(function: Callable[..., Any]) -> Any:
+    """Compile a loop into each compiled loop that calls it, leaving no call.
+
+    A call would find the code that the process holds of it: made for this caller where it was
+    loaded, made alone where it was compiled just now. The two round differently.
+    """
+    return njit(**_options(), forceinline=True)(inspect.unwrap(function))
+
+
 def inlined(function: Callable[..., Any]) -> Any:
     """Compile a formula into each loop that uses it."""
     return njit(**_options(), inline="always")(inspect.unwrap(function))

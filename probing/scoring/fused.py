@@ -17,6 +17,7 @@ from probing.scoring.elementary import (
     exp2_double,
     exp2_single,
     minus_log_mean,
+    part,
 )
 from probing.scoring.reduced import RowArrays, RowSettings
 from probing.scoring.tails import LOWEST_EXPONENT, OUTSIDE
@@ -86,7 +87,7 @@ def fused(
     )
 
 
-@compiled
+@part
 def _bound(logits, depth):
     """Maxima of blocks, their size, and a bound that at least `depth` logits reach."""
     size = max(1, len(logits) // (BLOCKS_PER_RANK * depth))
@@ -100,7 +101,7 @@ def _bound(logits, depth):
     return maxima, size, np.sort(maxima)[blocks - depth]
 
 
-@compiled
+@part
 def _largest(values):
     """The largest value, found in lanes: a plain maximum over NaN has an order SIMD must keep."""
     lanes = np.full(LANES, -np.inf, dtype=np.float32)
@@ -116,7 +117,7 @@ def _largest(values):
     return largest
 
 
-@compiled
+@part
 def _top_ids(logits, depth, wanted):
     """Put the ids of the `depth` largest logits into `wanted`; equal logits in order of id."""
     maxima, size, bound = _bound(logits, depth)
@@ -136,7 +137,7 @@ def _top_ids(logits, depth, wanted):
         wanted[rank] = ids[order[rank]]
 
 
-@compiled
+@part
 def _union(tops, watched, best, found):
     """Put the ids of all models' tops and the watched ones into `found`, by best rank, then id.
 
@@ -169,7 +170,7 @@ def _union(tops, watched, best, found):
         best[index] = 0
 
 
-@compiled
+@part
 def _powers(logits, top, beta, powers):
     """Put exp(beta (x - top)) into `powers`; return the log of the sum of exp(beta x)."""
     scale = beta * LOG2_E
@@ -180,7 +181,7 @@ def _powers(logits, top, beta, powers):
     return top * beta + math.log(total), 1.0 / total
 
 
-@compiled
+@part
 def _divergence(a, b, beta, gap, powers, shares):
     """KL(a||b), KL(b||a) and JS of softmax(beta a) and softmax(beta b).
 
@@ -206,7 +207,7 @@ def _divergence(a, b, beta, gap, powers, shares):
     return max(forward, 0.0), max(backward, 0.0), max(0.5 * twice, 0.0)
 
 
-@compiled
+@part
 def _tail_sums(x, shifted, exponents, skipped, sums):
     """Add up, over the vocabulary, exp(beta x) times 1, x, x squared and models' shifted logits.
 
@@ -243,7 +244,7 @@ def _tail_sums(x, shifted, exponents, skipped, sums):
                     sums[3 + m, k] += mean
 
 
-@compiled
+@part
 def _add_skipped(weights, top, skipped, sums):
     """The sum of the model that was skipped, since the mixture's own is known.
 
@@ -257,7 +258,7 @@ def _add_skipped(weights, top, skipped, sums):
         sums[3 + skipped, k] = rest / weights[skipped]
 
 
-@compiled
+@part
 def _candidates(block, row, token_id, watched, tops, best, made):
     """The union of one row, every model's logits there, and those of the token that follows."""
     for m in range(len(block)):
@@ -276,7 +277,7 @@ def _candidates(block, row, token_id, watched, tops, best, made):
         made.realised_rank[row, m] = 1 + above
 
 
-@compiled
+@part
 def _exact(block, row, betas, tops, powers, made):
     """Normalisers and divergences of one row, at each inverse temperature."""
     shares = np.empty(len(block))
@@ -299,7 +300,7 @@ def _exact(block, row, betas, tops, powers, made):
             made.js[row, pair, t] = js
 
 
-@compiled
+@part
 def _shift(logits, ids, low, shifted):
     """Put the logits less the largest outside `ids` into `shifted`; return it, 0 if there is none.
 
@@ -317,7 +318,7 @@ def _shift(logits, ids, low, shifted):
     return largest
 
 
-@compiled
+@part
 def _mix(shifted, weights, x):
     """Put the mixture of the models' rows, less its largest, into `x`; return that."""
     x[:] = 0.0
@@ -332,7 +333,7 @@ def _mix(shifted, weights, x):
     return top
 
 
-@compiled
+@part
 def _tail(block, row, weights, exponents, low, scratch, made):
     """The tail grid of one row under every measure; a measure without a tail keeps its zeros."""
     shifted, x, sums = scratch
@@ -356,7 +357,7 @@ def _tail(block, row, weights, exponents, low, scratch, made):
                 made.tail_mean[row, measure, m, k] = sums[3 + m, k] / sums[0, k]
 
 
-@compiled
+@part
 def _all_finite(values):
     count = np.int64(0)
     for value in values:
