@@ -1,4 +1,4 @@
-"""The compiled pass gives the same bits in the process that compiles it and in those that load it."""
+"""The compiled pass gives the same bits where it is compiled and where it is only loaded."""
 
 import os
 import subprocess
