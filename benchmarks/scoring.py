@@ -56,7 +56,7 @@ TOP_K = 256
 class Silent:
     """Progress that nobody watches."""
 
-    def start(self, total_positions: int) -> None:
+    def start(self, total_positions: int, *, stored: int) -> None:
         """Scoring begins."""
 
     def advance(self, positions: int) -> None:

@@ -30,8 +30,8 @@ class Recorder:
         self.notes: list[str] = []
         self._at_advance: Callable[[int], None] | None = at_advance
 
-    def start(self, total_positions: int) -> None:
-        self.total = total_positions
+    def start(self, total_positions: int, *, stored: int) -> None:
+        self.total, self.done = total_positions, stored
 
     def advance(self, positions: int) -> None:
         self.done += positions

@@ -29,6 +29,9 @@ out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty()
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+SPEED_OVER_SECONDS = 3600.0
+
+
 class BarProgress:
     """Scoring's progress on the terminal: positions, positions/s, time left."""
 
@@ -41,6 +44,8 @@ class BarProgress:
             TextColumn("{task.fields[speed]}"),
             TimeRemainingColumn(),
             console=err,
+            # Positions come a unit at a time: the default of 30 s would see one step or none.
+            speed_estimate_period=SPEED_OVER_SECONDS,
         )
         self._task = self._bar.add_task("scoring", total=None, speed="")
 
@@ -52,9 +57,9 @@ class BarProgress:
         """Leave the bar as it stands."""
         self._bar.stop()
 
-    def start(self, total_positions: int) -> None:
-        """Positions there are to score in this session."""
-        self._bar.update(self._task, total=total_positions)
+    def start(self, total_positions: int, *, stored: int) -> None:
+        """Positions of the run, and those stored by an earlier call: they count for no speed."""
+        self._bar.reset(self._task, total=total_positions, completed=stored)
         self._bar.start()
 
     def advance(self, positions: int) -> None:

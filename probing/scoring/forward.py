@@ -116,8 +116,7 @@ def hidden_rows(
                 strict=True,
             )
         hidden = torch.cat([found[index] for index in range(len(carriers))])
-    if hidden.device.type == "cpu":
-        give_back()
+    give_back(model.device)
     return hidden
 
 
@@ -155,4 +154,6 @@ def _run_chunked(
         cache = output.past_key_values
         here = rows[(rows >= start) & (rows < stop)] - start
         kept.append(output.last_hidden_state[0, here])
+        del output
+        give_back(ids.device)
     return torch.cat(kept)

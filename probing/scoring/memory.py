@@ -23,6 +23,8 @@ Measured, not computed: see docs/performance.md.
 """
 
 
+CPU = torch.device("cpu")
+
 KEPT_KERNELS = 64
 """A model has about five shapes of weights; a unit a few batches."""
 
@@ -138,12 +140,14 @@ def bound_kernel_cache() -> None:
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KEPT_KERNELS))
 
 
-def give_back() -> None:
-    """Return freed memory to the system, where the C library is asked for that (glibc).
+def give_back(device: torch.device = CPU) -> None:
+    """Return freed memory to the system, on a CPU whose C library is asked for that (glibc).
 
     Else the holes that activations and a growing key-value cache leave behind stay resident, and
-    the peak grows with the number of carriers.
+    the peak grows with the length and the number of carriers.
     """
+    if device.type != CPU.type:
+        return
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 

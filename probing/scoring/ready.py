@@ -32,7 +32,7 @@ from probing.scoring.provenance import (
 from probing.scoring.rows import row_path
 from probing.scoring.running_out import budget_of
 from probing.scoring.selfcheck import SelfCheck, check_model
-from probing.scoring.sequential import HIDDEN_SUFFIX, HiddenStore, Spilled
+from probing.scoring.sequential import HiddenStore, Spilled, hidden_folder
 from probing.scoring.units import Resident, UnitRows, Work
 from probing.scoring.watching import watched_ids
 from probing.scoring.weights import WeightChange, adapter_change, full_change
@@ -263,8 +263,7 @@ def _hidden_store(preparation: Preparation, plan: Plan) -> HiddenStore:
     nothing_loaded = Facts(0, (), {}, installed_versions())
     manifest = manifest_of(preparation.identity, nothing_loaded)
     key = hashlib.sha256(canonical([manifest.to_json(), plan.to_json()])).hexdigest()
-    out = Path(preparation.identity.settings.out)
-    return HiddenStore(out.with_name(out.name + HIDDEN_SUFFIX), key=key)
+    return HiddenStore(hidden_folder(Path(preparation.identity.settings.out)), key=key)
 
 
 def _names(preparation: Preparation, members: Sequence[int]) -> str:

@@ -26,6 +26,7 @@ from probing.scoring.ready import Ready, make_ready
 from probing.scoring.reduced import RowSettings
 from probing.scoring.running_out import budget_of, halved, is_out_of_memory, with_budget
 from probing.scoring.selfcheck import SelfCheck
+from probing.scoring.sequential import hidden_folder
 from probing.scoring.stopping import Stop, stoppable
 from probing.scoring.units import Scorer, Work
 from probing.scoring.watching import load_tokenizer
@@ -50,12 +51,12 @@ OUT_OF_MEMORY = "out_of_memory"
 class Progress(Protocol):
     """What the scorer says while it works; the command line draws it."""
 
-    def start(self, total_positions: int) -> None:
-        """Scoring begins; so many positions in all."""
+    def start(self, total_positions: int, *, stored: int) -> None:
+        """Scoring begins: so many positions in all, and so many stored by an earlier call."""
         ...
 
     def advance(self, positions: int) -> None:
-        """So many more are stored (or were, before a resume)."""
+        """So many more are stored."""
         ...
 
     def note(self, text: str) -> None:
@@ -128,7 +129,7 @@ def score(settings: RunSettings, *, progress: Progress) -> ScoreReport:
         _check_same(existing, identity)
         progress.note(f"{place} is complete; nothing to score")
         return _report(identity, plan=existing.plan, reused=len(existing.plan.units))
-    with stoppable() as stop:
+    with stoppable() as stop, _no_hidden_rows_without_a_run(place):
         ready = make_ready(
             identity,
             sources,
@@ -253,12 +254,11 @@ def score_units(
     by_index = {work.index: work for work in works}
     planned = ready.manifest.settings.scoring
     scoring = _least_budget(planned, writer.log)
-    progress.start(writer.plan.rows)
+    left = [unit for unit in writer.plan.units if unit.index not in writer.committed]
+    rows = writer.plan.rows
+    progress.start(rows, stored=rows - sum(unit.rows for unit in left))
     with _Writing(writer, progress) as writing:
-        for unit in writer.plan.units:
-            if unit.index in writer.committed:
-                progress.advance(unit.rows)
-                continue
+        for unit in left:
             here = [by_index[index] for index in unit.carriers]
             with stop.unit():
                 arrays, scoring = _within_memory(
@@ -347,6 +347,19 @@ def _nothing_left_of_an_empty_run(writer: RunWriter) -> Iterator[None]:
         if not writer.committed:
             shutil.rmtree(writer.path, ignore_errors=True)
             writer.log.path.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _no_hidden_rows_without_a_run(place: Path) -> Iterator[None]:
+    """A fault that leaves no run leaves no hidden rows either; a stop keeps them, to go on with."""
+    try:
+        yield
+    except StoppedEarly:
+        raise
+    except BaseException:
+        if not place.exists():
+            shutil.rmtree(hidden_folder(place), ignore_errors=True)
         raise
 
 

@@ -10,8 +10,14 @@ from probing.settings import Scoring
 LEAST_TOKENS = 64
 """A budget below this would not save memory: the models themselves are what does not fit."""
 
-SIGNS = ("out of memory", "can't allocate memory", "not enough memory")
-"""What torch says where it raises a plain RuntimeError: its CPU allocator does."""
+SIGNS = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "could not create a primitive",
+)
+"""What is said where a plain RuntimeError is raised: by torch's CPU allocator, cuBLAS, oneDNN."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

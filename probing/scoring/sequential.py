@@ -21,6 +21,11 @@ HIDDEN_SUFFIX = ".hidden"
 HIDDEN, KEY = "hidden", "key"
 
 
+def hidden_folder(run: Path) -> Path:
+    """Where the hidden rows of a run are, while it is made."""
+    return run.with_name(run.name + HIDDEN_SUFFIX)
+
+
 class HiddenStore:
     """Hidden rows of every unit under every model, each in a file that is whole or absent.
 

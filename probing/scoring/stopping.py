@@ -21,11 +21,12 @@ class Stop:
     def __init__(self) -> None:
         self.asked_by: signal.Signals | None = None
         self._in_unit = False
+        self._begun = False
 
     @contextmanager
     def unit(self) -> Iterator[None]:
         """While a unit is scored and written."""
-        self._in_unit = True
+        self._in_unit = self._begun = True
         try:
             yield
         finally:
@@ -39,11 +40,12 @@ class Stop:
         """
         if self.asked_by is None or (self._in_unit and self.asked_by == signal.SIGTERM):
             return
-        where = (
-            "inside a unit, which is dropped; the units before it are kept"
-            if self._in_unit
-            else "between units; every unit that was begun is kept"
-        )
+        if self._in_unit:
+            where = "inside a unit, which is dropped; the units before it are kept"
+        elif self._begun:
+            where = "between units; every unit that was begun is kept"
+        else:
+            where = "before this call began a unit; what was stored before is kept"
         raise StoppedEarly(f"stopped by {self.asked_by.name} {where}; the same command goes on")
 
 
