@@ -196,24 +196,32 @@ def _in_float32(preparation: Preparation, *, watcher: Watcher) -> BothDtypes | N
         longest=max(carrier.length for carrier in sample),
         scoring=preparation.scoring,
     )
-    fault = too_large(found, memory=preparation.memory)
     exact = OneDtype(sample)
-    try:
-        for place, members in enumerate(preparation.memory.groups if not fault else ()):
-            watcher.note(f"Running {_names(preparation, members)} in float32 on a few positions")
-            _add_in_float32(preparation, place, exact, watcher)
-            _let_go()
-    except StoppedEarly:
-        raise
-    except Exception as error:  # A model of its own shape may fail in any way in float32.
-        fault = " ".join(str(error).split()) or type(error).__name__
-    if fault or exact.incomplete:
-        _let_go()
-        reason = fault or "its rows do not fit in memory"
-        watcher.note(f"float32 is not compared: {reason}; {HOW_TO_SWITCH_OFF}")
+    fault = too_large(found, memory=preparation.memory) or _add_all(preparation, exact, watcher)
+    if fault:
+        watcher.note(f"float32 is not compared: {fault}; {HOW_TO_SWITCH_OFF}")
         return None
     exact.let_go()
     return BothDtypes(preparation.dtype, run=OneDtype(sample), exact=exact)
+
+
+def _add_all(preparation: Preparation, exact: OneDtype, watcher: Watcher) -> str:
+    """Add every model in float32, group by group; why that failed, or empty."""
+    fault = ""
+    for place, members in enumerate(preparation.memory.groups):
+        watcher.note(f"Running {_names(preparation, members)} in float32 on a few positions")
+        try:
+            _add_in_float32(preparation, place, exact, watcher)
+        except StoppedEarly:
+            raise
+        except Exception as error:  # A model of its own shape may fail in any way in float32.
+            fault = " ".join(str(error).split()) or type(error).__name__
+        _let_go()
+        if exact.incomplete:
+            fault = "its rows do not fit in memory"
+        if fault:
+            break
+    return fault
 
 
 def _add_in_float32(
