@@ -138,6 +138,7 @@ class Scoring(Strict):
     of `devices`, or the GPUs in their order), `sequential` holds one at a time; `auto` takes the
     first of them that fits. Adapters share the baseline's weights and count as one model with it.
     `noise_carriers`: on how many carriers the noise floor is measured; 0 switches it off.
+    `cast_carriers`: how many are scored in float32 too, where the run is not; 0 switches it off.
     """
 
     device: str = "auto"
@@ -152,10 +153,12 @@ class Scoring(Strict):
     self_check_tolerance: float = 1e-4
     self_check_tolerance_half: float = 0.5
     noise_carriers: int = 8
+    cast_carriers: int = 8
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
         require(self.noise_carriers >= 0, "noise_carriers must be >= 0 (off)", self.noise_carriers)
+        require(self.cast_carriers >= 0, "cast_carriers must be >= 0 (off)", self.cast_carriers)
 
 
 @dataclass(frozen=True, kw_only=True)

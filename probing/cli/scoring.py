@@ -162,6 +162,8 @@ def score_settings(settings: RunSettings) -> None:
         ),
         *(f"warning: {check.grid_warning}" for check in report.checks if check.grid),
         *([report.noise.sentence()] if report.noise is not None else []),
+        *([report.casting.sentence()] if report.casting is not None else []),
+        *(f"warning: {each}" for each in (report.casting.warnings if report.casting else ())),
         f"carriers: {counts}",
         f"{report.out}: {report.units} units{reused}, models {' / '.join(report.models)}",
     ):

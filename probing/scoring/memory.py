@@ -162,13 +162,14 @@ def plan_memory(found: Sequence[Need], *, scoring: Scoring) -> MemoryPlan:
     groups = tuple(need.members for need in found)
     together = sum(n.weights + n.head for n in found) + max(n.cache for n in found) + WORKING_BYTES
     free = free_bytes(device)
-    text = f"all models together need {_size(together)}, {device} has {_size(free)} free"
+    text = f"all models together need {size_text(together)}, {device} has {size_text(free)} free"
     mode: str = scoring.memory_mode
     if mode == "auto":
         mode = "together" if len(found) == 1 or together <= free else _apart(found, scoring)
     devices = _split_devices(len(found), scoring) if mode == "split" else (device,) * len(found)
     details = "; ".join(
-        f"weights {_size(n.weights)}, float32 head {_size(n.head)}, cache {_size(n.cache)}"
+        f"weights {size_text(n.weights)}, float32 head {size_text(n.head)}, "
+        f"cache {size_text(n.cache)}"
         for n in found
     )
     return MemoryPlan(mode, groups, devices, f"memory mode {mode}: {text} ({details})")
@@ -194,5 +195,6 @@ def _split_devices(count: int, scoring: Scoring) -> tuple[torch.device, ...]:
     return tuple(resolve_device(name) for name in names[:count])
 
 
-def _size(count: int) -> str:
+def size_text(count: int) -> str:
+    """Bytes, for people."""
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

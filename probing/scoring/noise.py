@@ -11,7 +11,7 @@ from jaxtyping import Float
 from probing.scoring.batching import PADDING_TOKEN, Batch, Wanted, batches
 from probing.scoring.divergence import divergences
 from probing.scoring.forward import LogitRows, Runner, TwoPass
-from probing.scoring.running_out import halved, is_out_of_memory
+from probing.scoring.running_out import within_memory
 from probing.settings import Scoring
 from probing.store.noise import NoiseFloor, Spread
 from probing.vocabulary import PerPosition, PositionMask
@@ -46,7 +46,9 @@ def noise_floor(
     sample = noise_sample(carriers, count=scoring.noise_carriers)
     if not sample:
         return None
-    both = _within_memory(runner, sample, scoring=scoring)
+    both = within_memory(
+        lambda budget: _both_shapes(runner, sample, scoring=budget), scoring=scoring
+    )
     if both is None:
         logger.warning("no noise floor: another batch shape does not fit in memory")
         return None
@@ -67,6 +69,8 @@ def noise_floor(
 
 def noise_sample(carriers: Sequence[Wanted], *, count: int) -> list[Wanted]:
     """A few prefixes of carriers spread over the lengths, with a few of their wanted rows.
+
+    The comparison of dtypes (`casting`) looks at such a sample too.
 
     At most `MOST_POSITIONS` rows in all, and no more tokens than `LEAST_TOKENS` or
     `SHARE_OF_TOKENS`, both scorings together, padding not counted. A prefix without a wanted
@@ -98,21 +102,6 @@ class _BothShapes:
 
     ours: Float[torch.Tensor, "position vocabulary"]
     theirs: Float[torch.Tensor, "position vocabulary"]
-
-
-def _within_memory(
-    runner: Runner, sample: Sequence[Wanted], *, scoring: Scoring
-) -> _BothShapes | None:
-    """Both shapes, in the budget that a unit would come down to; None where none fits."""
-    budget: Scoring | None = scoring
-    while budget is not None:
-        try:
-            return _both_shapes(runner, sample, scoring=budget)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-        budget = halved(budget)
-    return None
 
 
 def _both_shapes(runner: Runner, sample: Sequence[Wanted], *, scoring: Scoring) -> _BothShapes:

@@ -2,6 +2,7 @@
 
 import gc
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,8 +10,15 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from probing.errors import ModelFault, VocabularyMismatch
+from probing.errors import ModelFault, StoppedEarly, VocabularyMismatch
 from probing.lexicon import Lexicon
+from probing.scoring.casting import (
+    HOW_TO_SWITCH_OFF,
+    BothDtypes,
+    OneDtype,
+    compare_dtypes,
+    too_large,
+)
 from probing.scoring.forward import Runner, TwoPass
 from probing.scoring.heads import Head
 from probing.scoring.memory import MemoryPlan, bound_kernel_cache, needs, plan_memory
@@ -21,7 +29,7 @@ from probing.scoring.models import (
     require_one_width,
     resolve_dtype,
 )
-from probing.scoring.noise import noise_floor
+from probing.scoring.noise import noise_floor, noise_sample
 from probing.scoring.provenance import (
     Facts,
     Identity,
@@ -31,17 +39,20 @@ from probing.scoring.provenance import (
 )
 from probing.scoring.rows import row_path
 from probing.scoring.running_out import budget_of
-from probing.scoring.selfcheck import SelfCheck, check_model
+from probing.scoring.selfcheck import Checked, SelfCheck, check_model
 from probing.scoring.sequential import HiddenStore, Spilled, hidden_folder
 from probing.scoring.units import Resident, UnitRows, Work
 from probing.scoring.watching import watched_ids
 from probing.scoring.weights import WeightChange, adapter_change, full_change
 from probing.settings import Scoring
+from probing.store.casting import Casting
 from probing.store.manifest import Manifest
 from probing.store.noise import NoiseFloor
 from probing.store.objects import canonical
 from probing.store.plan import Plan, make_plan
 from probing.tokens.adapter import TokenizerAdapter
+
+logger = logging.getLogger(__name__)
 
 ENGINE = "local"
 CHECK_CARRIERS = 2
@@ -57,6 +68,7 @@ class Ready:
         changes: of each other model's weights.
         checks: of each model's two passes.
         noise: the baseline's noise floor; None where it was not measured.
+        casting: what the dtype does beside float32; None where it was not measured.
         hidden: the folder of hidden rows, where models run one after the other.
     """
 
@@ -66,6 +78,7 @@ class Ready:
     changes: tuple[WeightChange, ...]
     checks: tuple[SelfCheck, ...]
     noise: NoiseFloor | None
+    casting: Casting | None
     hidden: Path | None
 
 
@@ -84,7 +97,11 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True)
 class Preparation:
-    """What is known before a model is loaded."""
+    """What is known before a model of the run is loaded.
+
+    `cast` holds every model in float32; each is added in the run's dtype while it is in memory.
+    None where dtypes are not compared.
+    """
 
     identity: Identity
     sources: tuple[Source, ...]
@@ -93,6 +110,7 @@ class Preparation:
     memory: MemoryPlan
     dtype: torch.dtype
     changes: tuple[WeightChange, ...]
+    cast: BothDtypes | None = None
 
     @property
     def scoring(self) -> Scoring:
@@ -138,6 +156,7 @@ def make_ready(
     watcher.note(memory.reason)
     preparation = Preparation(identity, sources, tokenizer, lexicon, memory, dtype, changes)
     _plan(preparation)  # Refuses to begin where no position was chosen.
+    preparation = replace(preparation, cast=_in_float32(preparation, watcher=watcher))
     if memory.mode == "sequential":
         return _sequential(preparation, watcher=watcher)
     return _resident(preparation, watcher=watcher)
@@ -161,11 +180,68 @@ class _Seen:
     noise: NoiseFloor | None
 
 
-def _check(model: ScoredModel, preparation: Preparation) -> tuple[Runner, _Seen]:
-    """Check one loaded model on the shortest carriers; its way to logits, and what was seen.
+def _in_float32(preparation: Preparation, *, watcher: Watcher) -> BothDtypes | None:
+    """Every model at a few positions in float32, one set of weights at a time.
 
-    Of the baseline the noise floor is measured too, while it is in memory.
+    A run in half precision only, before its own models are loaded. Whatever hinders it is said,
+    and the run goes on without.
     """
+    wanted = [work.wanted for work in preparation.by_length]
+    sample = noise_sample(wanted, count=preparation.scoring.cast_carriers)
+    if preparation.dtype == torch.float32 or not sample:
+        return None
+    found = needs(
+        preparation.sources,
+        dtype=torch.float32,
+        longest=max(carrier.length for carrier in sample),
+        scoring=preparation.scoring,
+    )
+    exact = OneDtype(sample)
+    fault = too_large(found, memory=preparation.memory) or _add_all(preparation, exact, watcher)
+    if fault:
+        watcher.note(f"float32 is not compared: {fault}; {HOW_TO_SWITCH_OFF}")
+        return None
+    exact.let_go()
+    return BothDtypes(preparation.dtype, run=OneDtype(sample), exact=exact)
+
+
+def _add_all(preparation: Preparation, exact: OneDtype, watcher: Watcher) -> str:
+    """Add every model in float32, group by group; why that failed, or empty."""
+    fault = ""
+    for place, members in enumerate(preparation.memory.groups):
+        watcher.note(f"Running {_names(preparation, members)} in float32 on a few positions")
+        try:
+            _add_in_float32(preparation, place, exact, watcher)
+        except StoppedEarly:
+            raise
+        except Exception as error:  # A model of its own shape may fail in any way in float32.
+            fault = " ".join(str(error).split()) or type(error).__name__
+        _let_go()
+        if exact.incomplete:
+            fault = "its rows do not fit in memory"
+        if fault:
+            break
+    return fault
+
+
+def _add_in_float32(
+    preparation: Preparation, place: int, exact: OneDtype, watcher: Watcher
+) -> None:
+    """Load one group in float32 and add its models."""
+    copies = replace(preparation, dtype=torch.float32)
+    for model in _load(copies, place):
+        watcher.pause()
+        exact.add(model.name, _checked(model, copies).runner, scoring=preparation.scoring)
+
+
+def _let_go() -> None:
+    """Of models that nothing names any more."""
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
+def _checked(model: ScoredModel, preparation: Preparation) -> Checked:
+    """Check one loaded model on the shortest carriers."""
     works = preparation.by_length
     largest = max((int(work.encoded.token_ids.max()) for work in works), default=0)
     if largest >= model.vocabulary:
@@ -174,18 +250,29 @@ def _check(model: ScoredModel, preparation: Preparation) -> tuple[Runner, _Seen]
             f"{model.vocabulary} and the carriers use id {largest} (the tokenizer has "
             f"{preparation.tokenizer.vocab_size}); put the model's own tokenizer beside its weights"
         )
-    checked = check_model(
+    return check_model(
         model,
         [work.wanted for work in works[:CHECK_CARRIERS]],
         scoring=preparation.scoring,
         chunked=works[-1].wanted.length > preparation.scoring.chunk_tokens,
     )
+
+
+def _check(model: ScoredModel, preparation: Preparation) -> tuple[Runner, _Seen]:
+    """Check one loaded model; its way to logits, and what was seen.
+
+    While it is in memory, its rows for the comparison of dtypes are taken, and of the baseline the
+    noise floor is measured.
+    """
+    checked = _checked(model, preparation)
     runner = checked.runner
     products = runner.head.products if isinstance(runner, TwoPass) else str(model.dtype)
     noise = None
     if model.name == preparation.sources[0].spec.name:
-        wanted = [work.wanted for work in works]
+        wanted = [work.wanted for work in preparation.by_length]
         noise = noise_floor(runner, wanted, scoring=preparation.scoring)
+    if preparation.cast is not None:
+        preparation.cast.run.add(model.name, runner, scoring=preparation.scoring)
     return runner, _Seen(
         checked.check, model.vocabulary, model.attention, model.device, products, noise
     )
@@ -226,8 +313,7 @@ def _sequential(preparation: Preparation, *, watcher: Watcher) -> Ready:
         kept = _run_alone(preparation, place, plan, store, watcher)
         for member, (one, head) in zip(members, kept, strict=True):
             seen[member], heads[member] = one, head
-        gc.collect()
-        torch.cuda.empty_cache()
+        _let_go()
     order = range(len(seen))
     models = Spilled(store, [heads[i] for i in order], [seen[i].device for i in order])
     return _ready(preparation, seen, models=models, hidden=store.folder)
@@ -313,8 +399,20 @@ def _ready(
         changes=preparation.changes,
         checks=checks,
         noise=every[0].noise,
+        casting=_casting(preparation),
         hidden=hidden,
     )
+
+
+def _casting(preparation: Preparation) -> Casting | None:
+    """What the run's dtype does, once every model was seen; warns of what it may have made."""
+    if preparation.cast is None:
+        return None
+    names = [source.spec.name for source in preparation.sources]
+    casting = compare_dtypes(preparation.cast, names=names)
+    for warning in casting.warnings if casting is not None else ():
+        logger.warning("%s", warning)
+    return casting
 
 
 def _plan(preparation: Preparation, **of_models: dict[str, Any]) -> Plan:

@@ -32,6 +32,7 @@ from probing.scoring.units import Scorer, Work
 from probing.scoring.watching import load_tokenizer
 from probing.scoring.weights import WeightChange
 from probing.settings import GREEDY_BELOW, Decoding, RunSettings, Scoring, require
+from probing.store.casting import Casting
 from probing.store.log import RunLog
 from probing.store.manifest import differences
 from probing.store.noise import NoiseFloor
@@ -79,6 +80,7 @@ class ScoreReport:
         changes: of each other model's weights; empty for a run that was complete already.
         checks: of each model's two passes; empty for a run that was complete already.
         noise: the baseline's noise floor; None for a run that was complete already.
+        casting: what the dtype does beside float32; None for a run that was complete already.
     """
 
     out: str
@@ -91,6 +93,7 @@ class ScoreReport:
     changes: tuple[WeightChange, ...] = ()
     checks: tuple[SelfCheck, ...] = ()
     noise: NoiseFloor | None = None
+    casting: Casting | None = None
 
     @property
     def was_complete(self) -> bool:
@@ -147,6 +150,7 @@ def score(settings: RunSettings, *, progress: Progress) -> ScoreReport:
                 {
                     "self_check": [_as_json(check) for check in ready.checks],
                     "noise_floor": None if ready.noise is None else ready.noise.to_json(),
+                    "casting": None if ready.casting is None else ready.casting.to_json(),
                 }
             )
     if ready.hidden is not None:
@@ -382,6 +386,7 @@ def _report(
         changes=() if ready is None else ready.changes,
         checks=() if ready is None else ready.checks,
         noise=None if ready is None else ready.noise,
+        casting=None if ready is None else ready.casting,
     )
 
 

@@ -1,11 +1,14 @@
 """Running out of memory: what it looks like, and the smaller budget to go on with."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 
 from probing.settings import Scoring
+
+Result = TypeVar("Result")
 
 LEAST_TOKENS = 64
 """A budget below this would not save memory: the models themselves are what does not fit."""
@@ -37,6 +40,22 @@ def halved(scoring: Scoring) -> Scoring | None:
         chunk_tokens=scoring.chunk_tokens // 2,
         head_rows=max(1, scoring.head_rows // 2),
     )
+
+
+def within_memory(measure: Callable[[Scoring], Result], *, scoring: Scoring) -> Result | None:
+    """What `measure` gives in the first budget that fits, of those a unit would come down to.
+
+    None where none fits.
+    """
+    budget: Scoring | None = scoring
+    while budget is not None:
+        try:
+            return measure(budget)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        budget = halved(budget)
+    return None
 
 
 BUDGET = ("token_budget", "chunk_tokens", "head_rows")

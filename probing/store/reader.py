@@ -17,6 +17,7 @@ from probing.carriers.record import Carrier
 from probing.settings import Decoding, KindRule, as_json
 from probing.store.arrays import decoding as damage_named
 from probing.store.arrays import open_array, read_rows
+from probing.store.casting import Casting
 from probing.store.kept import KEPT_BYTES, KeptArrays
 from probing.store.manifest import Manifest
 from probing.store.noise import NoiseFloor
@@ -105,6 +106,12 @@ class Run:
         """What another batch shape alone does to the baseline; None where it was not measured."""
         stored = self.summary.get("noise_floor")
         return None if stored is None else NoiseFloor.from_json(stored)
+
+    @property
+    def casting(self) -> Casting | None:
+        """What the run's dtype does beside float32; None where it was not measured."""
+        stored = self.summary.get("casting")
+        return None if stored is None else Casting.from_json(stored)
 
     def logit_grid(self, model: str | int) -> Grid | None:
         """The half-precision grid that a model's stored logits sit on, in the first rows.
