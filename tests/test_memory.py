@@ -19,6 +19,7 @@ from probing.scoring.forward import HiddenRows, TwoPass
 from probing.scoring.memory import MemoryPlan, Need, needs, plan_memory
 from probing.scoring.models import find_sources, load_group
 from probing.scoring.run import score
+from probing.scoring.sequential import HiddenStore
 from probing.settings import RunSettings, Scoring
 from probing.store.reader import Run, open_run
 from probing.store.schema import POSITION_ARRAYS, TAIL_RESOLUTION
@@ -119,6 +120,25 @@ def test_hidden_rows_are_kept_for_the_same_command_alone(
     assert len(runs) == whole
 
 
+def test_a_fault_before_the_run_leaves_no_hidden_rows(
+    settings: RunSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = of_mode(settings, "sequential", noise_carriers=0)
+    plain, kept = HiddenStore.write, []
+
+    def failing(self: HiddenStore, *place: Any) -> None:
+        plain(self, *place)
+        kept.append(self.folder.exists())
+        if len(kept) == 2:
+            raise ModelFault("planted")
+
+    monkeypatch.setattr(HiddenStore, "write", failing)
+    with pytest.raises(ModelFault, match="planted"):
+        scored(own)
+    assert kept == [True, True]
+    assert not list(Path(own.out).parent.glob(f"{Path(own.out).name}*"))
+
+
 def unchecked(model: Any, carriers: Any, **_: Any) -> Any:
     """No run of the model before the units: what runs is counted."""
     from probing.scoring.selfcheck import Checked, SelfCheck
@@ -203,12 +223,13 @@ def roomy(scoring: Scoring) -> Scoring:
 
 SIGNS = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"),
     RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to"),
     MemoryError(),
 ]
 
 
-@pytest.mark.parametrize("error", SIGNS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("error", SIGNS, ids=str)
 def test_a_unit_that_runs_out_begins_again_with_less(
     settings: RunSettings, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:

@@ -39,6 +39,7 @@ from probing.errors import (
 )
 from probing.scoring import rows, units
 from probing.scoring.run import score
+from probing.scoring.stopping import Stop
 from probing.settings import (
     ModelSpec,
     RunSettings,
@@ -244,6 +245,23 @@ def test_a_signal_within_a_unit_and_the_resumed_run_is_an_unbroken_one(
     report = scored(settings)
     assert report.reused_units == len(kept)
     assert contents(Path(settings.out)) == contents(Path(unbroken.out))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_says_where_it_came(number: signal.Signals) -> None:
+    stop = Stop()
+    stop.check()
+    stop.asked_by = number
+    with pytest.raises(StoppedEarly, match="before this call began a unit"):
+        stop.check()
+    with stop.unit():
+        if number == signal.SIGINT:
+            with pytest.raises(StoppedEarly, match="inside a unit"):
+                stop.check()
+        else:
+            stop.check()
+    with pytest.raises(StoppedEarly, match="between units"):
+        stop.check()
 
 
 def test_a_complete_run_is_left_as_it_is(settings: RunSettings) -> None:

@@ -356,12 +356,12 @@ def _nothing_left_of_an_empty_run(writer: RunWriter) -> Iterator[None]:
 
 @contextmanager
 def _no_hidden_rows_without_a_run(place: Path) -> Iterator[None]:
-    """A fault that leaves no run leaves no hidden rows either; a stop keeps them, to go on with."""
+    """A fault that leaves no run leaves no hidden rows either; any stop keeps them."""
     try:
         yield
     except StoppedEarly:
         raise
-    except BaseException:
+    except Exception:
         if not place.exists():
             shutil.rmtree(hidden_folder(place), ignore_errors=True)
         raise
