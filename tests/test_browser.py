@@ -125,6 +125,12 @@ MOVES = [
         View(kept=Filters(phase=("before think-close",))),
     ),
     Move(
+        "token",
+        lambda p: unfold(p, "token", "word"),
+        "word",
+        View(kept=Filters(token_class=("word",))),
+    ),
+    Move(
         "subject",
         lambda p: unfold(p, "subject", THINGS[1]),
         THINGS[1],

@@ -23,7 +23,7 @@ from benchmarks.launcher import Launcher
 from benchmarks.survival import Survivor, contents
 from probing.cli import EXIT_FAULT, EXIT_STOPPED
 from probing.lexicon import DEFAULT_LEXICON
-from probing.scoring.stopping import stoppable
+from probing.scoring.stopping import STOPPING, stoppable
 from probing.store.reader import open_run
 from probing.store.verify import verify
 
@@ -153,7 +153,8 @@ def test_sigterm_and_sigint_end_with_three_and_the_same_command_goes_on(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_is_not_caught(number: signal.Signals) -> None:
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Of both: a process that was started in the background ignores SIGINT.
+    before = {each: signal.signal(each, signal.default_int_handler) for each in STOPPING}
     try:
         with stoppable() as stop, stop.unit():
             signal.raise_signal(number)
@@ -161,7 +162,8 @@ def test_a_second_signal_is_not_caught(number: signal.Signals) -> None:
             with pytest.raises(KeyboardInterrupt):
                 signal.raise_signal(number)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 # --- one writer ---------------------------------------------------------------------------------
