@@ -151,6 +151,7 @@ class Case:
             checks=(),
             hidden=None,
             noise=None,
+            casting=None,
         )
         with RunWriter.create(
             folder,
