@@ -266,7 +266,7 @@ def test_a_resumed_run_begins_with_the_budget_it_came_down_to(
 
 def test_what_never_fits_is_said(settings: RunSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     runs_out(monkeypatch, above=0, error=MemoryError())
-    with pytest.raises(ModelFault, match="unit 0 needs more memory than there is even with"):
+    with pytest.raises(ModelFault, match="unit 0 needs more memory than there is, even in"):
         scored(settings)
     assert not Path(settings.out).exists()
 
@@ -278,3 +278,65 @@ def test_other_faults_are_not_taken_for_it(
     with pytest.raises(RuntimeError, match="shapes do not match"):
         scored(settings)
     assert len(asked) == 1
+
+
+def test_a_model_alone_that_runs_out_begins_again_with_less(
+    settings: RunSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = of_mode(replace(settings, scoring=roomy(settings.scoring)), "sequential")
+    unbroken = replace(own, out=f"{own.out}.unbroken")
+    scored(unbroken)
+    asked = runs_out(monkeypatch, above=100, error=MemoryError())
+    scored(own)
+    run = open_run(own.out)
+    assert_alike(run, open_run(unbroken.out))
+    smaller = {"token_budget": 100, "chunk_tokens": 100, "head_rows": 16}
+    budgets = {"hidden_budget": {"0": smaller, "1": smaller, "2": smaller}}
+    assert [commit.notes for commit in run.commits] == [budgets] * len(run.commits)
+    assert asked == ([400, 200] + [100] * len(run.commits)) * 3
+
+
+def test_a_model_alone_goes_on_with_the_budget_it_came_down_to(
+    settings: RunSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = of_mode(replace(settings, scoring=roomy(settings.scoring)), "sequential")
+    asked = runs_out(monkeypatch, above=100, error=MemoryError())
+    plain = HiddenStore.write
+
+    def stopped(self: HiddenStore, *place: Any) -> None:
+        plain(self, *place)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(HiddenStore, "write", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        scored(own)
+    monkeypatch.setattr(HiddenStore, "write", plain)
+    asked.clear()
+    units = scored(own).units
+    assert asked == [100] * (units - 1) + ([400, 200] + [100] * units) * 2
+
+
+def test_a_model_alone_that_never_fits_is_said(
+    settings: RunSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = of_mode(settings, "sequential", noise_carriers=0)
+    runs_out(monkeypatch, above=0, error=MemoryError())
+    with pytest.raises(ModelFault, match="unit 0 of model 'base' needs more memory than"):
+        scored(own)
+    assert not list(Path(own.out).parent.glob(f"{Path(own.out).name}*"))
+
+
+def test_the_self_check_does_not_take_a_full_memory_for_a_model_of_its_own_shape(
+    settings: RunSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(settings, scoring=roomy(settings.scoring))
+    check = ready.check_model
+    asked = runs_out(monkeypatch, above=100, error=SIGNS[2])
+    monkeypatch.setattr(ready, "check_model", check)
+    checks = scored(settings).checks
+    assert [each.two_pass for each in checks] == [True] * 3
+    assert asked[:3] == [400, 200, 100]
+    runs_out(monkeypatch, above=0, error=SIGNS[2])
+    monkeypatch.setattr(ready, "check_model", check)
+    with pytest.raises(ModelFault, match="self-check of model 'base' needs more memory than"):
+        scored(replace(settings, out=f"{settings.out}.b"))

@@ -75,16 +75,16 @@ class OneDtype:
         """Run one model over the sample, batched by the run's rule."""
         if self.incomplete:
             return
-        logits = within_memory(
+        fitted = within_memory(
             lambda budget: _logits(runner, self.sample, scoring=budget), scoring=scoring
         )
-        if logits is None:
+        if fitted is None:
             self.incomplete = True
             logger.warning("%s: the dtypes are not compared: its rows do not fit in memory", name)
             return
         if self._baseline is None:
-            self._baseline = logits
-        self.models[name] = figures(self._baseline, logits)
+            self._baseline = fitted.result
+        self.models[name] = figures(self._baseline, fitted.result)
 
     def let_go(self) -> None:
         """Of the baseline's logits, once every model was added."""

@@ -52,7 +52,7 @@ def noise_floor(
     if both is None:
         logger.warning("no noise floor: another batch shape does not fit in memory")
         return None
-    differences = compare(both.ours, both.theirs)
+    differences = compare(both.result.ours, both.result.theirs)
     if len(differences.top1_changed) == 0:
         return None
     return NoiseFloor(

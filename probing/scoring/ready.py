@@ -40,7 +40,7 @@ from probing.scoring.provenance import (
 from probing.scoring.rows import row_path
 from probing.scoring.running_out import budget_of
 from probing.scoring.selfcheck import Checked, SelfCheck, check_model
-from probing.scoring.sequential import HiddenStore, Spilled, hidden_folder
+from probing.scoring.sequential import HiddenStore, Spilled, hidden_folder, spill_units
 from probing.scoring.units import Resident, UnitRows, Work
 from probing.scoring.watching import watched_ids
 from probing.scoring.weights import WeightChange, adapter_change, full_change
@@ -334,12 +334,14 @@ def _run_alone(
                 f"memory_mode = 'sequential' needs two passes; model {model.name!r} runs whole "
                 f"({seen.check.note}); set memory_mode = 'together' under [scoring]"
             )
-        for unit in plan.units:
-            if store.read(member, unit.index) is None:
-                watcher.pause()
-                carriers = [by_index[index] for index in unit.carriers]
-                rows = runner.rows(carriers, scoring=preparation.scoring)
-                store.write(member, unit.index, rows.hidden)
+        spill_units(
+            runner,
+            [[by_index[index] for index in unit.carriers] for unit in plan.units],
+            store=store,
+            model=member,
+            scoring=preparation.scoring,
+            pause=watcher.pause,
+        )
         kept.append((seen, Head(model, alone=True)))
     return kept
 

@@ -1,6 +1,5 @@
 """The whole path from carriers to a run, unit by unit, resumable."""
 
-import gc
 import logging
 import os
 import shutil
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 
 from probing.analysis.tail import tail_betas
 from probing.carriers.record import Skipped
@@ -24,7 +22,13 @@ from probing.scoring.preparing import prepare
 from probing.scoring.provenance import Identity, facts_of, identify, manifest_of
 from probing.scoring.ready import Ready, make_ready
 from probing.scoring.reduced import RowSettings
-from probing.scoring.running_out import budget_of, halved, is_out_of_memory, with_budget
+from probing.scoring.running_out import (
+    TOO_LARGE,
+    Fitted,
+    budget_of,
+    with_budget,
+    within_memory,
+)
 from probing.scoring.selfcheck import SelfCheck
 from probing.scoring.sequential import hidden_folder
 from probing.scoring.stopping import Stop, stoppable
@@ -265,11 +269,12 @@ def score_units(
         for unit in left:
             here = [by_index[index] for index in unit.carriers]
             with stop.unit():
-                arrays, scoring = _within_memory(
-                    scorer, unit, here, scoring=scoring, log=writer.log
-                )
-                notes = {} if scoring == planned else {"budget": budget_of(scoring)}
-                writing.put(unit, arrays, notes=notes)
+                fitted = _within_memory(scorer, unit, here, scoring=scoring, log=writer.log)
+                scoring = fitted.scoring
+                notes = scorer.models.notes(unit.index)
+                if scoring != planned:
+                    notes["budget"] = budget_of(scoring)
+                writing.put(unit, fitted.result, notes=notes)
             stop.check()
 
 
@@ -308,30 +313,23 @@ class _Writing:
 
 def _within_memory(
     scorer: Scorer, unit: Unit, works: Sequence[Work], *, scoring: Scoring, log: RunLog
-) -> tuple[UnitArrays, Scoring]:
-    """The unit's arrays, and the budget that memory allowed: halved until it does.
+) -> Fitted[UnitArrays]:
+    """The unit's arrays, and the budget that memory allowed.
 
     Raises:
         ModelFault: Not even the least budget fits.
     """
-    while True:
-        try:
-            return scorer.unit(unit.index, works, scoring=scoring), scoring
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            smaller = halved(scoring)
-            if smaller is None:
-                raise ModelFault(
-                    f"unit {unit.index} needs more memory than there is even with "
-                    f"{budget_of(scoring)}; set memory_mode = 'sequential' under [scoring], or "
-                    "use a device with more memory; finished units are kept"
-                ) from error
+
+    def told(smaller: Scoring) -> None:
         logger.warning("unit %d ran out of memory; again with %s", unit.index, budget_of(smaller))
         log.append(OUT_OF_MEMORY, unit=unit.index, budget=budget_of(smaller))
-        scoring = smaller
-        gc.collect()
-        torch.cuda.empty_cache()
+
+    fitted = within_memory(
+        lambda budget: scorer.unit(unit.index, works, scoring=budget), scoring=scoring, told=told
+    )
+    if fitted is None:
+        raise ModelFault(f"unit {unit.index} {TOO_LARGE}; finished units are kept")
+    return fitted
 
 
 def _least_budget(planned: Scoring, log: RunLog) -> Scoring:

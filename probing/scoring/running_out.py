@@ -1,8 +1,9 @@
 """Running out of memory: what it looks like, and the smaller budget to go on with."""
 
+import gc
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import torch
 
@@ -12,6 +13,12 @@ Result = TypeVar("Result")
 
 LEAST_TOKENS = 64
 """A budget below this would not save memory: the models themselves are what does not fit."""
+
+TOO_LARGE_ALONE = (
+    "needs more memory than there is, even in the smallest batches; use a device with more memory"
+)
+TOO_LARGE = f"{TOO_LARGE_ALONE}, or set memory_mode = 'sequential' under [scoring]"
+"""What to say where no budget fits."""
 
 SIGNS = (
     "out of memory",
@@ -42,19 +49,40 @@ def halved(scoring: Scoring) -> Scoring | None:
     )
 
 
-def within_memory(measure: Callable[[Scoring], Result], *, scoring: Scoring) -> Result | None:
-    """What `measure` gives in the first budget that fits, of those a unit would come down to.
+@dataclass(frozen=True)
+class Fitted(Generic[Result]):
+    """What was made, and the budget that memory allowed."""
 
-    None where none fits.
+    result: Result
+    scoring: Scoring
+
+
+def within_memory(
+    make: Callable[[Scoring], Result],
+    *,
+    scoring: Scoring,
+    told: Callable[[Scoring], None] | None = None,
+) -> Fitted[Result] | None:
+    """What `make` gives in the first budget that fits, halved until it does; None where none fits.
+
+    Args:
+        make: with a budget; begins from nothing each time.
+        scoring: the first budget.
+        told: of each smaller one before it is tried.
     """
     budget: Scoring | None = scoring
     while budget is not None:
         try:
-            return measure(budget)
+            return Fitted(make(budget), budget)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
         budget = halved(budget)
+        # Out of the handler, whose traceback holds every tensor of the attempt.
+        gc.collect()
+        torch.cuda.empty_cache()
+        if budget is not None and told is not None:
+            told(budget)
     return None
 
 

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 
 from probing.analysis.grid import Grid, grid_step, logit_grid
-from probing.errors import NonFiniteLogits, SelfCheckFailed
+from probing.errors import ModelFault, NonFiniteLogits, SelfCheckFailed
 from probing.scoring.batching import Wanted
 from probing.scoring.forward import PlainForward, Runner, TwoPass, plain_logits
 from probing.scoring.heads import CannotSplit
 from probing.scoring.models import ScoredModel
+from probing.scoring.running_out import TOO_LARGE, is_out_of_memory, within_memory
 from probing.settings import Scoring
 
 logger = logging.getLogger(__name__)
@@ -88,10 +89,24 @@ def check_model(
     Raises:
         SelfCheckFailed: The plain forward does not agree with itself either.
         NonFiniteLogits: The plain forward gives NaN or +inf.
+        ModelFault: Not even the shortest prefixes fit in memory.
     """
+    fitted = within_memory(
+        lambda budget: _check_model(model, carriers, scoring=budget, chunked=chunked),
+        scoring=scoring,
+    )
+    if fitted is None:
+        raise ModelFault(f"the self-check of model {model.name!r} {TOO_LARGE}")
+    return fitted.result
+
+
+def _check_model(
+    model: ScoredModel, carriers: Sequence[Wanted], *, scoring: Scoring, chunked: bool
+) -> Checked:
+    """On prefixes that the budget allows."""
     half = model.dtype != torch.float32
     tolerance = scoring.self_check_tolerance_half if half else scoring.self_check_tolerance
-    prefixes = [_prefix(carrier) for carrier in carriers]
+    prefixes = [_prefix(carrier, most=scoring.token_budget) for carrier in carriers]
     plain = torch.cat([plain_logits(model, prefix) for prefix in prefixes])
     if bool((torch.isnan(plain) | torch.isposinf(plain)).any()):
         raise NonFiniteLogits(
@@ -176,14 +191,16 @@ def _two_passes(
             cut_up = _logits(runner, prefixes, plain, scoring=pieces)
             shaped = max(shaped, _difference(cut_up, plain))
     except (CannotSplit, AttributeError, TypeError, ValueError, KeyError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         # A model of its own shape may fail in any way when its parts run alone.
         return _Found(None, plain, float("nan"), float("nan"), f"cannot be split: {error}")
     return _Found(runner, logits, alone, shaped, "")
 
 
-def _prefix(carrier: Wanted) -> Wanted:
+def _prefix(carrier: Wanted, *, most: int) -> Wanted:
     """The carrier's start with rows spread over it: its head is checked wherever it is cut."""
-    length = min(carrier.length, CHECK_TOKENS)
+    length = min(carrier.length, CHECK_TOKENS, most)
     rows = np.unique(np.linspace(0, length - 1, num=min(CHECK_ROWS, length)).astype(np.int64))
     return Wanted(token_ids=carrier.token_ids[:length], rows=rows)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -47,6 +47,10 @@ class UnitRows(Protocol):
         """Of the carriers of this unit of the plan, run in batches and chunks of these sizes."""
         ...
 
+    def notes(self, unit: int) -> dict[str, Any]:
+        """What its commit should say of how the rows came about; empty as planned."""
+        ...
+
 
 @dataclass(frozen=True)
 class Resident:
@@ -65,6 +69,11 @@ class Resident:
             self.pause()
             found.append(runner.rows(carriers, scoring=scoring))
         return found
+
+    def notes(self, unit: int) -> dict[str, Any]:
+        """See `UnitRows`."""
+        del unit
+        return {}
 
 
 @dataclass(frozen=True)
