@@ -17,6 +17,7 @@ from probing.scoring.elementary import (
     exp2_double,
     exp2_single,
     minus_log_mean,
+    ordinal,
     part,
 )
 from probing.scoring.reduced import RowArrays, RowSettings
@@ -88,20 +89,6 @@ def fused(
 
 
 @part
-def _bound(logits, depth):
-    """Maxima of blocks, their size, and a bound that at least `depth` logits reach."""
-    size = max(1, len(logits) // (BLOCKS_PER_RANK * depth))
-    blocks = (len(logits) + size - 1) // size
-    maxima = np.empty(blocks, dtype=np.float32)
-    for i in range(blocks):
-        largest = logits[i * size]
-        for j in range(i * size, min((i + 1) * size, len(logits))):
-            largest = max(largest, logits[j])
-        maxima[i] = largest
-    return maxima, size, np.sort(maxima)[blocks - depth]
-
-
-@part
 def _largest(values):
     """The largest value, found in lanes: a plain maximum over NaN has an order SIMD must keep."""
     lanes = np.full(LANES, -np.inf, dtype=np.float32)
@@ -119,22 +106,35 @@ def _largest(values):
 
 @part
 def _top_ids(logits, depth, wanted):
-    """Put the ids of the `depth` largest logits into `wanted`; equal logits in order of id."""
-    maxima, size, bound = _bound(logits, depth)
-    ids = np.empty(len(logits), dtype=np.int32)
-    negative = np.empty(len(logits), dtype=np.float32)
+    """Put the ids of the `depth` largest logits into `wanted`; equal logits in order of id.
+
+    Ids whose remainders by the number of blocks agree are one block: `depth` of the blocks' maxima
+    bound the `depth`-th largest logit from below, and few blocks reach that bound.
+    """
+    blocks = -(-len(logits) // max(1, len(logits) // (BLOCKS_PER_RANK * depth)))
+    maxima = logits[:blocks].copy()
+    for start in range(blocks, len(logits), blocks):
+        for i in range(min(blocks, len(logits) - start)):
+            maxima[i] = max(maxima[i], logits[start + i])
+    bound = np.partition(maxima, blocks - depth)[blocks - depth]
+    reaching = np.empty(blocks, dtype=np.int32)
     count = 0
-    for i in range(len(maxima)):
-        if maxima[i] < bound:
-            continue
-        for j in range(i * size, min((i + 1) * size, len(logits))):
-            if logits[j] >= bound:
-                ids[count] = j
-                negative[count] = -logits[j]
+    for i in range(blocks):
+        if maxima[i] >= bound:
+            reaching[count] = i
+            count += 1
+    reaching = reaching[:count]
+    keys = np.empty(len(logits), dtype=np.int64)
+    count = 0
+    for start in range(0, len(logits), blocks):
+        for i in reaching:
+            index = start + i
+            if index < len(logits) and logits[index] >= bound:
+                keys[count] = np.int64(-ordinal(logits[index])) * RANK_STRIDE + index
                 count += 1
-    order = np.argsort(negative[:count], kind="mergesort")
+    keys = np.sort(keys[:count])
     for rank in range(depth):
-        wanted[rank] = ids[order[rank]]
+        wanted[rank] = keys[rank] % RANK_STRIDE
 
 
 @part
@@ -270,9 +270,9 @@ def _candidates(block, row, token_id, watched, tops, best, made):
         for c in range(len(ids)):
             made.logit[row, m, c] = -np.inf if ids[c] == PADDING_ID else logits[ids[c]]
         follows = logits[token_id]
-        above = np.int64(0)
+        above = np.int32(0)
         for j in range(len(logits)):
-            above += logits[j] > follows
+            above += np.int32(logits[j] > follows)
         made.realised_logit[row, m] = follows
         made.realised_rank[row, m] = 1 + above
 
@@ -336,17 +336,22 @@ def _mix(shifted, weights, x):
 @part
 def _tail(block, row, weights, exponents, low, scratch, made):
     """The tail grid of one row under every measure; a measure without a tail keeps its zeros."""
-    shifted, x, sums = scratch
+    shifted, mixed, sums = scratch
     models = len(block)
     own = np.empty(models)
     for m in range(models):
         own[m] = _shift(block[m][row], made.candidate_id[row], low, shifted[m])
     for measure in range(len(weights)):
-        top = _mix(shifted, weights[measure], x)
+        skipped = np.argmax(weights[measure])
+        if weights[measure, skipped] == 1.0:  # One model's own.
+            x = shifted[skipped]
+            top = _largest(x)
+        else:
+            x = mixed
+            top = _mix(shifted, weights[measure], x)
         if top <= low / (2 * models):
             made.tail_reference[row, measure] = -np.inf
             continue
-        skipped = np.argmax(weights[measure])
         _tail_sums(x, shifted, exponents, skipped, sums)
         _add_skipped(weights[measure], np.float64(top), skipped, sums)
         made.tail_reference[row, measure] = top + np.sum(weights[measure] * own)
@@ -359,10 +364,11 @@ def _tail(block, row, weights, exponents, low, scratch, made):
 
 @part
 def _all_finite(values):
-    count = np.int64(0)
+    """Whether no value is NaN or infinite: zero times that is NaN."""
+    total = np.float32(0.0)
     for value in values:
-        count += abs(value) < np.inf
-    return count == len(values)
+        total += value * np.float32(0.0)
+    return total == 0.0
 
 
 @compiled
