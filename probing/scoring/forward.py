@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 
 from probing.scoring.batching import Batch, Wanted, batches, padded_ids
+from probing.scoring.cache import allocate_whole
 from probing.scoring.heads import Head, backbone_of
 from probing.scoring.memory import give_back
 from probing.scoring.models import ScoredModel
@@ -151,7 +152,9 @@ def _run_chunked(
     for start in range(0, ids.shape[1], chunk_tokens):
         stop = min(start + chunk_tokens, ids.shape[1])
         output = backbone(input_ids=ids[:, start:stop], past_key_values=cache, use_cache=True)
-        cache = output.past_key_values
+        if cache is None:
+            cache = output.past_key_values
+            allocate_whole(cache, tokens=ids.shape[1])
         here = rows[(rows >= start) & (rows < stop)] - start
         kept.append(output.last_hidden_state[0, here])
         del output
