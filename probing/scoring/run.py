@@ -120,43 +120,47 @@ def score(settings: RunSettings, *, progress: Progress) -> ScoreReport:
         StoppedEarly: A signal came; the same command goes on.
     """
     _check_settings(settings)
-    place = Path(settings.out)
-    _check_place(place)
+    _check_place(Path(settings.out))
+    with stoppable() as stop, _no_hidden_rows_without_a_run(Path(settings.out)):
+        return _score(settings, progress=progress, stop=stop)
+
+
+def _score(settings: RunSettings, *, progress: Progress, stop: Stop) -> ScoreReport:
+    place, watcher = Path(settings.out), _Watched(progress, stop)
     lexicon = Lexicon.load(settings.selection.lexicon)
     sources = find_sources(settings)
-    progress.note("Reading carriers and tokenising")
+    watcher.note("Reading carriers and tokenising")
     tokenizer = load_tokenizer(sources, trust_remote_code=settings.scoring.trust_remote_code)
     prepared = prepare(settings, tokenizer=tokenizer, lexicon=lexicon)
-    progress.note("Fingerprinting weights")
+    watcher.note("Fingerprinting weights")
     identity = identify(
         settings, sources=sources, tokenizer=tokenizer, lexicon=lexicon, prepared=prepared
     )
     existing = open_run(settings.out) if place.exists() else None
     if existing is not None and existing.complete:
         _check_same(existing, identity)
-        progress.note(f"{place} is complete; nothing to score")
+        watcher.note(f"{place} is complete; nothing to score")
         return _report(identity, plan=existing.plan, reused=len(existing.plan.units))
-    with stoppable() as stop, _no_hidden_rows_without_a_run(place):
-        ready = make_ready(
-            identity,
-            sources,
-            tokenizer=tokenizer,
-            lexicon=lexicon,
-            stored=None if existing is None else existing.plan,
-            watcher=_Watched(progress, stop),
+    ready = make_ready(
+        identity,
+        sources,
+        tokenizer=tokenizer,
+        lexicon=lexicon,
+        stored=None if existing is None else existing.plan,
+        watcher=watcher,
+    )
+    with closing(_open_writer(place, ready, identity, tokenizer)) as writer:
+        reused = len(writer.committed)
+        with _nothing_left_of_an_empty_run(writer):
+            score_units(ready, writer, prepared.works, stop=stop, progress=progress)
+        progress.note("Writing default statistics")
+        writer.finish(
+            {
+                "self_check": [_as_json(check) for check in ready.checks],
+                "noise_floor": None if ready.noise is None else ready.noise.to_json(),
+                "casting": None if ready.casting is None else ready.casting.to_json(),
+            }
         )
-        with closing(_open_writer(place, ready, identity, tokenizer)) as writer:
-            reused = len(writer.committed)
-            with _nothing_left_of_an_empty_run(writer):
-                score_units(ready, writer, prepared.works, stop=stop, progress=progress)
-            progress.note("Writing default statistics")
-            writer.finish(
-                {
-                    "self_check": [_as_json(check) for check in ready.checks],
-                    "noise_floor": None if ready.noise is None else ready.noise.to_json(),
-                    "casting": None if ready.casting is None else ready.casting.to_json(),
-                }
-            )
     if ready.hidden is not None:
         shutil.rmtree(ready.hidden, ignore_errors=True)
     return _report(identity, plan=ready.plan, reused=reused, ready=ready)
