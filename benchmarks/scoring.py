@@ -44,7 +44,7 @@ from probing.settings import ModelSpec, RunSettings, Selection
 from probing.store.manifest import Manifest
 from probing.store.plan import Plan, make_plan
 from probing.store.schema import POSITION_ARRAYS
-from probing.store.writer import RunWriter
+from probing.store.writer import RunWriter, Texts
 from probing.tokens.adapter import TokenizerAdapter
 from probing.tokens.encoded import EncodedCarrier
 
@@ -149,7 +149,6 @@ class Case:
             manifest=manifest,
             changes=(),
             checks=(),
-            hidden=None,
             noise=None,
             casting=None,
         )
@@ -157,9 +156,11 @@ class Case:
             folder,
             plan=self.plan,
             manifest=manifest,
-            carriers=[common.carrier_of(each) for each in self.carriers],
-            encoded=self.carriers,
-            vocabulary_bytes=self.vocabulary_bytes,
+            texts=Texts(
+                [common.carrier_of(each) for each in self.carriers],
+                self.carriers,
+                self.vocabulary_bytes,
+            ),
         ) as writer:
             score_units(ready, writer, self.works, stop=Stop(), progress=Silent())
             writer.finish()

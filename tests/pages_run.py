@@ -21,7 +21,7 @@ from probing.store.manifest import Manifest
 from probing.store.plan import Unit, make_plan
 from probing.store.reader import Run, open_run
 from probing.store.unit import UnitArrays, measures
-from probing.store.writer import RunWriter
+from probing.store.writer import RunWriter, Texts
 from probing.tokens.encoded import EncodedCarrier
 from probing.vocabulary import PADDING_ID
 
@@ -130,9 +130,7 @@ def write_pages_run(
         path,
         plan=plan,
         manifest=manifest,
-        carriers=carriers,
-        encoded=encoded,
-        vocabulary_bytes=vocabulary,
+        texts=Texts(carriers, encoded, vocabulary),
     ) as writer:
         for unit in plan.units if finish else plan.units[:-1]:
             rows = _logits(unit, encoded, chosen, size=len(vocabulary), models=models, rng=rng)

@@ -13,13 +13,13 @@ import torch
 from tiny import ARCHITECTURES, TinyPair, load_plain, tiny_adapter, tiny_pair
 from tiny_runs import Recorder, scored, tiny_settings, write_carriers
 
-from probing.errors import ModelFault
+from probing.errors import ModelFault, RunBusy, RunDiffers, UnwritablePath
 from probing.scoring import memory, ready
 from probing.scoring.forward import HiddenRows, TwoPass
 from probing.scoring.memory import MemoryPlan, Need, needs, plan_memory
 from probing.scoring.models import find_sources, load_group
 from probing.scoring.run import score
-from probing.scoring.sequential import HiddenStore
+from probing.scoring.sequential import HiddenStore, hidden_folder
 from probing.settings import RunSettings, Scoring
 from probing.store.reader import Run, open_run
 from probing.store.schema import POSITION_ARRAYS, TAIL_RESOLUTION
@@ -120,23 +120,93 @@ def test_hidden_rows_are_kept_for_the_same_command_alone(
     assert len(runs) == whole
 
 
-def test_a_fault_before_the_run_leaves_no_hidden_rows(
-    settings: RunSettings, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fault", [ModelFault("planted"), UnwritablePath("planted")])
+def test_a_fault_before_the_run_keeps_the_hidden_rows(
+    settings: RunSettings, monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
     own = of_mode(settings, "sequential", noise_carriers=0)
     plain, kept = HiddenStore.write, []
 
     def failing(self: HiddenStore, *place: Any) -> None:
-        plain(self, *place)
-        kept.append(self.folder.exists())
         if len(kept) == 2:
-            raise ModelFault("planted")
+            raise fault
+        plain(self, *place)
+        kept.append(place[:2])
 
     monkeypatch.setattr(HiddenStore, "write", failing)
-    with pytest.raises(ModelFault, match="planted"):
+    with pytest.raises(type(fault), match="planted"):
         scored(own)
-    assert kept == [True, True]
-    assert not list(Path(own.out).parent.glob(f"{Path(own.out).name}*"))
+    assert not Path(own.out).exists()
+    monkeypatch.setattr(HiddenStore, "write", lambda self, *place: written.append(place[:2]))
+    written: list[tuple[int, int]] = []
+    with pytest.raises(UnwritablePath, match="must hold the hidden rows of every model"):
+        scored(own)
+    assert written
+    assert not set(written) & set(kept)
+
+
+def test_other_settings_are_refused_before_a_model_is_loaded(
+    settings: RunSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = of_mode(settings, "sequential", noise_carriers=0)
+
+    def stop(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        score(own, progress=Recorder(stop))
+    rows = {file: file.read_bytes() for file in hidden_folder(Path(own.out)).rglob("*.*")}
+    assert rows
+
+    def loads(*_: Any, **__: Any) -> Any:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(ready, "load_group", loads)
+    changed = replace(own, selection=replace(own.selection, seed=5))
+    with pytest.raises(RunDiffers, match=r"settings\.selection\.seed: stored 0, now 5"):
+        scored(changed)
+    assert all(file.read_bytes() == content for file, content in rows.items())
+
+
+def test_rows_of_other_settings_are_left_alone(
+    settings: RunSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = of_mode(settings, "sequential", noise_carriers=0)
+    changed = replace(own, selection=replace(own.selection, seed=5))
+    plain = HiddenStore.write
+
+    def stopped(self: HiddenStore, *place: Any) -> None:
+        plain(self, *place)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(HiddenStore, "write", stopped)
+    for each in (own, changed):
+        with pytest.raises(KeyboardInterrupt):
+            scored(each)
+    assert len(list(hidden_folder(Path(own.out)).iterdir())) == 2
+    monkeypatch.setattr(HiddenStore, "write", plain)
+    scored(own)
+    assert not hidden_folder(Path(own.out)).exists()
+
+
+def test_hidden_rows_have_one_writer(
+    settings: RunSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = of_mode(settings, "sequential", noise_carriers=0)
+    plain, refused = HiddenStore.write, []
+
+    def crowded(self: HiddenStore, *place: Any) -> None:
+        plain(self, *place)
+        if not refused:
+            with pytest.raises(RunBusy, match="a run has one writer"):
+                scored(own)
+            refused.append(place)
+
+    monkeypatch.setattr(HiddenStore, "write", crowded)
+    scored(own)
+    assert refused
+    assert open_run(own.out).complete
+    assert not Path(f"{own.out}.lock").exists()
 
 
 def unchecked(model: Any, carriers: Any, **_: Any) -> Any:
@@ -323,7 +393,7 @@ def test_a_model_alone_that_never_fits_is_said(
     runs_out(monkeypatch, above=0, error=MemoryError())
     with pytest.raises(ModelFault, match="unit 0 of model 'base' needs more memory than"):
         scored(own)
-    assert not list(Path(own.out).parent.glob(f"{Path(own.out).name}*"))
+    assert not Path(own.out).exists()
 
 
 def test_the_self_check_does_not_take_a_full_memory_for_a_model_of_its_own_shape(

@@ -228,6 +228,23 @@ def test_a_model_whose_parts_do_more_than_their_sum_runs_whole(pairs: dict[str, 
     assert "two passes differ from one by" in checked.check.note
 
 
+def test_the_self_check_looks_at_less_where_memory_is_short(pairs: dict[str, TinyPair]) -> None:
+    pair = pairs["llama"]
+    (model, _) = loaded(specs(pair.baseline, other=pair.trained))
+    tokens = []
+
+    def runs_out(_: object, args: tuple[()], kwargs: dict[str, torch.Tensor]) -> None:
+        tokens.append(kwargs["input_ids"].shape[1])
+        if tokens[-1] > 100:
+            raise MemoryError
+
+    model.causal_lm.model.register_forward_pre_hook(runs_out, with_kwargs=True)
+    roomy = replace(SCORING, token_budget=160, chunk_tokens=160)
+    checked = check_model(model, carriers((130, 20)), scoring=roomy, chunked=False)
+    assert checked.check.two_pass
+    assert tokens[:2] == [122, 80]
+
+
 def _shifted(_: object, args: tuple[()], kwargs: dict[str, torch.Tensor]) -> object:
     if "input_ids" in kwargs:
         kwargs["input_ids"] = kwargs["input_ids"] // 2

@@ -267,3 +267,13 @@ def test_swapping_models_swaps_every_array(path: str) -> None:
     np.testing.assert_allclose(one.js, other.js, rtol=1e-6)
     np.testing.assert_array_equal(one.tail_mean[:, 0, 0], other.tail_mean[:, 1, 1])
     np.testing.assert_array_equal(one.tail_mean[:, 0, 1], other.tail_mean[:, 1, 0])
+
+
+@pytest.mark.parametrize("path", [COMPILED, GENERAL])
+@pytest.mark.parametrize("cut", [np.s_[:3], np.s_[:, :50]])
+def test_rows_of_other_shapes_are_refused(path: str, cut: tuple[slice, ...] | slice) -> None:
+    made = case(rows=4, vocabulary=60, top_k=6)
+    block = list(torch.from_numpy(made.logits))
+    block[1] = block[1][cut]
+    with pytest.raises(ValueError, match="must give 4 rows of one width"):
+        reduce_rows(block, made.token_ids, settings=made.settings, path=path)

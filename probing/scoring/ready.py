@@ -40,7 +40,7 @@ from probing.scoring.provenance import (
 from probing.scoring.rows import row_path
 from probing.scoring.running_out import budget_of
 from probing.scoring.selfcheck import Checked, SelfCheck, check_model
-from probing.scoring.sequential import HiddenStore, Spilled, hidden_folder, spill_units
+from probing.scoring.sequential import HiddenStore, Spilled, spill_units
 from probing.scoring.units import Resident, UnitRows, Work
 from probing.scoring.watching import watched_ids
 from probing.scoring.weights import WeightChange, adapter_change, full_change
@@ -69,7 +69,6 @@ class Ready:
         checks: of each model's two passes.
         noise: the baseline's noise floor; None where it was not measured.
         casting: what the dtype does beside float32; None where it was not measured.
-        hidden: the folder of hidden rows, where models run one after the other.
     """
 
     models: UnitRows
@@ -79,7 +78,6 @@ class Ready:
     checks: tuple[SelfCheck, ...]
     noise: NoiseFloor | None
     casting: Casting | None
-    hidden: Path | None
 
 
 @runtime_checkable
@@ -316,7 +314,7 @@ def _sequential(preparation: Preparation, *, watcher: Watcher) -> Ready:
         _let_go()
     order = range(len(seen))
     models = Spilled(store, [heads[i] for i in order], [seen[i].device for i in order])
-    return _ready(preparation, seen, models=models, hidden=store.folder)
+    return _ready(preparation, seen, models=models)
 
 
 def _run_alone(
@@ -351,7 +349,7 @@ def _hidden_store(preparation: Preparation, plan: Plan) -> HiddenStore:
     nothing_loaded = Facts(0, (), {}, installed_versions())
     manifest = manifest_of(preparation.identity, nothing_loaded)
     key = hashlib.sha256(canonical([manifest.to_json(), plan.to_json()])).hexdigest()
-    return HiddenStore(hidden_folder(Path(preparation.identity.settings.out)), key=key)
+    return HiddenStore(Path(preparation.identity.settings.out), key=key)
 
 
 def _names(preparation: Preparation, members: Sequence[int]) -> str:
@@ -363,7 +361,6 @@ def _ready(
     seen: Mapping[int, _Seen],
     *,
     models: UnitRows,
-    hidden: Path | None = None,
 ) -> Ready:
     """Plan and manifest, once every model was seen."""
     every = [seen[index] for index in range(len(seen))]
@@ -402,7 +399,6 @@ def _ready(
         checks=checks,
         noise=every[0].noise,
         casting=_casting(preparation),
-        hidden=hidden,
     )
 
 

@@ -36,7 +36,14 @@ def reduce_rows(
         token_ids: y_i of each row.
         settings: Of the run.
         path: See `row_path`.
+
+    Raises:
+        ValueError: a model gives fewer or more rows, or another width; a compiled pass would read
+            beyond them.
     """
+    if any(each.shape != block[0].shape or len(each) != len(token_ids) for each in block):
+        shapes = [tuple(each.shape) for each in block]
+        raise ValueError(f"every model must give {len(token_ids)} rows of one width, got {shapes}")
     reduce = compiled if path == COMPILED else general
     workers = torch.get_num_threads() if block[0].device.type == "cpu" else 1
     rows = len(token_ids)

@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -15,7 +15,7 @@ import numpy as np
 from probing.analysis.tail import tail_betas
 from probing.carriers.record import Skipped
 from probing.carriers.sampling import Cell
-from probing.errors import ModelFault, RunDiffers, StoppedEarly, UnwritablePath
+from probing.errors import ModelFault, StoppedEarly, UnwritablePath
 from probing.lexicon import Lexicon
 from probing.scoring.models import find_sources
 from probing.scoring.preparing import prepare
@@ -37,13 +37,14 @@ from probing.scoring.watching import load_tokenizer
 from probing.scoring.weights import WeightChange
 from probing.settings import GREEDY_BELOW, Decoding, RunSettings, Scoring, require
 from probing.store.casting import Casting
+from probing.store.lock import RunLock
 from probing.store.log import RunLog
 from probing.store.manifest import differences
 from probing.store.noise import NoiseFloor
 from probing.store.plan import Plan, Unit
 from probing.store.reader import Run, open_run
 from probing.store.unit import UnitArrays
-from probing.store.writer import RunWriter
+from probing.store.writer import RunWriter, Texts, lock_run, refuse
 from probing.tokens.adapter import TokenizerAdapter
 
 logger = logging.getLogger(__name__)
@@ -121,7 +122,7 @@ def score(settings: RunSettings, *, progress: Progress) -> ScoreReport:
     """
     _check_settings(settings)
     _check_place(Path(settings.out))
-    with stoppable() as stop, _no_hidden_rows_without_a_run(Path(settings.out)):
+    with stoppable() as stop:
         return _score(settings, progress=progress, stop=stop)
 
 
@@ -136,33 +137,34 @@ def _score(settings: RunSettings, *, progress: Progress, stop: Stop) -> ScoreRep
     identity = identify(
         settings, sources=sources, tokenizer=tokenizer, lexicon=lexicon, prepared=prepared
     )
-    existing = open_run(settings.out) if place.exists() else None
+    existing = _same_run(place, identity)
     if existing is not None and existing.complete:
-        _check_same(existing, identity)
         watcher.note(f"{place} is complete; nothing to score")
         return _report(identity, plan=existing.plan, reused=len(existing.plan.units))
-    ready = make_ready(
-        identity,
-        sources,
-        tokenizer=tokenizer,
-        lexicon=lexicon,
-        stored=None if existing is None else existing.plan,
-        watcher=watcher,
-    )
-    with closing(_open_writer(place, ready, identity, tokenizer)) as writer:
-        reused = len(writer.committed)
-        with _nothing_left_of_an_empty_run(writer):
-            score_units(ready, writer, prepared.works, stop=stop, progress=progress)
-        progress.note("Writing default statistics")
-        writer.finish(
-            {
-                "self_check": [_as_json(check) for check in ready.checks],
-                "noise_floor": None if ready.noise is None else ready.noise.to_json(),
-                "casting": None if ready.casting is None else ready.casting.to_json(),
-            }
+    # Before a model is loaded: hidden rows are written beside the run long before the run is.
+    with lock_run(place) as lock:
+        existing = _same_run(place, identity)
+        ready = make_ready(
+            identity,
+            sources,
+            tokenizer=tokenizer,
+            lexicon=lexicon,
+            stored=None if existing is None else existing.plan,
+            watcher=watcher,
         )
-    if ready.hidden is not None:
-        shutil.rmtree(ready.hidden, ignore_errors=True)
+        with _open_writer(place, ready, identity, tokenizer, lock=lock) as writer:
+            reused = len(writer.committed)
+            with _nothing_left_of_an_empty_run(writer):
+                score_units(ready, writer, prepared.works, stop=stop, progress=progress)
+            progress.note("Writing default statistics")
+            writer.finish(
+                {
+                    "self_check": [_as_json(check) for check in ready.checks],
+                    "noise_floor": None if ready.noise is None else ready.noise.to_json(),
+                    "casting": None if ready.casting is None else ready.casting.to_json(),
+                }
+            )
+            shutil.rmtree(hidden_folder(place), ignore_errors=True)
     return _report(identity, plan=ready.plan, reused=reused, ready=ready)
 
 
@@ -206,30 +208,36 @@ def _check_place(place: Path) -> None:
         )
 
 
-def _check_same(existing: Run, identity: Identity) -> None:
-    """A complete run is the answer only to the same question."""
+def _same_run(place: Path, identity: Identity) -> Run | None:
+    """The run that is there, if any; it goes on, or answers, only with the same question.
+
+    Raises:
+        RunDiffers: it was made from other inputs, models or settings.
+    """
+    if not place.exists():
+        return None
+    existing = open_run(str(place))
     stored = existing.manifest
-    found = differences(stored.to_json(), manifest_of(identity, facts_of(stored)).to_json())
-    if found:
-        listed = "\n  ".join(found)
-        raise RunDiffers(
-            f"{identity.settings.out} is complete and was made from other inputs, models or "
-            f"settings:\n  {listed}\nrestore them, give a new --out, or delete it"
-        )
+    asked = manifest_of(identity, facts_of(stored))
+    refuse(place, existing, differences(stored.to_json(), asked.to_json()))
+    return existing
 
 
 def _open_writer(
-    place: Path, ready: Ready, identity: Identity, tokenizer: TokenizerAdapter
+    place: Path, ready: Ready, identity: Identity, tokenizer: TokenizerAdapter, *, lock: RunLock
 ) -> RunWriter:
     if place.exists():
-        return RunWriter.resume(place, plan=ready.plan, manifest=ready.manifest)
+        return RunWriter.resume(place, plan=ready.plan, manifest=ready.manifest, lock=lock)
     return RunWriter.create(
         place,
         plan=ready.plan,
         manifest=ready.manifest,
-        carriers=identity.prepared.carriers,
-        encoded=identity.prepared.encoded,
-        vocabulary_bytes=tokenizer.vocabulary_bytes(ready.manifest.vocabulary_size),
+        texts=Texts(
+            identity.prepared.carriers,
+            identity.prepared.encoded,
+            tokenizer.vocabulary_bytes(ready.manifest.vocabulary_size),
+        ),
+        lock=lock,
     )
 
 
@@ -353,19 +361,6 @@ def _nothing_left_of_an_empty_run(writer: RunWriter) -> Iterator[None]:
         if not writer.committed:
             shutil.rmtree(writer.path, ignore_errors=True)
             writer.log.path.unlink(missing_ok=True)
-        raise
-
-
-@contextmanager
-def _no_hidden_rows_without_a_run(place: Path) -> Iterator[None]:
-    """A fault that leaves no run leaves no hidden rows either; any stop keeps them."""
-    try:
-        yield
-    except StoppedEarly:
-        raise
-    except Exception:
-        if not place.exists():
-            shutil.rmtree(hidden_folder(place), ignore_errors=True)
         raise
 
 

@@ -28,7 +28,12 @@ from probing.store.objects import sync
 logger = logging.getLogger(__name__)
 
 HIDDEN_SUFFIX = ".hidden"
-"""Beside a run: the folder of its models' hidden rows; removed once the run is finished."""
+"""Beside a run: the folder of its models' hidden rows; removed once the run is finished.
+
+Until then whatever ends the process leaves them, for the same command to go on with.
+"""
+
+KEY_LETTERS = 16
 
 HIDDEN, KEY, SMALLER_BUDGET = "hidden", "key", "smaller_budget"
 
@@ -55,12 +60,13 @@ class HiddenStore:
     """Hidden rows of every unit under every model, each in a file that is whole or absent.
 
     Args:
-        folder: Where they are.
-        key: Digest of all that decides them; files of another key are made again.
+        run: The run that they are for.
+        key: Digest of all that decides them. Rows of another key, from a command with other
+            settings, lie in a folder of their own and are neither used nor touched.
     """
 
-    def __init__(self, folder: Path, *, key: str) -> None:
-        self.folder = folder
+    def __init__(self, run: Path, *, key: str) -> None:
+        self.folder = hidden_folder(run) / key[:KEY_LETTERS]
         self._key = key
 
     def _path(self, model: int, unit: int) -> Path:

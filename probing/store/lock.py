@@ -22,6 +22,7 @@ class RunLock:
     def __init__(self, path: Path, handle: int) -> None:
         self._path = path
         self._handle = handle
+        self._held = True
 
     @classmethod
     def acquire(cls, run: Path) -> "RunLock":
@@ -46,9 +47,17 @@ class RunLock:
             os.close(handle)
 
     def release(self) -> None:
-        """Give the lock up and remove its file."""
-        self._path.unlink(missing_ok=True)
-        os.close(self._handle)
+        """Give the lock up and remove its file; again it does nothing."""
+        if self._held:
+            self._held = False
+            self._path.unlink(missing_ok=True)
+            os.close(self._handle)
+
+    def __enter__(self) -> "RunLock":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
 
 def _take(handle: int, *, path: Path, run: Path) -> None:

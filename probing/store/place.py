@@ -10,6 +10,7 @@ from zarr.abc.store import ByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
+from probing.errors import NotARun
 from probing.store.objects import ObjectDigest, digest_of, mismatch, missing
 
 LOCAL_SCHEMES = ("file://", "local://")
@@ -92,7 +93,13 @@ class RemotePlace:
 
     def __init__(self, url: str) -> None:
         self.location = url
-        self._fs, self._root = fsspec.url_to_fs(url)
+        try:
+            self._fs, self._root = fsspec.url_to_fs(url)
+        except (ImportError, ValueError) as error:
+            raise NotARun(
+                f"{url} must be a URL of a kind that fsspec reads here; {error}; install what it "
+                "names, or copy the run to a local folder"
+            ) from error
         # Listings may be cached from before a writer went on.
         self._fs.invalidate_cache()
 

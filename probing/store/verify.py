@@ -57,7 +57,9 @@ class VerifyReport:
 
     def sentence(self) -> str:
         """The result in one sentence."""
-        state = "complete" if self.complete else "incomplete: the same `probing score` resumes it"
+        state = "complete" if self.complete else "incomplete"
+        if not self.complete and not self.faults:
+            state += ": the same `probing score` resumes it"
         extent = f"{self.committed} of {self.planned} units, {state}"
         checked = f"{self.objects} objects ({self.bytes / 1e6:.1f} MB) compared"
         extra = f"; {len(self.unsealed)} objects belong to no commit" if self.unsealed else ""

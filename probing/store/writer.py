@@ -58,7 +58,10 @@ from probing.vocabulary import PADDING_ID
 
 
 class Texts(NamedTuple):
-    """What is stored of the text: carriers, their tokens, and the raw bytes of every id."""
+    """What is stored of the text: carriers, the same as tokens, and the raw bytes of every id.
+
+    `vocabulary_bytes` has an entry for each of the ids 0 … V - 1; nothing where an id has no token.
+    """
 
     carriers: Sequence[Carrier]
     encoded: Sequence[EncodedCarrier]
@@ -90,32 +93,29 @@ class RunWriter:
         *,
         plan: Plan,
         manifest: Manifest,
-        carriers: Sequence[Carrier],
-        encoded: Sequence[EncodedCarrier],
-        vocabulary_bytes: Sequence[bytes],
+        texts: Texts,
+        lock: RunLock | None = None,
     ) -> "RunWriter":
         """Begin a run: built beside its place and renamed, so it is there whole or not at all.
 
         Args:
             path: where the run goes; must not exist.
-            plan: see `make_plan`; its carriers are indices into `carriers`.
+            plan: see `make_plan`; its carriers are indices into those of the texts.
             manifest: see `Manifest`.
-            carriers: all carriers of the run.
-            encoded: the same carriers as tokens, in the same order.
-            vocabulary_bytes: raw bytes of the ids 0 … V - 1; nothing where an id has no token.
+            texts: of all carriers of the run.
+            lock: of `lock_run`, if the caller has it; given up when the writer is closed.
 
         Raises:
             UnwritablePath: the place exists already or cannot be written.
             RunBusy: another process writes there.
         """
         run = Path(path)
-        if len(vocabulary_bytes) != manifest.vocabulary_size:
+        if len(texts.vocabulary_bytes) != manifest.vocabulary_size:
             raise ValueError(
                 f"vocabulary_bytes must have one entry per id ({manifest.vocabulary_size}), got "
-                f"{len(vocabulary_bytes)}"
+                f"{len(texts.vocabulary_bytes)}"
             )
-        texts = Texts(carriers, encoded, vocabulary_bytes)
-        lock = _lock(run)
+        lock = lock or lock_run(run)
         try:
             _refuse_existing(run)
             # Of a run that stood here and was deleted: its units and its memory are not this one's.
@@ -129,8 +129,16 @@ class RunWriter:
         return writer
 
     @classmethod
-    def resume(cls, path: str | Path, *, plan: Plan, manifest: Manifest) -> "RunWriter":
+    def resume(
+        cls, path: str | Path, *, plan: Plan, manifest: Manifest, lock: RunLock | None = None
+    ) -> "RunWriter":
         """Go on with a run; `committed` tells which units need no scoring.
+
+        Args:
+            path: of the run.
+            plan: as it would be if the run were begun now.
+            manifest: likewise.
+            lock: as `create`.
 
         Raises:
             RunDiffers: the manifest or plan is not the stored one; the differing keys are listed.
@@ -138,7 +146,7 @@ class RunWriter:
             NotARun, NewerSchema, CorruptRun: as `open_run`.
         """
         run = Path(path)
-        lock = _lock(run)
+        lock = lock or lock_run(run)
         try:
             opened = open_run(str(run))
             _refuse_differences(run, opened, plan=plan, manifest=manifest)
@@ -301,7 +309,13 @@ def _widest(arrays: UnitArrays) -> int:
     return int((arrays.candidate_id != PADDING_ID).sum(axis=1).max())
 
 
-def _lock(run: Path) -> RunLock:
+def lock_run(run: Path) -> RunLock:
+    """The right to write the run that is, or will be, at this place.
+
+    Raises:
+        RunBusy: another process has it.
+        UnwritablePath: the place cannot be written.
+    """
     try:
         run.parent.mkdir(parents=True, exist_ok=True)
         return RunLock.acquire(run)
@@ -320,12 +334,23 @@ def _refuse_existing(run: Path) -> None:
 def _refuse_differences(run: Path, opened: Run, *, plan: Plan, manifest: Manifest) -> None:
     found = differences(opened.manifest.to_json(), manifest.to_json())
     found += differences(opened.plan.to_json(), plan.to_json(), where="plan")
-    if found:
-        listed = "\n  ".join(found)
-        raise RunDiffers(
-            f"{run} was begun with other inputs, models or settings, so it cannot go on:\n"
-            f"  {listed}\nrestore them, or give a new --out"
-        )
+    refuse(run, opened, found)
+
+
+def refuse(run: Path, opened: Run, found: Sequence[str]) -> None:
+    """Say what differs between a stored run and the one asked for, if anything does.
+
+    Raises:
+        RunDiffers: something does.
+    """
+    if not found:
+        return
+    state = "is complete and was made from" if opened.complete else "was begun with"
+    listed = "\n  ".join(found)
+    raise RunDiffers(
+        f"{run} {state} other inputs, models or settings, so it cannot go on:\n  {listed}\n"
+        "restore them, give a new --out, or delete it"
+    )
 
 
 def _open_group(run: Path) -> zarr.Group:

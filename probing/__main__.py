@@ -1,0 +1,5 @@
+"""`python -m probing`."""
+
+from probing.cli import main
+
+main()
