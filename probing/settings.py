@@ -3,11 +3,12 @@
 import json
 import math
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from probing.errors import UsageFault
 from probing.vocabulary import Assignment
@@ -249,14 +250,31 @@ def run_settings(document: dict[str, Any], *, where: str) -> RunSettings:
     try:
         return TypeAdapter(RunSettings).validate_json(json.dumps(named))
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}, got "
-            f"{_short(fault['input'])}"
-            for fault in error.errors()
-        )
+        faults = "; ".join(_fault_text(fault) for fault in error.errors())
         raise UsageFault(f"{where}: {faults}; see examples/run.toml") from error
     except UsageFault as error:
         raise UsageFault(f"{where}: {error}; see examples/run.toml") from error
+
+
+def _fault_text(fault: ErrorDetails) -> str:
+    """Where, what, and what was got; of an unknown key, those that are known there."""
+    place = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "missing":  # What was got is everything around it.
+        return f"{place}: {fault['msg']}"
+    text = f"{place}: {fault['msg']}, got {_short(fault['input'])}"
+    if fault["type"] == "unexpected_keyword_argument":
+        text += f" (known here: {', '.join(_known_keys(fault['loc'][:-1]))})"
+    return text
+
+
+def _known_keys(place: tuple[int | str, ...]) -> list[str]:
+    """The keys of the table at this place of a run file."""
+    here: Any = RunSettings
+    for part in place:
+        # Entries of `others` are models, each by its name.
+        found = ModelSpec if isinstance(part, int) else get_type_hints(here).get(part)
+        here = found if is_dataclass(found) else ModelSpec
+    return [each.name for each in fields(here)]
 
 
 def _short(value: object) -> str:
