@@ -1,0 +1,132 @@
+"""The drift null: the other model as the baseline with noise of its own (method.md section 5)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float
+
+from probing.analysis.distributions import Distributions, Tail
+from probing.analysis.moments import temper
+from probing.vocabulary import CandidateLogits, PerPosition, PositionIds
+
+MOST_NOISE = 16.0
+"""Standard deviations (logit units) are looked for below this."""
+
+STEPS = 40
+"""Halvings of that range: the noise is known to 1e-11 of it."""
+
+
+def drifted(rows: Distributions, noise: CandidateLogits, *, scale: PerPosition) -> Distributions:
+    """Add independent Gaussian noise to every logit of the vocabulary.
+
+    Candidates get the noise that is given. Outside them noise is added in expectation, which many
+    ids come close to: with x + s e, e standard normal, and a tail tempered with beta,
+
+        log mass + beta^2 s^2 / 2,   mean + beta s^2,   square + 2 beta s^2 mean + s^2 + beta^2 s^4.
+
+    Args:
+        rows: of the baseline (or, for the mean of the two models, with half the scale).
+        noise: standard normal, one value per candidate.
+        scale: s of every position, in logits.
+
+    Returns:
+        The same candidates. It is marked as a mean: where noise lifts the tail over the candidates,
+        a question about it gives NaN, not a refusal.
+    """
+    square = (scale.astype(np.float64) ** 2)[:, None]
+    there = np.isfinite(rows.tail.reference)[:, None]
+    beta = rows.betas[None, :]
+    mean, second = rows.tail.mean.astype(np.float64), rows.tail.square.astype(np.float64)
+    tail = Tail(
+        reference=rows.tail.reference,
+        log_mass=np.where(there, rows.tail.log_mass + beta**2 * square / 2, 0.0),
+        mean=np.where(there, mean + beta * square, 0.0),
+        square=np.where(
+            there, second + 2 * beta * square * mean + square + (beta * square) ** 2, 0.0
+        ),
+    )
+    return replace(rows, logits=rows.logits + scale[:, None] * noise, tail=tail, is_mean=True)
+
+
+@dataclass(frozen=True)
+class Surprise:
+    """KL(a || a with noise) at T = 1 as a function of the noise.
+
+    Attributes:
+        probability: of each candidate under a.
+        noise: see `drifted`; 0 at unused places.
+        tail: probability of the tail.
+    """
+
+    probability: CandidateLogits
+    noise: CandidateLogits
+    tail: PerPosition
+
+    def at(self, scale: PerPosition) -> PerPosition:
+        """Nats, of every position: log sum p e^(s e) - sum p s e, the tail in expectation."""
+        shift = scale[:, None] * self.noise
+        grown = np.einsum("pc,pc->p", self.probability, np.exp(shift))
+        grown += self.tail * np.exp(scale**2 / 2)
+        expected = np.einsum("pc,pc->p", self.probability, shift)
+        divergence: PerPosition = np.maximum(np.log(grown) - expected, 0.0)
+        return divergence
+
+    def part(self, inside: PositionIds) -> "Surprise":
+        """Of some positions."""
+        return Surprise(self.probability[inside], self.noise[inside], self.tail[inside])
+
+
+def surprise(rows: Distributions, noise: CandidateLogits) -> Surprise:
+    """What noise on these rows costs."""
+    tempered = temper(rows, temperature=1.0)
+    used = np.isfinite(rows.logits)
+    return Surprise(
+        probability=tempered.weight / tempered.total[:, None],
+        noise=np.where(used, noise, 0.0),
+        tail=tempered.tail_weight / tempered.total,
+    )
+
+
+def matching_scale(
+    found: Surprise, observed: PerPosition, *, groups: PositionIds, weights: PerPosition
+) -> PerPosition:
+    """The noise under which the mean KL(a || a with noise) of every group is the observed one.
+
+    Args:
+        found: of the baseline.
+        observed: KL(baseline || other) at T = 1, nats; not finite = not measured, left out.
+        groups: a code per position, such as its kind: the scale is one for a group.
+        weights: of positions.
+
+    Returns:
+        The standard deviation of every position (its group's), 0 where nothing was measured.
+    """
+    scale = np.zeros(len(observed))
+    for group in np.unique(groups):
+        inside = np.flatnonzero((groups == group) & np.isfinite(observed) & (weights > 0))
+        if not len(inside):
+            continue
+        own, weight = found.part(inside), weights[inside]
+        wanted = float(np.average(observed[inside], weights=weight))
+        scale[groups == group] = _solve(
+            lambda s, own=own, weight=weight: float(
+                np.average(own.at(np.full(len(weight), s)), weights=weight)
+            ),
+            wanted,
+        )
+    return scale
+
+
+def _solve(rising: Callable[[float], float], wanted: float) -> float:
+    """Where a rising function reaches a value, by halving; the end of the range if it does not."""
+    low, high = 0.0, MOST_NOISE
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if rising(middle) < wanted else (low, middle)
+    return (low + high) / 2
+
+
+def standard_noise(rows: Distributions, rng: np.random.Generator) -> Float[np.ndarray, "position candidate"]:
+    """Standard normal noise for every candidate."""
+    return rng.standard_normal(rows.logits.shape)

@@ -1,0 +1,103 @@
+"""Estimates that can be subtracted from each other: values with what each problem adds to them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy import stats as scipy_stats
+
+from probing.vocabulary import PerPosition, PositionIds
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure over positions, linearised over clusters (problems).
+
+    Attributes:
+        value: NaN if nothing was measured.
+        influence: by how much each cluster moves it, shape (cluster,); they sum to 0. Two estimates
+            over the same clusters can be subtracted, and the error of their difference knows how
+            they go together.
+        positions: how many carry it.
+    """
+
+    value: float
+    influence: Float[np.ndarray, " cluster"]
+    positions: int
+
+    @property
+    def clusters(self) -> int:
+        """How many clusters carry it."""
+        return int((self.influence != 0).sum())
+
+    @property
+    def error(self) -> float:
+        """Standard error over clusters, G / (G - 1) times; NaN with fewer than two."""
+        count = self.clusters
+        if count < 2:
+            return float("nan")
+        return float(np.sqrt(count / (count - 1) * (self.influence**2).sum()))
+
+    @property
+    def _freedom(self) -> int:
+        return max(self.clusters - 1, 1)
+
+    def interval(self, *, level: float) -> tuple[float, float]:
+        """Bounds, t(G - 1)."""
+        half = float(scipy_stats.t.ppf((1 + level) / 2, self._freedom)) * self.error
+        return self.value - half, self.value + half
+
+    def p_value(self) -> float:
+        """Two-sided, t(G - 1), of its being 0; NaN without an error."""
+        if not self.error > 0:
+            return float("nan")
+        return float(2 * scipy_stats.t.sf(abs(self.value) / self.error, self._freedom))
+
+    def equivalence(self, *, margin: float) -> float:
+        """p-value of two one-sided tests (Schuirmann 1987) that it is within +-margin of 0."""
+        if not self.error > 0:
+            return float("nan")
+        return float(scipy_stats.t.sf((margin - abs(self.value)) / self.error, self._freedom))
+
+    def detectable(self, *, level: float, power: float = 0.8) -> float:
+        """The smallest effect that a test at 1 - level would have found with this power."""
+        quantiles = scipy_stats.t.ppf([(1 + level) / 2, power], self._freedom)
+        return float(quantiles.sum() * self.error)
+
+    def __sub__(self, other: "Estimate") -> "Estimate":
+        return Estimate(
+            value=self.value - other.value,
+            influence=self.influence - other.influence,
+            positions=min(self.positions, other.positions),
+        )
+
+    def half_sum(self, other: "Estimate") -> "Estimate":
+        """What role exchange leaves: half of the sum with the estimate in exchanged roles."""
+        return Estimate(
+            value=(self.value + other.value) / 2,
+            influence=(self.influence + other.influence) / 2,
+            positions=min(self.positions, other.positions),
+        )
+
+
+def mean_estimate(
+    values: PerPosition, *, weights: PerPosition, clusters: PositionIds, size: int
+) -> Estimate:
+    """The weighted mean over the measured positions, a ratio of two sums over clusters.
+
+    Args:
+        values: not finite = not measured, left out.
+        weights: of positions, >= 0.
+        clusters: of positions, 0 ... size - 1.
+        size: how many clusters there are.
+    """
+    measured = np.isfinite(values) & (weights > 0)
+    weight = weights[measured].astype(np.float64)
+    total = float(weight.sum())
+    influence = np.zeros(size)
+    if not total > 0:
+        return Estimate(float("nan"), influence, 0)
+    value = float(weight @ values[measured]) / total
+    residual = weight * (values[measured] - value) / total
+    influence = np.bincount(clusters[measured], weights=residual, minlength=size)
+    return Estimate(value, influence, int(measured.sum()))

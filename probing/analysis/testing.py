@@ -1,0 +1,78 @@
+"""Tests over clusters whose signs could be flipped, and many tests at once."""
+
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Float
+
+PValues: TypeAlias = Float[np.ndarray, " test"]
+
+EXACT_FLIPS = 12
+"""With at most this many clusters every combination of signs is tried."""
+
+
+def holm(p_values: PValues) -> PValues:
+    """Adjusted p-values that bound the chance of any false claim in the family (Holm 1979).
+
+    NaN ("not tested") stays NaN and does not count.
+
+    Examples:
+        >>> holm(np.array([0.01, 0.04, 0.03])).tolist()
+        [0.03, 0.06, 0.06]
+    """
+    known, ordered = _ascending(p_values)
+    factors = np.arange(len(ordered), 0, -1)
+    return _placed(p_values, known, np.maximum.accumulate(ordered * factors))
+
+
+def benjamini_hochberg(p_values: PValues) -> PValues:
+    """Adjusted p-values that bound the share of false claims (Benjamini and Hochberg 1995).
+
+    NaN stays NaN and does not count.
+
+    Examples:
+        >>> benjamini_hochberg(np.array([0.01, 0.04, 0.03])).tolist()
+        [0.03, 0.04, 0.04]
+    """
+    known, ordered = _ascending(p_values)
+    factors = len(ordered) / np.arange(1, len(ordered) + 1)
+    falling = np.minimum.accumulate((ordered * factors)[::-1])[::-1]
+    return _placed(p_values, known, falling)
+
+
+def _ascending(p_values: PValues) -> tuple[np.ndarray, PValues]:
+    """Places of the tested, by p-value, and their p-values."""
+    known = np.flatnonzero(np.isfinite(p_values))
+    order = known[np.argsort(p_values[known], kind="stable")]
+    return order, p_values[order]
+
+
+def _placed(p_values: PValues, places: np.ndarray, adjusted: PValues) -> PValues:
+    found: PValues = np.full(len(p_values), np.nan)
+    found[places] = np.minimum(adjusted, 1.0)
+    return found
+
+
+def sign_flip_p_value(
+    contributions: Float[np.ndarray, " cluster"], *, draws: int, rng: np.random.Generator
+) -> float:
+    """Two-sided p-value of a sum whose clusters could as well have the other sign.
+
+    Exact where there are few clusters; else over random signs, the observed ones among them.
+
+    Args:
+        contributions: of every cluster to the sum, such as the residuals of a mean about 0.
+        draws: of signs.
+        rng: draws them.
+    """
+    values = contributions[np.isfinite(contributions) & (contributions != 0)]
+    count = len(values)
+    if count == 0:
+        return float("nan")
+    if count <= EXACT_FLIPS:
+        bits = (np.arange(2**count)[:, None] >> np.arange(count)) & 1
+        sums = np.abs((1 - 2 * bits) @ values)
+        return float((sums >= abs(values.sum()) * (1 - 1e-12)).mean())
+    signs = 1 - 2 * rng.integers(0, 2, size=(draws, count))
+    sums = np.abs(signs @ values)
+    return float((1 + (sums >= abs(values.sum())).sum()) / (1 + draws))
