@@ -25,20 +25,29 @@ class Strict:
 
 @dataclass(frozen=True, kw_only=True)
 class Decoding(Strict):
-    """Temperature and truncation: T, then top-k, then top-p (method.md section 2).
+    """Temperature and truncation (method.md section 2).
 
-    `top_k = 0` switches top-k off; `top_p = 1` switches top-p off.
+    `top_k = 0` switches top-k off; `top_p = 1` switches top-p off; `min_p = 0` min-p. `order`:
+
+    - `sequential`: T, top-k, top-p, min-p, as Transformers;
+    - `vllm`: T, min-p, top-k, top-p;
+    - `joint`: T, then exactly k tokens, those with more than top-p of the whole mass strictly above
+      them dropped, then min-p, as SGLang;
+    - `truncate_first`: top-p, min-p, exactly k tokens, all at temperature 1, then T, as mlx-lm.
     """
 
     temperature: float = 1.0
     top_k: int = 20
     top_p: float = 0.95
+    min_p: float = 0.0
+    order: Literal["sequential", "vllm", "joint", "truncate_first"] = "sequential"
 
     def __post_init__(self) -> None:
         valid = 0 <= self.temperature < math.inf
         require(valid, "temperature must be >= 0 and finite", self.temperature)
         require(self.top_k >= 0, "top_k must be >= 0 (0 switches it off)", self.top_k)
         require(0 < self.top_p <= 1, "top_p must be in (0, 1]", self.top_p)
+        require(0 <= self.min_p < 1, "min_p must be in [0, 1) (0 switches it off)", self.min_p)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +82,20 @@ class Inference(Strict):
     level: float = 0.95
     few_clusters: int = 40
     seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Strict):
+    """How the samples were drawn that a model was trained on: T_train, top-k, top-p."""
+
+    temperature: float = 1.1
+    top_k: int = 20
+    top_p: float = 0.95
+
+    @property
+    def decoding(self) -> Decoding:
+        """The same as a decoding."""
+        return Decoding(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ class Ranked:
     """Rows at one temperature with candidates in descending order, unused places last.
 
     Attributes:
+        source: the rows, sorted.
         logits: sorted.
         reference: the tail's largest logit; -inf without a tail.
         tempered: the same order; see `Tempered`.
@@ -28,6 +29,7 @@ class Ranked:
         is_mean: see `Distributions`.
     """
 
+    source: Distributions
     logits: CandidateLogits
     reference: PerPosition
     tempered: Tempered
@@ -66,6 +68,7 @@ def ranked_in_order(rows: Distributions, *, temperature: float) -> Ranked:
     reference = rows.tail.reference
     own = (rows.logits >= reference[:, None]) & np.isfinite(rows.logits)
     return Ranked(
+        source=rows,
         logits=rows.logits,
         reference=reference,
         tempered=tempered,
@@ -139,22 +142,100 @@ def nucleus_prefix(rows: Ranked, *, within: Prefix, top_p: float) -> Prefix:
     return Prefix(size=np.where(fits, wanted, np.inf), weight=np.where(fits, weight, np.nan))
 
 
+def exact_k_prefix(rows: Ranked, *, top_k: int) -> Prefix:
+    """Keep exactly k tokens: of those tied at k, the first in order. 0 keeps everything.
+
+    Raises:
+        OutsideContract: as `top_k_prefix`.
+    """
+    if top_k == 0:
+        return top_k_prefix(rows, top_k=0)
+    tied = top_k_prefix(rows, top_k=top_k)
+    finite = np.isfinite(rows.logits).sum(axis=1)
+    short = rows.has_tail & (rows.exact < top_k)
+    return _cut(rows, np.where(short, tied.size, np.minimum(top_k, finite)))
+
+
+def whole_mass_prefix(rows: Ranked, *, top_p: float) -> Prefix:
+    """Keep a token unless more than `top_p` of the whole mass lies strictly above it."""
+    if top_p == 1:
+        return top_k_prefix(rows, top_k=0)
+    edge = (top_p + EDGE_TOLERANCE) * rows.total
+    wanted = 1 + (rows.cumulative <= edge[:, None]).sum(axis=1)
+    return _cut(rows, np.where(wanted <= rows.exact, wanted, np.inf))
+
+
+def min_p_prefix(rows: Ranked, *, min_p: float) -> Prefix:
+    """Keep tokens of at least `min_p` times the largest probability. 0 keeps everything."""
+    if min_p == 0:
+        return top_k_prefix(rows, top_k=0)
+    edge = np.log(min_p) - EDGE_TOLERANCE
+    wanted = (rows.tempered.scaled >= edge).sum(axis=1)
+    hidden = rows.has_tail & (rows.tempered.tail_scaled >= edge)
+    return _cut(rows, np.where(hidden | (wanted > rows.exact), np.inf, wanted))
+
+
+def _cut(rows: Ranked, size: PerPosition) -> Prefix:
+    """The prefix of this size; everything has all the weight, what is not known has none."""
+    known = np.isfinite(size)
+    last = np.where(known, size, 1).astype(np.int64) - 1
+    weight = np.take_along_axis(rows.cumulative, last[:, None], axis=1)[:, 0]
+    return Prefix(size=size, weight=np.where(known, weight, np.nan))
+
+
 @dataclass(frozen=True)
 class Truncation:
-    """What sequential decoding keeps: the top k, then the nucleus within."""
+    """What decoding keeps: the top k, and the nucleus, which is what all truncations leave."""
 
     top_k: Prefix
     nucleus: Prefix
 
 
 def truncation(rows: Ranked, *, decoding: Decoding) -> Truncation:
-    """Top-k, then renormalise, then top-p (method.md section 2).
+    """Top-k, top-p and min-p in the order of the decoding (see `Decoding`).
 
     Raises:
-        OutsideContract: see `top_k_prefix`.
+        OutsideContract: see `top_k_prefix`; `truncate_first` also reads the rows at temperature 1.
     """
-    top_k = top_k_prefix(rows, top_k=decoding.top_k)
-    return Truncation(top_k=top_k, nucleus=nucleus_prefix(rows, within=top_k, top_p=decoding.top_p))
+    match decoding.order:
+        case "sequential":
+            top_k = top_k_prefix(rows, top_k=decoding.top_k)
+            nucleus = nucleus_prefix(rows, within=top_k, top_p=decoding.top_p)
+            return Truncation(top_k, _with_min_p(rows, nucleus, decoding.min_p))
+        case "vllm":
+            top_k = top_k_prefix(rows, top_k=decoding.top_k)
+            within = _with_min_p(rows, top_k, decoding.min_p)
+            return Truncation(top_k, nucleus_prefix(rows, within=within, top_p=decoding.top_p))
+        case "joint":
+            top_k = exact_k_prefix(rows, top_k=decoding.top_k)
+            nucleus = _both(rows, top_k, whole_mass_prefix(rows, top_p=decoding.top_p))
+            return Truncation(top_k, _with_min_p(rows, nucleus, decoding.min_p))
+        case "truncate_first":
+            return _truncated_first(rows, decoding=decoding)
+
+
+def _truncated_first(rows: Ranked, *, decoding: Decoding) -> Truncation:
+    """Sizes at temperature 1, where order is the same; weights at the decoding's own."""
+    cold = ranked_in_order(rows.source, temperature=1.0)
+    everything = top_k_prefix(cold, top_k=0)
+    nucleus = nucleus_prefix(cold, within=everything, top_p=decoding.top_p)
+    nucleus = _with_min_p(cold, nucleus, decoding.min_p)
+    top_k = exact_k_prefix(rows, top_k=decoding.top_k)
+    if decoding.top_p == 1 and decoding.min_p == 0:
+        return Truncation(top_k, top_k)
+    return Truncation(top_k, _both(rows, top_k, nucleus))
+
+
+def _with_min_p(rows: Ranked, within: Prefix, min_p: float) -> Prefix:
+    return within if min_p == 0 else _both(rows, within, min_p_prefix(rows, min_p=min_p))
+
+
+def _both(rows: Ranked, one: Prefix, other: Prefix) -> Prefix:
+    """What both keep: the shorter. One whose size is not known keeps at least the exact places."""
+    shorter = _cut(rows, np.minimum(one.size, other.size))
+    everything = [np.isinf(each.size) & np.isfinite(each.weight) for each in (one, other)]
+    weight = np.where(everything[0] & everything[1], rows.total, shorter.weight)
+    return replace(shorter, weight=weight)
 
 
 def leading_ids(rows: Distributions, *, count: int) -> Int[np.ndarray, "position place"]:

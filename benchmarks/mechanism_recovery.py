@@ -1,0 +1,153 @@
+"""Plant known mechanisms into real rows, and see whether the verdict names them.
+
+Rows are the demo baseline's, whole; each run draws problems and positions, plants one mechanism
+whose strength varies between problems, adds noise, keeps what a run would store, and asks for the
+verdict. Runs go through the plantings in turn.
+
+    python -m benchmarks.mechanism_recovery --seed S --runs N [--json F]
+
+"Moderate" strengths are those of `planting.Strength`; `--strengths` also plants weaker and stronger
+ones, and other (T, k, p) of the target.
+"""
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from benchmarks import common
+from benchmarks.planting import PLANTINGS, Bank, Planting, Strength, bank, planted
+from probing.analysis.mechanism import Reading, evidence
+from probing.analysis.verdict import Mechanism, Rules, verdict
+from probing.settings import Decoding, KindRule
+
+PURE = ("temperature", "ssd", "generic")
+NO_EFFECT = ("no effect, drift", "no effect, exchangeable")
+OTHER_STRENGTHS: dict[str, Strength] = {
+    "ssd 0.1": Strength(ssd=0.1),
+    "ssd 0.6": Strength(ssd=0.6),
+    "ssd 0.3 at T 1.6, k 20, p 0.8": Strength(
+        training=Decoding(temperature=1.6, top_k=20, top_p=0.8)
+    ),
+    "ssd 0.3 at T 0.8, k 20, p 0.9": Strength(
+        training=Decoding(temperature=0.8, top_k=20, top_p=0.9)
+    ),
+    "ssd 0.3 at T 1, k 50, p 0.95": Strength(
+        training=Decoding(temperature=1.0, top_k=50, top_p=0.95)
+    ),
+    "temperature 0.8": Strength(temperature=0.8),
+    "temperature 1.1": Strength(temperature=1.1),
+    "generic, a tenth of the tokens": Strength(bias=1.0, biased=0.1),
+    "generic 0.1": Strength(bias=0.1),
+}
+
+
+def answer(
+    rows: Bank, planting: Planting, strength: Strength, *, problems: int, positions: int, seed: Any
+) -> Mechanism:
+    """One run."""
+    rng = np.random.default_rng(seed)
+    sampled = planted(
+        rows, planting, strength=strength, problems=problems, positions=positions, rng=rng
+    )
+    found = evidence(
+        sampled.pair,
+        kl=sampled.kl,
+        counted=sampled.counted,
+        reading=Reading(training=strength.training, kinds=Decoding(), rule=KindRule()),
+        rng=rng,
+    )
+    return verdict(found, rules=Rules()).mechanism
+
+
+def main() -> None:
+    """Plant and print."""
+    parser = common.parser(__doc__)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--problems", type=int, default=60)
+    parser.add_argument("--positions", type=int, default=8, help="of each problem")
+    parser.add_argument("--strengths", action="store_true", help="weaker and stronger ones too")
+    asked = parser.parse_args()
+    print(common.machine())
+    rows, names = bank(), list(PLANTINGS)
+    matrix: dict[str, Counter[str]] = {name: Counter() for name in names}
+    for run in range(asked.runs):
+        name = names[run % len(names)]
+        planting, _ = PLANTINGS[name]
+        said = answer(
+            rows,
+            planting,
+            Strength(),
+            problems=asked.problems,
+            positions=asked.positions,
+            seed=[asked.seed, run],
+        )
+        matrix[name][said.value] += 1
+    _print(matrix)
+    figures = summary(matrix)
+    print(", ".join(f"{name} {value:.3f}" for name, value in figures.items()))
+    if asked.strengths:
+        others = _other_strengths(rows, asked)
+        _print(others)
+        figures["other_strengths"] = {name: dict(found) for name, found in others.items()}
+    common.write_json(
+        asked.json,
+        {
+            "matrix": {name: dict(found) for name, found in matrix.items()},
+            **figures,
+            "runs": asked.runs,
+            "seed": asked.seed,
+            "problems": asked.problems,
+            "positions": asked.positions,
+        },
+    )
+
+
+def summary(matrix: dict[str, Counter[str]]) -> dict[str, Any]:
+    """The three rates that have a target."""
+
+    def share(names: tuple[str, ...], wanted: Any) -> float:
+        told = [(name, said, n) for name in names for said, n in matrix[name].items()]
+        total = sum(n for _, _, n in told)
+        return sum(n for name, said, n in told if wanted(name, said)) / max(total, 1)
+
+    return {
+        "accuracy_pure": share(PURE, lambda name, said: said == PLANTINGS[name][1].value),
+        "no_effect_false_alarm": share(NO_EFFECT, lambda _, said: said != Mechanism.NONE.value),
+        "ssd_false_alarm": share(
+            ("temperature", "generic"), lambda _, said: said == Mechanism.SSD.value
+        ),
+    }
+
+
+def _other_strengths(rows: Bank, asked: Any) -> dict[str, Counter[str]]:
+    found: dict[str, Counter[str]] = {}
+    each = max(asked.runs // len(PLANTINGS) // 2, 1)
+    for place, (name, strength) in enumerate(OTHER_STRENGTHS.items()):
+        planting, _ = PLANTINGS[name.split(maxsplit=1)[0].rstrip(",")]
+        found[name] = Counter(
+            answer(
+                rows,
+                planting,
+                replace(strength),
+                problems=asked.problems,
+                positions=asked.positions,
+                seed=[asked.seed, 10_000 + place, run],
+            ).value
+            for run in range(each)
+        )
+    return found
+
+
+def _print(matrix: dict[str, Counter[str]]) -> None:
+    labels = [each.value for each in Mechanism]
+    width = max(map(len, matrix)) + 2
+    print(f"{'planted':{width}}" + "".join(f"{label:>24}" for label in labels))
+    for name, found in matrix.items():
+        print(f"{name:{width}}" + "".join(f"{found[label]:24}" for label in labels))
+
+
+if __name__ == "__main__":
+    main()
