@@ -52,7 +52,11 @@ class Decoding(Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class KindRule(Strict):
-    """Thresholds that turn a distribution into a kind (method.md section 5)."""
+    """Thresholds that turn a distribution into a kind (method.md section 5).
+
+    With `fork_entropy_share` above 0 forks are the positions of most entropy instead: at least
+    `fork_entropy` nats, which is that share of the baseline's weight (`kinds.with_entropy_cut`).
+    """
 
     preset: str = "post"
     lock_top1: float = 0.5
@@ -62,12 +66,26 @@ class KindRule(Strict):
     close_ratio: float = 0.25
     close_among: int = 10
     fork_close_tokens: int = 2
+    fork_entropy_share: float = 0.0
+    fork_entropy: float | None = None
+
+    def __post_init__(self) -> None:
+        share = self.fork_entropy_share
+        require(0 <= share < 1, "fork_entropy_share must be in [0, 1) (0 switches it off)", share)
 
 
 KIND_PRESETS: dict[str, KindRule] = {
     "post": KindRule(),
     "strict": KindRule(
         preset="strict", lock_top1=0.9, lock_nucleus=2, lock_tail=0.02, fork_tail=0.1
+    ),
+    "entropy": KindRule(
+        preset="entropy",
+        lock_top1=0.9,
+        lock_nucleus=2,
+        lock_tail=0.02,
+        fork_tail=0.1,
+        fork_entropy_share=0.2,
     ),
 }
 

@@ -14,11 +14,11 @@ from probing.analysis.decoding import (
     realised_logprob,
 )
 from probing.analysis.deltas import delta
-from probing.analysis.kinds import kinds
+from probing.analysis.kinds import kinds, with_entropy_cut
 from probing.analysis.moments import kl_nats
 from probing.errors import NoCarriersLeft
 from probing.reporting.happenings import KindCodes, event_columns, labelled
-from probing.reporting.places import place_table, right_models
+from probing.reporting.places import headline_weights, place_table, right_models
 from probing.reporting.quantities import (
     MODEL_QUANTITIES,
     PAIR_QUANTITIES,
@@ -68,6 +68,18 @@ def other_index(run: Run, other: str) -> int:
 def mean_measure(run: Run, other: str) -> int:
     """The measure that is the mean of the baseline's and the other's logits."""
     return len(run.model_names) + other_index(run, other) - 1
+
+
+def settled_rule(run: Run, rule: KindRule, *, kind_decoding: Decoding = KIND_DECODING) -> KindRule:
+    """The rule with the cut of its forks, taken over all headline positions, if it needs one."""
+    if rule.fork_entropy_share == 0 or rule.fork_entropy is not None:
+        return rule
+    baseline = run.statistics(run.model_names[0], decoding=kind_decoding, rule=rule)
+    return with_entropy_cut(
+        rule,
+        entropy_nats=baseline.entropy_nats.astype(np.float64),
+        weights=headline_weights(place_table(run)),
+    )
 
 
 def comparison_table(
@@ -213,7 +225,8 @@ def position_table(
 
 def kind_codes(run: Run, measure: str | int, *, rule: KindRule, decoding: Decoding) -> PositionIds:
     """The kind of every position by one measure, as codes."""
-    return kinds(run.statistics(measure, decoding=decoding, rule=rule), rule=rule)
+    settled = settled_rule(run, rule, kind_decoding=decoding)
+    return kinds(run.statistics(measure, decoding=decoding, rule=rule), rule=settled)
 
 
 def kind_labels(codes: PositionIds) -> "pd.Categorical[str]":

@@ -52,6 +52,10 @@ class PositionTable:
     char_end: PositionIds
 
 
+CLOSE_FIELDS = ("close_ratio", "close_among")
+"""Of a `KindRule`, what statistics depend on."""
+
+
 class Run:
     """The committed state of a run when it was opened, read-only; safe to share over threads.
 
@@ -263,8 +267,11 @@ class Run:
         when left out) is not the one they were stored under.
         """
         index = self.measure_index(measure)
-        asked = (as_json(decoding or Decoding()), as_json(rule or KindRule()))
-        if self._finish is None or asked != (self._finish.decoding, self._finish.rule):
+        asked = as_json(decoding or Decoding())
+        if self._finish is None or asked != {**as_json(Decoding()), **self._finish.decoding}:
+            return None
+        close = as_json(rule or KindRule())
+        if any(close[name] != self._finish.rule[name] for name in CLOSE_FIELDS):
             return None
         columns = {
             field.name: self._read(f"{STATISTICS}/{field.name}", None)[:, index]
