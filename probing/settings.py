@@ -5,7 +5,7 @@ import math
 import tomllib
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args, get_type_hints
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -15,6 +15,11 @@ from probing.vocabulary import Assignment
 
 GREEDY_BELOW = 1e-5
 """Temperatures under this are greedy: all mass on the largest logit (method.md section 2)."""
+
+
+Order: TypeAlias = Literal["sequential", "vllm", "joint", "truncate_first"]
+ORDERS: tuple[Order, ...] = get_args(Order)
+"""In which truncation can be done; see `Decoding`."""
 
 
 class Strict:
@@ -40,7 +45,7 @@ class Decoding(Strict):
     top_k: int = 20
     top_p: float = 0.95
     min_p: float = 0.0
-    order: Literal["sequential", "vllm", "joint", "truncate_first"] = "sequential"
+    order: Order = "sequential"
 
     def __post_init__(self) -> None:
         valid = 0 <= self.temperature < math.inf

@@ -4,17 +4,23 @@ import dataclasses
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from probing.settings import (
     KIND_PRESETS,
+    ORDERS,
     Decoding,
     KindRule,
+    Order,
     require,
 )
 from probing.vocabulary import Assignment, Stratum
+
+
+DecodingOrder = StrEnum("DecodingOrder", {name: name for name in ORDERS})
+"""Orders of truncation, for the parser."""
 
 
 class SummaryTable(StrEnum):
@@ -42,6 +48,13 @@ TemperatureOption = Annotated[
 ]
 TopKOption = Annotated[int, typer.Option(help="Keep the k likeliest tokens; 0 switches it off.")]
 TopPOption = Annotated[float, typer.Option(help="Keep the nucleus of this mass; 1 is all.")]
+MinPOption = Annotated[
+    float, typer.Option(help="Keep tokens of at least this share of the likeliest; 0 is off.")
+]
+OrderOption = Annotated[
+    DecodingOrder,
+    typer.Option("--decode", help="As in Transformers, vLLM, SGLang (joint), mlx-lm (last)."),
+]
 PresetOption = Annotated[str, typer.Option(help=f"Thresholds: {', '.join(KIND_PRESETS)}.")]
 AssignmentOption = Annotated[
     Assignment, typer.Option(help="Whose distribution gives a position its kind.")
@@ -69,6 +82,15 @@ WhereOption = Annotated[
     ),
 ]
 DEFAULT, DEFAULT_RULE = Decoding(), KindRule()
+
+
+def decoding_of(
+    temperature: float, top_k: int, top_p: float, *, min_p: float, order: DecodingOrder
+) -> Decoding:
+    """The decoding that the options name."""
+    return Decoding(
+        temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, order=cast(Order, order.value)
+    )
 
 
 def rule_of(preset: str) -> KindRule:

@@ -18,6 +18,9 @@ from probing.cli.options import (
     ByOption,
     ControlOption,
     CsvOption,
+    DecodingOrder,
+    MinPOption,
+    OrderOption,
     OtherOption,
     PresetOption,
     RunArgument,
@@ -27,10 +30,11 @@ from probing.cli.options import (
     TopKOption,
     TopPOption,
     WhereOption,
+    decoding_of,
     filters_of,
     rule_of,
 )
-from probing.settings import DEFAULT_ASSIGNMENT, Decoding, require
+from probing.settings import DEFAULT_ASSIGNMENT, require
 from probing.vocabulary import Stratum
 
 if TYPE_CHECKING:
@@ -56,6 +60,8 @@ def summary(
     temperature: TemperatureOption = DEFAULT.temperature,
     top_k: TopKOption = DEFAULT.top_k,
     top_p: TopPOption = DEFAULT.top_p,
+    min_p: MinPOption = DEFAULT.min_p,
+    decode: OrderOption = DecodingOrder(DEFAULT.order),
     preset: PresetOption = DEFAULT_RULE.preset,
     assignment: AssignmentOption = DEFAULT_ASSIGNMENT,
     table: TableOption = SummaryTable.DELTAS,
@@ -76,7 +82,7 @@ def summary(
     opened = open_run(run)
     name = other or opened.model_names[1]
     beside = tables.control_of(opened, other=name, wanted=control)
-    decoding = Decoding(temperature=temperature, top_k=top_k, top_p=top_p)
+    decoding = decoding_of(temperature, top_k, top_p, min_p=min_p, order=decode)
     groups = list(dict.fromkeys(by or [Stratum.KIND]))
     chosen = filters_of(where, assignment=assignment)
     compared = tables.all_comparisons(
@@ -156,6 +162,8 @@ def positions(
     temperature: TemperatureOption = DEFAULT.temperature,
     top_k: TopKOption = DEFAULT.top_k,
     top_p: TopPOption = DEFAULT.top_p,
+    min_p: MinPOption = DEFAULT.min_p,
+    decode: OrderOption = DecodingOrder(DEFAULT.order),
     preset: PresetOption = DEFAULT_RULE.preset,
     csv: CsvOption = None,
     parquet: Annotated[Path | None, typer.Option(help="Write a Parquet file instead.")] = None,
@@ -164,7 +172,7 @@ def positions(
     from probing.reporting.tables import position_table
     from probing.store.reader import open_run
 
-    decoding = Decoding(temperature=temperature, top_k=top_k, top_p=top_p)
+    decoding = decoding_of(temperature, top_k, top_p, min_p=min_p, order=decode)
     opened = open_run(run)
     _say_incomplete(opened)
     table = position_table(opened, decoding=decoding, rule=rule_of(preset))
@@ -190,6 +198,8 @@ def examples(
     temperature: TemperatureOption = DEFAULT.temperature,
     top_k: TopKOption = DEFAULT.top_k,
     top_p: TopPOption = DEFAULT.top_p,
+    min_p: MinPOption = DEFAULT.min_p,
+    decode: OrderOption = DecodingOrder(DEFAULT.order),
     csv: CsvOption = None,
 ) -> None:
     """Single positions: the text around them and the models' top tokens side by side.
@@ -208,7 +218,7 @@ def examples(
     require(order in orders, f"--order takes {', '.join(orders)}", order)
     opened = open_run(run)
     name = other or opened.model_names[1]
-    decoding = Decoding(temperature=temperature, top_k=top_k, top_p=top_p)
+    decoding = decoding_of(temperature, top_k, top_p, min_p=min_p, order=decode)
     beside = tables.control_of(opened, other=name, wanted=control)
     filters = filters_of(where, assignment=DEFAULT_ASSIGNMENT)
     comparison = tables.comparison_table(opened, other=name, decoding=decoding, rule=DEFAULT_RULE)

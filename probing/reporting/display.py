@@ -371,11 +371,17 @@ def place_text(position: pd.Series) -> str:
 
 def rule_text(rule: KindRule) -> str:
     """Thresholds of the kinds in one line."""
+    fork = (
+        f"top-1 below that, ≥ {rule.fork_close_tokens} close tokens, tail ≤ {rule.fork_tail:g}"
+        if rule.fork_entropy_share == 0
+        else f"of the rest, the {rule.fork_entropy_share:.0%} of the run with most entropy under "
+        "the baseline"
+        + ("" if rule.fork_entropy is None else f" (≥ {rule.fork_entropy:.3g} nats)")
+    )
     return (
         f"lock-like = top-1 ≥ {rule.lock_top1:g}, nucleus ≤ {rule.lock_nucleus}, tail ≤ "
-        f"{rule.lock_tail:g}; fork-like = top-1 below that, ≥ {rule.fork_close_tokens} close "
-        f"tokens, tail ≤ {rule.fork_tail:g}; diffuse = tail above {rule.fork_tail:g}; mixed = the "
-        "rest"
+        f"{rule.lock_tail:g}; fork-like = {fork}; diffuse = tail above {rule.fork_tail:g}; mixed = "
+        "the rest"
     )
 
 
@@ -392,7 +398,10 @@ def decoding_parts(decoding: Decoding) -> DecodingParts:
         return DecodingParts("greedy", "only the likeliest token")
     top_k = f"top-k {decoding.top_k}" if decoding.top_k else "no top-k"
     top_p = f"top-p {decoding.top_p:g}" if decoding.top_p < 1 else "no top-p"
-    return DecodingParts(f"T {decoding.temperature:g}", f"{top_k}, {top_p}")
+    parts = [top_k, top_p]
+    parts += [f"min-p {decoding.min_p:g}"] if decoding.min_p else []
+    parts += [] if decoding.order == "sequential" else [f"order {decoding.order}"]
+    return DecodingParts(f"T {decoding.temperature:g}", ", ".join(parts))
 
 
 def decoding_text(decoding: Decoding) -> str:
