@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from probing.reporting import tables
+from probing.reporting.mechanism import Asked, Found
 from probing.settings import Decoding, KindRule
 from probing.store.reader import Run, open_run
 
@@ -111,3 +112,23 @@ def _kinds_of_all(
     fingerprint: str, rule: KindRule, kind_decoding: Decoding, *, _run: Run
 ) -> "pd.Categorical[str]":
     return tables.kinds_of_all(_run, rule=rule, kind_decoding=kind_decoding)
+
+
+def mechanism(run: Run, other: str, *, asked: Asked) -> Found:
+    """Evidence and verdict of one model, computed once per run and settings."""
+    return _mechanism(run.fingerprint, other, asked, _run=run)
+
+
+@st.cache_data(max_entries=16, show_spinner="Weighing the evidence …")
+def _mechanism(fingerprint: str, other: str, asked: Asked, *, _run: Run) -> Found:
+    return tables.mechanism(_run, other, asked=asked)
+
+
+def multiverse(run: Run, other: str) -> pd.DataFrame:
+    """The multiverse of one comparison, computed once per run."""
+    return _multiverse(run.fingerprint, other, _run=run)
+
+
+@st.cache_data(max_entries=8, show_spinner="Combining the settings …")
+def _multiverse(fingerprint: str, other: str, *, _run: Run) -> pd.DataFrame:
+    return tables.multiverse_table(tables.all_outcomes(_run, other))

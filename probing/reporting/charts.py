@@ -267,3 +267,53 @@ def shares_chart(shares: pd.DataFrame) -> alt.LayerChart:
         height=BAR_HEIGHT * len(Assignment) + LEGEND_HEIGHT + AXIS_HEIGHT
     )
     return chart
+
+
+def evidence_chart(table: pd.DataFrame, *, figure: str) -> alt.LayerChart:
+    """One figure of the evidence: per comparison its estimate, interval, and both nulls.
+
+    A long tick is the role-exchange null, a short one the drift null; dashed is zero.
+
+    Args:
+        table: of `mechanism.evidence_table`.
+        figure: which of its figures.
+    """
+    data = table.loc[
+        table["figure"] == figure,
+        ["comparison", "estimate", "low", "high", "null_exchange", "null_drift"],
+    ]
+    names = list(data["comparison"])
+    base = alt.Chart(data).encode(
+        y=alt.Y("comparison:N", sort=names, title=None, axis=_names()),
+        tooltip=[
+            alt.Tooltip("comparison:N"),
+            alt.Tooltip("estimate:Q", format="+.4f"),
+            alt.Tooltip("low:Q", title="95 % from", format="+.4f"),
+            alt.Tooltip("high:Q", title="to", format="+.4f"),
+            alt.Tooltip("null_exchange:Q", title="null: exchange", format="+.4f"),
+            alt.Tooltip("null_drift:Q", title="null: drift", format="+.4f"),
+        ],
+    )
+    axis = alt.Axis(tickCount=4, gridOpacity=0.35, labelFlush=False, format="+.3~g")
+
+    def at(column: str) -> alt.X:
+        return alt.X(f"{column}:Q", title=None, axis=axis)
+
+    color = KIND_COLORS[Kind.LOCK.value]
+    interval = base.mark_rule(strokeWidth=4, opacity=0.5, strokeCap="round", color=color)
+    point = base.mark_point(filled=True, size=80, opacity=1, color=color)
+    exchange = base.mark_tick(thickness=2.5, size=18, color=NEUTRAL)
+    drift = base.mark_tick(thickness=2.5, size=9, color=NEUTRAL)
+    zero = (
+        alt.Chart(pd.DataFrame({"zero": [0.0]}))
+        .mark_rule(strokeDash=[3, 3], color=NEUTRAL)
+        .encode(x="zero:Q")
+    )
+    chart: alt.LayerChart = (
+        zero
+        + interval.encode(x=at("low"), x2="high:Q")
+        + exchange.encode(x=at("null_exchange"))
+        + drift.encode(x=at("null_drift"))
+        + point.encode(x=at("estimate"))
+    ).properties(height=ROW_HEIGHT * len(names) + AXIS_HEIGHT)
+    return chart

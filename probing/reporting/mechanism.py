@@ -17,11 +17,18 @@ from probing.analysis.verdict import (
     adjusted_p_values,
     verdict,
 )
-from probing.reporting.comparison import KIND_DECODING, mean_measure, named_temperature, other_index
+from probing.reporting.comparison import (
+    KIND_DECODING,
+    mean_measure,
+    named_temperature,
+    other_index,
+    pair_columns,
+    settled_rule,
+)
 from probing.reporting.contrasts import contrast_name
 from probing.reporting.filters import Weighting, weights
 from probing.reporting.places import place_table
-from probing.settings import Decoding, KindRule, Training
+from probing.settings import KindRule, Training
 from probing.store.reader import Run
 from probing.vocabulary import PerPosition
 
@@ -123,7 +130,9 @@ def mechanism(run: Run, other: str, *, asked: Asked) -> Found:
         kl=_kl(run, place),
         counted=counted(run, asked.weighting),
         reading=Reading(
-            training=asked.training.decoding, kinds=KIND_DECODING, rule=asked.rule
+            training=asked.training.decoding,
+            kinds=KIND_DECODING,
+            rule=settled_rule(run, asked.rule),
         ),
         rng=np.random.default_rng(asked.seed),
     )
@@ -134,9 +143,7 @@ def _kl(run: Run, place: int) -> PerPosition:
     """The exact KL(baseline || other) at T = 1."""
     named = named_temperature(run, 1.0)
     if named is None:
-        from probing.reporting.comparison import pair_columns
-
-        columns = pair_columns(run, run.model_names[place], decoding=Decoding())
+        columns = pair_columns(run, run.model_names[place], decoding=KIND_DECODING)
         return columns["kl_baseline_other"]
     return run.array("kl_baseline_other")[:, place - 1, named].astype(np.float64)
 
@@ -171,7 +178,7 @@ def evidence_table(found: Mapping[str, Found], *, asked: Asked) -> pd.DataFrame:
     names = list(found)
     if len(names) > 1:
         first, second = names[:2]
-        rows += _contrast_rows(contrast_name(first, second), found[first], found[second], asked)
+        rows += _contrast_rows(contrast_name(first, second), found[first], found[second])
     return pd.DataFrame(rows, columns=list(EVIDENCE_COLUMNS))
 
 
@@ -187,7 +194,7 @@ def _rows(name: str, found: Found, asked: Asked) -> list[dict[str, object]]:
             null_drift=found.evidence.figures[each.name].drift.value,
             p_value=found.evidence.figures[each.name].p_value,
             p_adjusted=adjusted.get(each.name, np.nan),
-            reads=_reads(each, found.evidence.figures[each.name], asked.rules),
+            reads=_reads(each, found.evidence.figures[each.name]),
         )
         for each in PREDICTIONS
     ]
@@ -209,14 +216,13 @@ def _row(comparison: str, figure: str, own: Estimate, **more: object) -> dict[st
     }
 
 
-def _reads(prediction: Prediction, tested: Tested, rules: Rules) -> str:
+def _reads(prediction: Prediction, tested: Tested) -> str:
     """Beyond both nulls, and on which side."""
     if prediction.sign == 0:
         return ""
     if not tested.p_value <= 1 - LEVEL:
         return CANNOT_TELL
     side = np.sign(tested.beyond[0].value)
-    del rules
     return SUPPORTS if side == prediction.sign else CONTRADICTS
 
 
@@ -255,11 +261,8 @@ def _token_row(name: str, found: Found, adjusted: Mapping[str, float]) -> dict[s
     }
 
 
-def _contrast_rows(
-    name: str, first: Found, second: Found, asked: Asked
-) -> list[dict[str, object]]:
+def _contrast_rows(name: str, first: Found, second: Found) -> list[dict[str, object]]:
     """Other less control, figure by figure; the same problems on both sides."""
-    del asked
     rows = []
     for each in PREDICTIONS:
         own = first.evidence.figures[each.name].own - second.evidence.figures[each.name].own

@@ -17,6 +17,8 @@ from probing.reporting.examples import (
     shown_context,
     shown_prompt,
 )
+from probing.reporting.mechanism import evidence_table, mechanism
+from probing.reporting.multiverse import all_outcomes, multiverse_table
 from probing.reporting.outcomes import (
     assignment_tables,
     delta_histogram,
@@ -29,6 +31,7 @@ from probing.reporting.outcomes import (
 
 __all__ = [
     "all_comparisons",
+    "all_outcomes",
     "assignment_tables",
     "comparison_table",
     "comparisons",
@@ -38,10 +41,13 @@ __all__ = [
     "delta_tables",
     "event_table",
     "event_tables",
+    "evidence_table",
     "example_context",
     "example_table",
     "kind_shares",
     "kinds_of_all",
+    "mechanism",
+    "multiverse_table",
     "other_names",
     "position_list",
     "position_table",
