@@ -106,7 +106,7 @@ def noise(shape: tuple[int, ...], scale: np.ndarray | float, rng: np.random.Gene
 
 
 def target_mixture(logits: Rows, share: np.ndarray, training: Decoding) -> Rows:
-    """log of (1 - share) p + share q, q the SSD target of p; plainly, over whole rows.
+    """Log of (1 - share) p + share q, q the SSD target of p; plainly, over whole rows.
 
     `training.top_k` must be switched on: only so many leading tokens are looked at.
     """

@@ -17,6 +17,12 @@ GREEDY_BELOW = 1e-5
 """Temperatures under this are greedy: all mass on the largest logit (method.md section 2)."""
 
 
+def require(holds: bool, rule: str, got: object) -> None:
+    """Raise `UsageFault` with "rule, got" unless `holds`."""
+    if not holds:
+        raise UsageFault(f"{rule}, got {got!r}")
+
+
 Order: TypeAlias = Literal["sequential", "vllm", "joint", "truncate_first"]
 ORDERS: tuple[Order, ...] = get_args(Order)
 """In which truncation can be done; see `Decoding`."""
@@ -245,12 +251,6 @@ class RunSettings(Strict):
     def __post_init__(self) -> None:
         names = [self.baseline.name, *(other.name for other in self.others)]
         require(len(set(names)) == len(names), "every model needs a name of its own", names)
-
-
-def require(holds: bool, rule: str, got: object) -> None:
-    """Raise `UsageFault` with "rule, got" unless `holds`."""
-    if not holds:
-        raise UsageFault(f"{rule}, got {got!r}")
 
 
 def load_run_file(path: Path) -> RunSettings:

@@ -1,5 +1,6 @@
 """Orders of truncation against the samplers they are named after."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -57,51 +58,67 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return weight / weight.sum()
 
 
-def plain(logits: np.ndarray, order: str, asked: dict[str, Any]) -> np.ndarray:
-    """Kept probabilities of one row, step after step; of equal logits lower ids come first."""
-    t, k, p, m = (asked[name] for name in ("temperature", "top_k", "top_p", "min_p"))
-    ranking = np.lexsort((np.arange(len(logits)), -logits))
-    place = np.empty(len(logits), dtype=int)
-    place[ranking] = np.arange(len(logits))
+@dataclass(frozen=True)
+class Plain:
+    """One row, step after step; of equal logits lower ids come first."""
 
-    def above(mass: np.ndarray) -> np.ndarray:
-        return (np.cumsum(mass[ranking]) - mass[ranking])[place]
+    logits: np.ndarray
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
 
-    def temper(x: np.ndarray) -> np.ndarray:
-        return x / t
+    @property
+    def place(self) -> np.ndarray:
+        """Where each id stands by descending logit."""
+        ranking = np.lexsort((np.arange(len(self.logits)), -self.logits))
+        place = np.empty(len(ranking), dtype=int)
+        place[ranking] = np.arange(len(ranking))
+        return place
 
-    def tied_k(x: np.ndarray) -> np.ndarray:
-        if not k:
+    def above(self, x: np.ndarray) -> np.ndarray:
+        """The mass of x strictly above each id."""
+        ranking, mass = np.argsort(self.place), softmax(x)
+        return (np.cumsum(mass[ranking]) - mass[ranking])[self.place]
+
+    def temper(self, x: np.ndarray) -> np.ndarray:
+        return x / self.temperature
+
+    def tied_k(self, x: np.ndarray) -> np.ndarray:
+        if not self.top_k:
             return x
-        kth = np.sort(x)[::-1][min(k, len(x)) - 1]
+        kth = np.sort(x)[::-1][min(self.top_k, len(x)) - 1]
         return np.where(x >= kth, x, -np.inf)
 
-    def exact_k(x: np.ndarray) -> np.ndarray:
-        return np.where(place < k, x, -np.inf) if k else x
+    def exact_k(self, x: np.ndarray) -> np.ndarray:
+        return np.where(self.place < self.top_k, x, -np.inf) if self.top_k else x
 
-    def nucleus(x: np.ndarray) -> np.ndarray:
-        if p == 1:
+    def nucleus(self, x: np.ndarray) -> np.ndarray:
+        if self.top_p == 1:
             return x
-        return np.where((above(softmax(x)) < p - 1e-9) | (place == 0), x, -np.inf)
+        kept = (self.above(x) < self.top_p - 1e-9) | (self.place == 0)
+        return np.where(kept, x, -np.inf)
 
-    def joint(x: np.ndarray) -> np.ndarray:
-        kept = (above(softmax(x)) <= p + 1e-9) | (p == 1)
-        return np.where(kept, exact_k(x), -np.inf)
+    def joint(self, x: np.ndarray) -> np.ndarray:
+        kept = (self.above(x) <= self.top_p + 1e-9) | (self.top_p == 1)
+        return np.where(kept, self.exact_k(x), -np.inf)
 
-    def least(x: np.ndarray) -> np.ndarray:
+    def least(self, x: np.ndarray) -> np.ndarray:
         mass = softmax(x)
-        return np.where(mass >= m * mass.max() * (1 - 1e-9), x, -np.inf) if m else x
+        return np.where(mass >= self.min_p * mass.max() * (1 - 1e-9), x, -np.inf)
 
-    steps = {
-        "sequential": (temper, tied_k, nucleus, least),
-        "vllm": (temper, least, tied_k, nucleus),
-        "joint": (temper, joint, least),
-        "truncate_first": (nucleus, least, exact_k, temper),
-    }
-    x = logits.astype(np.float64)
-    for step in steps[order]:
-        x = step(x)
-    return softmax(x)
+    def kept(self, order: str) -> np.ndarray:
+        """Probabilities once every step of the order was taken."""
+        steps = {
+            "sequential": (self.temper, self.tied_k, self.nucleus, self.least),
+            "vllm": (self.temper, self.least, self.tied_k, self.nucleus),
+            "joint": (self.temper, self.joint, self.least),
+            "truncate_first": (self.nucleus, self.least, self.exact_k, self.temper),
+        }
+        x = self.logits.astype(np.float64)
+        for step in steps[order]:
+            x = step(x)
+        return softmax(x)
 
 
 def decided_by_rounding(logits: np.ndarray, asked: dict[str, Any]) -> bool:
@@ -126,7 +143,7 @@ def test_every_order_is_the_plain_one(order: str, full: np.ndarray, asked: dict[
     for row, got, size in zip(full.astype(np.float32), kept, sizes, strict=True):
         if decided_by_rounding(row, asked):
             continue
-        expected = plain(row, order, asked)
+        expected = Plain(row, **asked).kept(order)
         np.testing.assert_allclose(got, expected, atol=2e-6)
         assert size == (expected > 0).sum()
 

@@ -1,6 +1,5 @@
 """The drift null: the other model as the baseline with noise of its own (method.md section 5)."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -107,26 +106,23 @@ def matching_scale(
         inside = np.flatnonzero((groups == group) & np.isfinite(observed) & (weights > 0))
         if not len(inside):
             continue
-        own, weight = found.part(inside), weights[inside]
-        wanted = float(np.average(observed[inside], weights=weight))
-        scale[groups == group] = _solve(
-            lambda s, own=own, weight=weight: float(
-                np.average(own.at(np.full(len(weight), s)), weights=weight)
-            ),
-            wanted,
-        )
+        wanted = float(np.average(observed[inside], weights=weights[inside]))
+        scale[groups == group] = _solve(found.part(inside), weights[inside], wanted)
     return scale
 
 
-def _solve(rising: Callable[[float], float], wanted: float) -> float:
-    """Where a rising function reaches a value, by halving; the end of the range if it does not."""
+def _solve(found: Surprise, weights: PerPosition, wanted: float) -> float:
+    """Where the rising mean cost reaches what is wanted, by halving; the end of the range else."""
     low, high = 0.0, MOST_NOISE
     for _ in range(STEPS):
         middle = (low + high) / 2
-        low, high = (middle, high) if rising(middle) < wanted else (low, middle)
+        cost = float(np.average(found.at(np.full(len(weights), middle)), weights=weights))
+        low, high = (middle, high) if cost < wanted else (low, middle)
     return (low + high) / 2
 
 
-def standard_noise(rows: Distributions, rng: np.random.Generator) -> Float[np.ndarray, "position candidate"]:
+def standard_noise(
+    rows: Distributions, rng: np.random.Generator
+) -> Float[np.ndarray, "position candidate"]:
     """Standard normal noise for every candidate."""
     return rng.standard_normal(rows.logits.shape)

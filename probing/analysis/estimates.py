@@ -61,8 +61,10 @@ class Estimate:
 
     def detectable(self, *, level: float, power: float = 0.8) -> float:
         """The smallest effect that a test at 1 - level would have found with this power."""
-        quantiles = scipy_stats.t.ppf([(1 + level) / 2, power], self._freedom)
-        return float(quantiles.sum() * self.error)
+        at_level, at_power = (
+            float(scipy_stats.t.ppf(share, self._freedom)) for share in ((1 + level) / 2, power)
+        )
+        return (at_level + at_power) * self.error
 
     def __sub__(self, other: "Estimate") -> "Estimate":
         return Estimate(
@@ -94,9 +96,8 @@ def mean_estimate(
     measured = np.isfinite(values) & (weights > 0)
     weight = weights[measured].astype(np.float64)
     total = float(weight.sum())
-    influence = np.zeros(size)
     if not total > 0:
-        return Estimate(float("nan"), influence, 0)
+        return Estimate(float("nan"), np.zeros(size), 0)
     value = float(weight @ values[measured]) / total
     residual = weight * (values[measured] - value) / total
     influence = np.bincount(clusters[measured], weights=residual, minlength=size)

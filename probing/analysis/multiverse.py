@@ -1,4 +1,4 @@
-"""Does a conclusion hang on a setting? The same mean under every combination (method.md section 10)."""
+"""Does a conclusion hang on a setting? The same means under every combination of settings."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -69,8 +69,7 @@ class Branches:
     def universes(self) -> list[Universe]:
         """Every combination, the first of each setting first."""
         return [
-            Universe(*each)
-            for each in product(self.kinds, Assignment, self.deltas, self.weights)
+            Universe(*each) for each in product(self.kinds, Assignment, self.deltas, self.weights)
         ]
 
 

@@ -29,7 +29,7 @@ class Progress:
 
     @property
     def total(self) -> PerPosition:
-        """support + within."""
+        """Support + within."""
         total: PerPosition = self.support + self.within
         return total
 
@@ -49,21 +49,19 @@ def progress(a: Distributions, b: Distributions, target: Distributions) -> Progr
     inside, q = in_support(target), probabilities(target)
     log_a, log_b = log_probabilities(a), log_probabilities(b)
     mass_a, mass_b = (_log_mass(each, inside) for each in (log_a, log_b))
-    gain = _sum(q, log_b - log_a, inside)
+    gain = _sum(q, log_b, inside) - _sum(q, log_a, inside)
     support = mass_b - mass_a
     log_q = np.where(inside, target.logits, 0.0)
-    return Progress(
-        support=support, within=gain - support, distance=_sum(q, log_q - log_a, inside)
-    )
+    return Progress(support=support, within=gain - support, distance=_sum(q, log_q - log_a, inside))
 
 
 def in_support(target: Distributions) -> np.ndarray:
     """Which candidates the target can draw."""
-    return np.isfinite(target.logits)
+    return np.asarray(np.isfinite(target.logits))
 
 
 def probabilities(target: Distributions) -> CandidateLogits:
-    """q of every candidate; 0 outside the support."""
+    """Q of every candidate; 0 outside the support."""
     q: CandidateLogits = np.exp(target.logits)
     return q
 
@@ -81,13 +79,14 @@ def _log_mass(log_p: CandidateLogits, inside: np.ndarray) -> PerPosition:
 
 
 def _sum(weights: CandidateLogits, values: CandidateLogits, inside: np.ndarray) -> PerPosition:
-    with np.errstate(invalid="ignore"):
-        products = np.where(inside, weights * values, 0.0)
+    products = np.where(inside, weights, 0.0) * np.where(inside, values, 0.0)
     total: PerPosition = products.sum(axis=1)
     return total
 
 
-def loss_parts(target: Distributions, b: Distributions, *, temperature: float) -> dict[str, PerPosition]:
+def loss_parts(
+    target: Distributions, b: Distributions, *, temperature: float
+) -> dict[str, PerPosition]:
     """The SSD loss of b, taken apart (method.md section 10); the four parts sum to CE(q, b).
 
     With pi = b restricted to the support and renormalised, and T = `temperature` of training:

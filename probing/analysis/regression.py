@@ -71,9 +71,7 @@ class Fit:
     r_squared: float
 
 
-def fit(
-    products: Products, *, weights: PerPosition, clusters: PositionIds, size: int
-) -> Fit:
+def fit(products: Products, *, weights: PerPosition, clusters: PositionIds, size: int) -> Fit:
     """Least squares over all positions, with cluster-robust (sandwich) errors.
 
     Args:

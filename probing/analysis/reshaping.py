@@ -25,9 +25,7 @@ def predicted_slope(edge: Edge, counted: Weighted) -> Fit:
     products = within_products(
         (log_q - edge.log_a)[:, :, None], edge.change, weights=np.where(edge.inside, edge.q, 0.0)
     )
-    return fit(
-        products, weights=counted.weights, clusters=counted.clusters, size=counted.size
-    )
+    return fit(products, weights=counted.weights, clusters=counted.clusters, size=counted.size)
 
 
 class AtEdge(NamedTuple):
@@ -98,9 +96,7 @@ def _smooth_residual(edge: Edge, counted: Weighted) -> CandidateLogits:
     """What is left of the change, within positions, by probability, edge and leading."""
     outside = edge.near.astype(np.float64)
     leads = ((edge.rank == 1) & edge.used).astype(np.float64)
-    x = np.stack(
-        [edge.log_a, edge.log_a**2, outside, outside * edge.log_a, leads, edge.q], axis=2
-    )
+    x = np.stack([edge.log_a, edge.log_a**2, outside, outside * edge.log_a, leads, edge.q], axis=2)
     weights = edge.used.astype(np.float64)
     found = fit(
         within_products(x, edge.change, weights=weights),

@@ -102,7 +102,7 @@ def _between(table: Float[np.ndarray, "position temperature"], log_t: float) -> 
     value: PerPosition = table[:, place - 1 : place + 2] @ np.array(
         [u * (u - 1) / 2, 1 - u**2, u * (u + 1) / 2]
     )
-    return np.maximum(value, 0.0)
+    return np.asarray(np.maximum(value, 0.0))
 
 
 def _share(one: PerPosition, left: PerPosition, counted: Weighted) -> Estimate:
@@ -110,9 +110,8 @@ def _share(one: PerPosition, left: PerPosition, counted: Weighted) -> Estimate:
     measured = np.isfinite(one) & np.isfinite(left) & (counted.weights > 0)
     weight = counted.weights[measured]
     total = float(weight @ one[measured])
-    influence = np.zeros(counted.size)
     if not total > 0:
-        return Estimate(float("nan"), influence, int(measured.sum()))
+        return Estimate(float("nan"), np.zeros(counted.size), int(measured.sum()))
     ratio = float(weight @ left[measured]) / total
     residual = -weight * (left[measured] - ratio * one[measured]) / total
     influence = np.bincount(counted.clusters[measured], weights=residual, minlength=counted.size)

@@ -40,14 +40,14 @@ def benjamini_hochberg(p_values: PValues) -> PValues:
     return _placed(p_values, known, falling)
 
 
-def _ascending(p_values: PValues) -> tuple[np.ndarray, PValues]:
+def _ascending(p_values: PValues) -> tuple[np.ndarray, np.ndarray]:
     """Places of the tested, by p-value, and their p-values."""
     known = np.flatnonzero(np.isfinite(p_values))
     order = known[np.argsort(p_values[known], kind="stable")]
     return order, p_values[order]
 
 
-def _placed(p_values: PValues, places: np.ndarray, adjusted: PValues) -> PValues:
+def _placed(p_values: PValues, places: np.ndarray, adjusted: np.ndarray) -> PValues:
     found: PValues = np.full(len(p_values), np.nan)
     found[places] = np.minimum(adjusted, 1.0)
     return found

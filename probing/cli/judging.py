@@ -37,9 +37,7 @@ def verdict(
     train_temperature: Annotated[
         float, typer.Option(help="Temperature of the samples that were trained on.")
     ] = TRAINING.temperature,
-    train_top_k: Annotated[
-        int, typer.Option(help="Their top-k; 0 is none.")
-    ] = TRAINING.top_k,
+    train_top_k: Annotated[int, typer.Option(help="Their top-k; 0 is none.")] = TRAINING.top_k,
     train_top_p: Annotated[float, typer.Option(help="Their top-p; 1 is none.")] = TRAINING.top_p,
     other: OtherOption = None,
     control: ControlOption = None,
@@ -63,9 +61,7 @@ def verdict(
     name = other or opened.model_names[1]
     beside = control_of(opened, other=name, wanted=control)
     asked = Asked(
-        training=Training(
-            temperature=train_temperature, top_k=train_top_k, top_p=train_top_p
-        ),
+        training=Training(temperature=train_temperature, top_k=train_top_k, top_p=train_top_p),
         rule=rule_of(preset),
     )
     found = {

@@ -4,23 +4,26 @@ import dataclasses
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from probing.settings import (
     KIND_PRESETS,
-    ORDERS,
     Decoding,
     KindRule,
-    Order,
     require,
 )
 from probing.vocabulary import Assignment, Stratum
 
 
-DecodingOrder = StrEnum("DecodingOrder", {name: name for name in ORDERS})
-"""Orders of truncation, for the parser."""
+class DecodingOrder(StrEnum):
+    """Orders of truncation; see `Decoding`."""
+
+    SEQUENTIAL = "sequential"
+    VLLM = "vllm"
+    JOINT = "joint"
+    TRUNCATE_FIRST = "truncate_first"
 
 
 class SummaryTable(StrEnum):
@@ -82,6 +85,7 @@ WhereOption = Annotated[
     ),
 ]
 DEFAULT, DEFAULT_RULE = Decoding(), KindRule()
+DEFAULT_ORDER = DecodingOrder(DEFAULT.order)
 
 
 def decoding_of(
@@ -89,7 +93,11 @@ def decoding_of(
 ) -> Decoding:
     """The decoding that the options name."""
     return Decoding(
-        temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, order=cast(Order, order.value)
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        order=cast(Order, order.value),
     )
 
 

@@ -13,12 +13,12 @@ from rich.text import Text
 from probing.cli.console import err, out, print_table, show_or_write, write
 from probing.cli.options import (
     DEFAULT,
+    DEFAULT_ORDER,
     DEFAULT_RULE,
     AssignmentOption,
     ByOption,
     ControlOption,
     CsvOption,
-    DecodingOrder,
     MinPOption,
     OrderOption,
     OtherOption,
@@ -61,7 +61,7 @@ def summary(
     top_k: TopKOption = DEFAULT.top_k,
     top_p: TopPOption = DEFAULT.top_p,
     min_p: MinPOption = DEFAULT.min_p,
-    decode: OrderOption = DecodingOrder(DEFAULT.order),
+    decode: OrderOption = DEFAULT_ORDER,
     preset: PresetOption = DEFAULT_RULE.preset,
     assignment: AssignmentOption = DEFAULT_ASSIGNMENT,
     table: TableOption = SummaryTable.DELTAS,
@@ -163,7 +163,7 @@ def positions(
     top_k: TopKOption = DEFAULT.top_k,
     top_p: TopPOption = DEFAULT.top_p,
     min_p: MinPOption = DEFAULT.min_p,
-    decode: OrderOption = DecodingOrder(DEFAULT.order),
+    decode: OrderOption = DEFAULT_ORDER,
     preset: PresetOption = DEFAULT_RULE.preset,
     csv: CsvOption = None,
     parquet: Annotated[Path | None, typer.Option(help="Write a Parquet file instead.")] = None,
@@ -199,7 +199,7 @@ def examples(
     top_k: TopKOption = DEFAULT.top_k,
     top_p: TopPOption = DEFAULT.top_p,
     min_p: MinPOption = DEFAULT.min_p,
-    decode: OrderOption = DecodingOrder(DEFAULT.order),
+    decode: OrderOption = DEFAULT_ORDER,
     csv: CsvOption = None,
 ) -> None:
     """Single positions: the text around them and the models' top tokens side by side.

@@ -375,8 +375,7 @@ def rule_text(rule: KindRule) -> str:
         f"top-1 below that, ≥ {rule.fork_close_tokens} close tokens, tail ≤ {rule.fork_tail:g}"
         if rule.fork_entropy_share == 0
         else f"of the rest, the {rule.fork_entropy_share:.0%} of the run with most entropy under "
-        "the baseline"
-        + ("" if rule.fork_entropy is None else f" (≥ {rule.fork_entropy:.3g} nats)")
+        "the baseline" + ("" if rule.fork_entropy is None else f" (≥ {rule.fork_entropy:.3g} nats)")
     )
     return (
         f"lock-like = top-1 ≥ {rule.lock_top1:g}, nucleus ≤ {rule.lock_nucleus}, tail ≤ "

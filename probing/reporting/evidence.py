@@ -47,7 +47,9 @@ EVIDENCE_LABELS = {
     "interval": Column("95 % interval", "t(G − 1) over problems."),
     "null_exchange": Column("Null: exchange", "What selection alone gives, roles exchanged."),
     "null_drift": Column("Null: drift", "What noise gives that costs as much KL."),
-    "p_adjusted": Column("p", "Of lying inside either null, Holm-adjusted over the verdict's family."),
+    "p_adjusted": Column(
+        "p", "Of lying inside either null, Holm-adjusted over the verdict's family."
+    ),
     "detectable": Column("Detectable", "The smallest effect found four times in five."),
     "reads": Column("Reads", "For what self-distillation predicts, at 5 % beyond both nulls."),
     "prediction": Column("Prediction", "What simple self-distillation predicts."),

@@ -1,7 +1,7 @@
 """What a run says about the mechanism: the evidence as a table, and the verdict."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -88,9 +88,9 @@ class Asked:
     """
 
     training: Training
-    rule: KindRule = KindRule()
-    weighting: Weighting = Weighting()
-    rules: Rules = Rules()
+    rule: KindRule = field(default_factory=KindRule)
+    weighting: Weighting = field(default_factory=Weighting)
+    rules: Rules = field(default_factory=Rules)
     seed: int = 0
 
 
@@ -198,7 +198,11 @@ def _rows(name: str, found: Found, asked: Asked) -> list[dict[str, object]]:
         )
         for each in PREDICTIONS
     ]
-    return [*rows, _temperature_row(name, found, adjusted, asked), _token_row(name, found, adjusted)]
+    return [
+        *rows,
+        _temperature_row(name, found, adjusted, asked),
+        _token_row(name, found, adjusted),
+    ]
 
 
 def _row(comparison: str, figure: str, own: Estimate, **more: object) -> dict[str, object]:

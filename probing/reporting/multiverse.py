@@ -44,7 +44,11 @@ def branches(run: Run, other: str) -> Branches:
     """
     baseline, places = run.model_names[0], place_table(run)
     problems = {problem: code for code, problem in enumerate(places["problem_id"].unique())}
-    measures = {"mean": mean_measure(run, other), "baseline": baseline, "other": other}
+    measures: dict[str, str | int] = {
+        "mean": mean_measure(run, other),
+        "baseline": baseline,
+        "other": other,
+    }
     kinds = {
         preset: Kinds(
             **{
@@ -91,5 +95,3 @@ def multiverse_table(found: Sequence[Outcome], *, level: float = 0.95) -> pd.Dat
 def all_outcomes(run: Run, other: str) -> list[Outcome]:
     """Every conclusion under every combination of settings."""
     return list(outcomes(branches(run, other), CONCLUSIONS))
-
-
