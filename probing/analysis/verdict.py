@@ -24,7 +24,7 @@ class Rules:
     """Thresholds of the verdict (docs/method.md)."""
 
     level: float = 0.01
-    temperature_share: float = 0.8
+    temperature_share: float = 0.7
     token_share: float = 0.05
     least_gap: float = 0.1
 
@@ -76,8 +76,9 @@ def verdict(found: Evidence, *, rules: Rules) -> Verdict:
         return Verdict(
             Mechanism.SSD, "tokens outside the support of the target lost more than a trend says"
         )
+    no_gap = f"and no gap of {rules.least_gap:g} nats is told"
     if share >= rules.temperature_share:
-        return Verdict(Mechanism.TEMPERATURE, "a temperature explains it, without a gap")
+        return Verdict(Mechanism.TEMPERATURE, f"T* explains {share:.0%} of KL, {no_gap}")
     if tokens:
-        return Verdict(Mechanism.GENERIC, "single tokens moved alike, without a gap")
+        return Verdict(Mechanism.GENERIC, f"single tokens moved alike, {no_gap}")
     return Verdict(Mechanism.MIXED, "something lies outside both nulls, but no single mechanism")

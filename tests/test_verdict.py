@@ -1,0 +1,173 @@
+"""The verdict names what was planted; benchmarks/mechanism_recovery.py does so on real rows."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+from test_evidence import TRAINING, counted_of, pair_of, real_like, target_of
+
+from probing.analysis.estimates import Estimate
+from probing.analysis.mechanism import FIGURES, Evidence, Reading, Tested, evidence
+from probing.analysis.moments import kl_nats
+from probing.analysis.reshaping import Consistency
+from probing.analysis.temperature import TemperatureNull
+from probing.analysis.verdict import Mechanism, Rules, adjusted_p_values, verdict
+from probing.settings import Decoding, KindRule
+
+ROWS, PROBLEMS = 240, 40
+READING = Reading(training=TRAINING, kinds=Decoding(), rule=KindRule())
+NOISE = 0.05
+
+
+def nothing(a: np.ndarray) -> np.ndarray:
+    return a
+
+
+def colder(a: np.ndarray) -> np.ndarray:
+    return (a / 0.75).astype(np.float32)
+
+
+def trained(a: np.ndarray) -> np.ndarray:
+    """A third of the way to the target, in the mixture."""
+    mixed = []
+    for row in a:
+        p = np.exp(row - row.max()).astype(np.float64)
+        mixed.append(np.log(0.67 * p / p.sum() + 0.33 * target_of(row, TRAINING)))
+    return np.array(mixed, dtype=np.float32)
+
+
+def biased(a: np.ndarray) -> np.ndarray:
+    bias = np.random.default_rng(9).normal(scale=0.4, size=a.shape[1])
+    return (a + bias).astype(np.float32)
+
+
+@cache
+def found(moved: Callable[[np.ndarray], np.ndarray], *, swapped: bool = False) -> Evidence:
+    a = real_like(ROWS, vocabulary=200)
+    noise = np.random.default_rng(1).normal(scale=NOISE, size=a.shape).astype(np.float32)
+    pair = pair_of(a, moved(a) + noise)
+    pair = pair.exchanged() if swapped else pair
+    kl = kl_nats(
+        pair.baseline,
+        pair.other,
+        cross_mean=pair.other_over_baseline,
+        temperature_a=1.0,
+        temperature_b=1.0,
+    )
+    return evidence(
+        pair,
+        kl=kl,
+        counted=counted_of(ROWS, problems=PROBLEMS),
+        reading=READING,
+        rng=np.random.default_rng(2),
+    )
+
+
+@pytest.mark.parametrize(
+    ("moved", "wanted"),
+    [
+        (nothing, Mechanism.NONE),
+        (colder, Mechanism.TEMPERATURE),
+        (trained, Mechanism.SSD),
+        (biased, Mechanism.GENERIC),
+        (lambda a: biased(trained(a)), Mechanism.MIXED),
+    ],
+    ids=["nothing", "temperature", "ssd", "generic", "ssd and generic"],
+)
+def test_what_was_planted_is_named(
+    moved: Callable[[np.ndarray], np.ndarray], wanted: Mechanism
+) -> None:
+    assert verdict(found(moved), rules=Rules()).mechanism is wanted
+
+
+def test_exchanging_the_models_exchanges_the_nulls() -> None:
+    own, swapped = found(trained), found(trained, swapped=True)
+    for name in FIGURES:
+        one, other = own.figures[name], swapped.figures[name]
+        assert one.exchange.value == pytest.approx(other.exchange.value, abs=1e-9), name
+        assert one.beyond[0].value == pytest.approx(-other.beyond[0].value, abs=1e-9), name
+
+
+def test_drift_alone_lies_within_its_null() -> None:
+    for name, tested in found(nothing).figures.items():
+        assert not tested.p_value < 0.001, name
+
+
+# --- The rules, one by one --------------------------------------------------------------------
+
+
+def estimate(value: float, *, error: float) -> Estimate:
+    influence = np.zeros(PROBLEMS)
+    influence[::2], influence[1::2] = 1.0, -1.0
+    influence *= error / np.sqrt(PROBLEMS / (PROBLEMS - 1) * (influence**2).sum())
+    return Estimate(value, influence, ROWS)
+
+
+def flat() -> Evidence:
+    """Nothing outside any null."""
+    within = Tested(estimate(0.0, error=0.01), estimate(0.0, error=1e-6), estimate(0.0, error=1e-6))
+    share = estimate(0.0, error=0.05)
+    return Evidence(
+        figures=dict.fromkeys(FIGURES, within),
+        temperature=TemperatureNull(1.0, at_end=False, share=share, left=np.zeros(ROWS)),
+        tokens=Consistency(share=0.0, p_value=0.5, shift=0.0),
+        noise=0.1,
+    )
+
+
+def with_figure(found: Evidence, name: str, value: float) -> Evidence:
+    tested = replace(found.figures[name], own=estimate(value, error=abs(value) / 20))
+    return replace(found, figures={**found.figures, name: tested})
+
+
+def with_tokens(found: Evidence, share: float) -> Evidence:
+    return replace(found, tokens=Consistency(share=share, p_value=0.0005, shift=0.2))
+
+
+def with_share(found: Evidence, share: float) -> Evidence:
+    own = replace(found.temperature, share=estimate(share, error=0.02))
+    return replace(found, temperature=own)
+
+
+RULES = Rules()
+GAP = -2 * RULES.least_gap
+
+CASES = {
+    "nothing": (flat(), Mechanism.NONE),
+    "a gap": (with_figure(flat(), "gap", GAP), Mechanism.SSD),
+    "a gap of the wrong sign": (with_figure(flat(), "gap", -GAP), Mechanism.MIXED),
+    "a small gap": (with_figure(flat(), "gap", -RULES.least_gap / 2), Mechanism.MIXED),
+    "a gap and tokens": (with_tokens(with_figure(flat(), "gap", GAP), 0.3), Mechanism.MIXED),
+    "a gap and hardly any tokens": (
+        with_tokens(with_figure(flat(), "gap", GAP), RULES.token_share / 2),
+        Mechanism.SSD,
+    ),
+    "a temperature": (with_share(flat(), 0.95), Mechanism.TEMPERATURE),
+    "a temperature and a gap": (with_share(with_figure(flat(), "gap", GAP), 0.95), Mechanism.SSD),
+    "half a temperature": (with_share(flat(), 0.5), Mechanism.MIXED),
+    "tokens": (with_tokens(flat(), 0.3), Mechanism.GENERIC),
+    "a slope alone": (with_figure(flat(), "slope", 0.3), Mechanism.MIXED),
+    "a trend, which is no part of the family": (with_figure(flat(), "trend", 0.3), Mechanism.NONE),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_rules_apply_in_order(name: str) -> None:
+    given, wanted = CASES[name]
+    assert verdict(given, rules=RULES).mechanism is wanted
+
+
+def test_a_figure_between_its_nulls_tells_nothing() -> None:
+    tested = Tested(estimate(0.1, error=1e-3), estimate(0.0, error=1e-6), estimate(0.2, error=1e-6))
+    assert tested.p_value == 1.0
+    nearer = replace(tested, drift=estimate(0.099, error=1e-6))
+    assert nearer.p_value == pytest.approx(nearer.beyond[1].p_value())
+    assert nearer.p_value > 0.3
+
+
+def test_p_values_are_adjusted_over_the_family() -> None:
+    given = with_figure(flat(), "gap", GAP)
+    raw = given.figures["gap"].p_value
+    assert adjusted_p_values(given)["gap"] == pytest.approx(7 * raw)
