@@ -125,7 +125,13 @@ def test_settings_say_what_made_a_table(run: Run) -> None:
     assert document["run"]["name"] == "pages.zarr"
     assert document["run"]["models"] == list(MODELS)
     assert (document["baseline"], document["other"], document["control"]) == (*MODELS[:2], None)
-    assert document["decoding"] == {"temperature": 1.3, "top_k": 12, "top_p": 0.9}
+    assert document["decoding"] == {
+        "temperature": 1.3,
+        "top_k": 12,
+        "top_p": 0.9,
+        "min_p": 0.0,
+        "order": "sequential",
+    }
     assert document["filters"]["kind"] == ["mixed"]
     assert document["filters"]["assignment"] == "mean"
     assert document["weighting"] == {"selector": "headline", "average": "carrier"}

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from test_evidence import TRAINING, counted_of, pair_of, real_like, target_of
 
+from probing.analysis import mechanism
 from probing.analysis.estimates import Estimate
-from probing.analysis.mechanism import FIGURES, Evidence, Reading, Tested, evidence
+from probing.analysis.mechanism import FIGURES, Evidence, Reading, evidence
 from probing.analysis.moments import kl_nats
 from probing.analysis.reshaping import Consistency
 from probing.analysis.temperature import TemperatureNull
@@ -107,7 +108,9 @@ def estimate(value: float, *, error: float) -> Estimate:
 
 def flat() -> Evidence:
     """Nothing outside any null."""
-    within = Tested(estimate(0.0, error=0.01), estimate(0.0, error=1e-6), estimate(0.0, error=1e-6))
+    within = mechanism.Tested(
+        estimate(0.0, error=0.01), estimate(0.0, error=1e-6), estimate(0.0, error=1e-6)
+    )
     share = estimate(0.0, error=0.05)
     return Evidence(
         figures=dict.fromkeys(FIGURES, within),
@@ -160,7 +163,9 @@ def test_the_rules_apply_in_order(name: str) -> None:
 
 
 def test_a_figure_between_its_nulls_tells_nothing() -> None:
-    tested = Tested(estimate(0.1, error=1e-3), estimate(0.0, error=1e-6), estimate(0.2, error=1e-6))
+    tested = mechanism.Tested(
+        estimate(0.1, error=1e-3), estimate(0.0, error=1e-6), estimate(0.2, error=1e-6)
+    )
     assert tested.p_value == 1.0
     nearer = replace(tested, drift=estimate(0.099, error=1e-6))
     assert nearer.p_value == pytest.approx(nearer.beyond[1].p_value())
