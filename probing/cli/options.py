@@ -97,7 +97,7 @@ def decoding_of(
         top_k=top_k,
         top_p=top_p,
         min_p=min_p,
-        order=cast(Order, order.value),
+        order=order.value,
     )
 
 
