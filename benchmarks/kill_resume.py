@@ -71,6 +71,14 @@ class Tally:
         """Nothing was lost or wrong."""
         return self.identical == self.runs and self.rescored_units == 0 and not self.faults
 
+    def sentence(self) -> str:
+        """One line for a terminal."""
+        return (
+            f"{self.landed.total()} kills over {self.runs} finished runs: {self.identical} "
+            f"identical to the unbroken run, {self.rescored_units} units scored again, "
+            f"{len(self.faults)} faults"
+        )
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -135,7 +143,7 @@ def kill_until(trial: Trial, kills: int, *, seconds: float, rng: np.random.Gener
             survivor.look()
             if not finished:
                 tally.landed[where_it_fell(survivor.run, resumes=resumes)] += 1
-                print(f"\r{tally.landed.total()} of {kills} kills", end="", file=sys.stderr)
+            print(f"\r{tally.sentence()}", end="", file=sys.stderr)
         tally.runs += 1
         tally.identical += contents(survivor.run) == wanted
         tally.rescored_units += len(survivor.rescored_units())
@@ -177,10 +185,7 @@ def main() -> None:
         shutil.rmtree(folder, ignore_errors=True)
     kills = tally.landed.total()
     print(common.machine())
-    print(
-        f"{kills} kills over {tally.runs} runs of {units} units: {tally.identical} identical to "
-        f"the unbroken run, {tally.rescored_units} units scored again, {len(tally.faults)} faults"
-    )
+    print(f"{tally.sentence()}; {units} units a run")
     print(", ".join(f"{count} {place}" for place, count in sorted(tally.landed.items())))
     common.write_json(
         asked.json,

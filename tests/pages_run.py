@@ -80,6 +80,7 @@ def write_pages_run(
     models: tuple[str, ...] = MODELS,
     take: tuple[int, ...] | None = None,
     finish: bool = True,
+    shard_rows: int = 256,
 ) -> PagesRun:
     """Write a run of `problems` problems, one or two carriers each.
 
@@ -103,7 +104,11 @@ def write_pages_run(
         others=tuple(ModelSpec(name=name, adapter=f"models/{name}") for name in models[1:]),
         selection=selection,
         store=StoreLayout(
-            top_k=TOP_K, max_watched=4, shard_rows=256, chunk_rows=64, chunk_candidates=32
+            top_k=TOP_K,
+            max_watched=4,
+            shard_rows=shard_rows,
+            chunk_rows=min(64, shard_rows),
+            chunk_candidates=32,
         ),
     )
     settings = dataclasses.replace(

@@ -205,7 +205,7 @@ class RunWriter:
             for name in names:
                 (self.path / name).unlink(missing_ok=True)
             for name, values in stored.items():
-                self._array(name)[unit.row_start : unit.row_start + unit.capacity] = values
+                self._write_shards(name, values, row_start=unit.row_start)
             digests = sync_objects(self.path, names)
             commit = {
                 "unit": unit.index,
@@ -228,6 +228,16 @@ class RunWriter:
             positions=unit.rows,
             write_seconds=round(time.monotonic() - started, 3),
         )
+
+    def _write_shards(self, name: str, values: np.ndarray, *, row_start: int) -> None:
+        """Write one object at a time.
+
+        Of several at once Zarr raises the first fault while the others are still being written,
+        so that one of them could come to stand after `_drop`.
+        """
+        array, rows = self._array(name), self.plan.layout.shard_rows
+        for first in range(0, len(values), rows):
+            array[row_start + first : row_start + first + rows] = values[first : first + rows]
 
     def _drop(self, unit: Unit, names: Sequence[str]) -> None:
         """Give back the room of a unit that the disk refused, unless its commit is in place."""
