@@ -19,8 +19,8 @@ import numpy as np
 from benchmarks import common
 from benchmarks.planting import PLANTINGS, Bank, Planting, Strength, bank, planted
 from probing.analysis.mechanism import Reading, evidence
-from probing.analysis.verdict import Mechanism, Rules, verdict
-from probing.settings import Decoding, KindRule
+from probing.analysis.verdict import Mechanism, verdict
+from probing.settings import Decoding, KindRule, Rules
 
 PURE = ("temperature", "ssd", "generic")
 NO_EFFECT = ("no effect, drift", "no effect, exchangeable")

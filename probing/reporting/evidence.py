@@ -7,14 +7,11 @@ import pandas as pd
 
 from probing.analysis.verdict import TEMPERATURE, TOKENS
 from probing.reporting.display import Column, labelled, number, percent, signed
-from probing.reporting.mechanism import (
+from probing.reporting.predictions import (
     CANNOT_TELL,
     CONTRADICTS,
     SUPPORTS,
-    evidence_table,
 )
-
-__all__ = ["CHARTED", "EVIDENCE_LABELS", "MULTIVERSE_LABELS", "evidence_table"]
 
 CHARTED = (
     "gap",
@@ -22,7 +19,7 @@ CHARTED = (
     "support at locks",
     "support at forks",
     "entropy within S, fork - lock",
-    TEMPERATURE,
+    "sign of the top-1 change",
 )
 """Figures that have a chart of their own, in the order of the page."""
 
@@ -30,11 +27,15 @@ TITLES: Mapping[str, str] = {
     "gap": "Gap at the edge of the support, nats",
     "slope": "Slope towards the target inside the support",
     "trend": "Trend, per nat of log-probability",
-    "support at locks": "Support part of the progress at locks, nats",
-    "support at forks": "Support part of the progress at forks, nats",
-    "within at locks": "Within part at locks, nats",
-    "within at forks": "Within part at forks, nats",
-    "entropy within S, fork - lock": "Change of entropy within S, fork − lock, nats",
+    "support at locks": "Mass into the support at locks, nats",
+    "support at forks": "Mass into the support at forks, nats",
+    "support, fork - lock": "Mass into the support, fork − lock, nats",
+    "within at locks": "Gain inside the support at locks, nats",
+    "within at forks": "Gain inside the support at forks, nats",
+    "entropy within S at locks": "Entropy within S at locks, nats",
+    "entropy within S at forks": "Entropy within S at forks, nats",
+    "entropy within S, fork - lock": "Entropy within S, fork − lock, nats",
+    "top-1, fork - lock": "Top-1 probability, fork − lock",
     "sign of the top-1 change": "Agreement of the top-1 change with the target's sign",
     TEMPERATURE: "Share of KL that one temperature explains",
     TOKENS: "Share of what is left that single tokens tell",
@@ -42,16 +43,19 @@ TITLES: Mapping[str, str] = {
 
 EVIDENCE_LABELS = {
     "comparison": Column("Comparison", "Which model, or which difference."),
-    "figure": Column("Figure", "See Methods for its formula."),
+    "primary": Column("Primary", "P1 to P5: the contrasts that were named beforehand."),
+    "figure": Column("Figure", "Formulas are in docs/method.md."),
     "estimate": Column("Estimate", "Over headline positions."),
     "interval": Column("95 % interval", "t(G − 1) over problems."),
     "null_exchange": Column("Null: exchange", "What selection alone gives, roles exchanged."),
     "null_drift": Column("Null: drift", "What noise gives that costs as much KL."),
     "p_adjusted": Column(
-        "p", "Of lying inside either null, Holm-adjusted over the verdict's family."
+        "p",
+        "Of lying inside either null. Holm over the primary contrasts, Benjamini–Hochberg over the "
+        "rest.",
     ),
     "detectable": Column("Detectable", "The smallest effect found four times in five."),
-    "reads": Column("Reads", "For what self-distillation predicts, at 5 % beyond both nulls."),
+    "reads": Column("Reads", "For what self-distillation predicts, at 5 % and beyond both nulls."),
     "prediction": Column("Prediction", "What simple self-distillation predicts."),
 }
 
@@ -71,6 +75,7 @@ def shown_evidence(table: pd.DataFrame) -> pd.DataFrame:
     shown = pd.DataFrame(
         {
             "comparison": table["comparison"],
+            "primary": table["primary"],
             "figure": table["figure"].map(TITLES),
             "estimate": table["estimate"].map(signed),
             "interval": [
