@@ -116,6 +116,7 @@ def flat() -> Evidence:
         figures=dict.fromkeys(FIGURES, within),
         temperature=TemperatureNull(1.0, at_end=False, share=share, left=np.zeros(ROWS)),
         tokens=Consistency(share=0.0, p_value=0.5, shift=0.0),
+        r_squared=0.0,
         noise=0.1,
     )
 

@@ -79,12 +79,14 @@ class Evidence:
         figures: by a name of `FIGURES`.
         temperature: the temperature null.
         tokens: whether single tokens moved alike everywhere.
+        r_squared: share of the change inside the support, within positions, that the slope tells.
         noise: standard deviation of the drift null's noise, logits, mean over positions.
     """
 
     figures: dict[str, Tested]
     temperature: TemperatureNull
     tokens: Consistency
+    r_squared: float
     noise: float
 
 
@@ -137,13 +139,15 @@ def evidence(
     swapped = _View(b, a, stats_b, stats_a, kind, target_b)
     drift = _View(a, noisy, stats_a, _stats(noisy, reading), kind_between, target_a)
     figures, exchanged, by_noise = (_figures(each, counted) for each in (own, swapped, drift))
+    around = edge(a, b, target_a)
     return Evidence(
         figures={
             name: Tested(figures[name], figures[name].half_sum(exchanged[name]), by_noise[name])
             for name in FIGURES
         },
         temperature=temperature_null(pair, counted, rng),
-        tokens=token_consistency(edge(a, b, target_a), counted, rng),
+        tokens=token_consistency(around, counted, rng),
+        r_squared=predicted_slope(around, counted).r_squared,
         noise=float(np.average(scale, weights=counted.weights)),
     )
 

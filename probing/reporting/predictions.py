@@ -235,6 +235,11 @@ def evidence_notes(table: pd.DataFrame, *, found: Mapping[str, Found], asked: As
         f"{others} other rows; reads at {rules.display:g}, beyond both nulls",
         f"the verdict reads seven figures, Holm at {rules.level:g}: --csv has them as p_verdict",
     ]
+    for name, one in found.items():
+        notes.append(
+            f"{name}: the slope tells {one.evidence.r_squared:.1%} of the change inside the "
+            f"support (R²); the drift null's noise is {one.evidence.noise:.3g} logits"
+        )
     left_out = {one.left_out for one in found.values()} - {0}
     if left_out:
         notes.append(f"a random part of the positions: {max(left_out):,} were left out")

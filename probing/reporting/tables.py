@@ -29,6 +29,7 @@ from probing.reporting.outcomes import (
     transitions,
 )
 from probing.reporting.predictions import evidence_notes, evidence_table
+from probing.reporting.progress import progress_table
 
 __all__ = [
     "all_comparisons",
@@ -55,6 +56,7 @@ __all__ = [
     "places_beside",
     "position_list",
     "position_table",
+    "progress_table",
     "ranked_positions",
     "shown_context",
     "shown_prompt",
