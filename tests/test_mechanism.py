@@ -62,11 +62,8 @@ def table(found: dict[str, Found]) -> pd.DataFrame:
 
 
 def test_positions_that_pass_the_filters_carry_it(run: Run) -> None:
-    filters = Filters(
-        generator=("ssd",),
-        correct=("correct",),
-        right_model=("both right", "other only", "unknown"),
-    )
+    right = ("both right", "other only", "unknown")
+    filters = Filters(generator=("ssd",), correct=("correct",), right_model=right)
     chosen = chosen_positions(run, "ssd", dataclasses.replace(ASKED, filters=filters))
     places = tables.places_beside(run, "ssd")
     plain = [
