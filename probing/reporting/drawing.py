@@ -1,5 +1,7 @@
 """Charts as inline SVG: drawn by vl-convert without a browser, cut down to shapes and text."""
 
+import re
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 from xml.etree import ElementTree
@@ -16,6 +18,8 @@ INK = "currentColor"
 
 CONFIG: dict[str, Any] = {
     "background": None,
+    # Descriptions of marks put names into Vega's expressions, which read backslashes as escapes.
+    "aria": False,
     "padding": {"left": 20, "right": 14, "top": 5, "bottom": 5},
     "view": {"stroke": None},
     "axis": {
@@ -44,6 +48,9 @@ ATTRIBUTES = frozenset(
 """What may stand in a chart. Nothing else of a drawing is kept: no link, script, style or image."""
 
 
+LOCAL = re.compile(r"url\(#([^)]*)\)")
+
+
 def require_drawing() -> None:
     """Ask for what draws charts, before any work is done.
 
@@ -51,7 +58,7 @@ def require_drawing() -> None:
         MissingPackage: vl-convert-python is not installed.
     """
     try:
-        import vl_convert  # noqa: F401, PLC0415
+        import vl_convert  # noqa: F401
     except ImportError as error:
         raise MissingPackage(
             "charts of an HTML report need the package vl-convert-python, which is not installed; "
@@ -72,45 +79,54 @@ def chart_svg(chart: alt.LayerChart, *, title: str, width: int, name: str) -> st
         MissingPackage: vl-convert-python is not installed.
     """
     require_drawing()
-    from vl_convert import vegalite_to_svg  # noqa: PLC0415
+    from vl_convert import vegalite_to_svg
 
-    spec = _without_controls(chart.properties(width=width).to_dict())
+    spec = _still(chart.properties(width=width).to_dict())
     spec["config"] = CONFIG
     drawn = vegalite_to_svg(spec, allowed_base_urls=[])
-    root = ElementTree.fromstring(drawn)  # noqa: S314
-    return _element(root, name=name, extra=f' role="img" aria-label="{escape(line(title))}"')
+    root = ElementTree.fromstring(drawn)
+    # Vega counts ids over all that a process draws: here each chart counts its own.
+    found = dict.fromkeys(node.attrib["id"] for node in root.iter() if "id" in node.attrib)
+    ids = {old: f"{name}-{place}" for place, old in enumerate(found)}
+    return _element(root, ids=ids, extra=f' role="img" aria-label="{escape(line(title))}"')
 
 
-def _without_controls(value: Any) -> Any:
-    """The same specification; characters that no XML can hold are escaped in all its texts."""
+def _still(value: Any) -> Any:
+    """The same specification as a still picture that any XML can hold.
+
+    Tooltips go: no picture shows them, and they would put names into expressions. What is hidden is
+    escaped in all texts.
+    """
     if isinstance(value, dict):
-        return {key: _without_controls(each) for key, each in value.items()}
+        return {key: _still(each) for key, each in value.items() if key != "tooltip"}
     if isinstance(value, list):
-        return [_without_controls(each) for each in value]
+        return [_still(each) for each in value]
     return line(value) if isinstance(value, str) else value
 
 
-def _element(node: ElementTree.Element, *, name: str, extra: str = "") -> str:
+def _element(node: ElementTree.Element, *, ids: Mapping[str, str], extra: str = "") -> str:
     """One element and what is in it, as HTML; empty if it is none that may stand there."""
     tag = node.tag.rpartition("}")[2]
     if tag not in ELEMENTS or node.get("display") == "none":
         return ""
     attributes = "".join(
-        f' {key}="{escape(_own(key, value, name=name))}"'
-        for key, value in node.attrib.items()
-        if key in ATTRIBUTES and ("url(" not in value or value.startswith("url(#"))
+        f' {key}="{escape(value)}"'
+        for key, value in _attributes(node, ids=ids).items()
+        if key in ATTRIBUTES
     )
-    inside = "".join(_element(child, name=name) for child in node)
+    inside = "".join(_element(child, ids=ids) for child in node)
     text = escape(line(node.text)) if tag in {"text", "tspan"} and node.text else ""
     if tag == "g" and not inside:
         return ""
     return f"<{tag}{attributes}{extra}>{text}{inside}</{tag}>"
 
 
-def _own(key: str, value: str, *, name: str) -> str:
-    """An attribute's value; ids are made this chart's own."""
-    if key == "id":
-        return f"{name}-{line(value)}"
-    if key == "clip-path":
-        return line(value.replace("url(#", f"url(#{name}-"))
-    return line(value)
+def _attributes(node: ElementTree.Element, *, ids: Mapping[str, str]) -> dict[str, str]:
+    """Attributes with this chart's own ids; those that point elsewhere are left out."""
+    found = {key: line(value) for key, value in node.attrib.items() if "url(" not in value}
+    if "id" in node.attrib:
+        found["id"] = ids[node.attrib["id"]]
+    pointed = LOCAL.fullmatch(node.get("clip-path", ""))
+    if pointed and pointed[1] in ids:
+        found["clip-path"] = f"url(#{ids[pointed[1]]})"
+    return found

@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from probing.reporting import display
-from probing.reporting.filters import HEADLINE, Filters, Weighting, count, keep
+from probing.reporting.deltas import DEFAULT_FILTERS, DEFAULT_WEIGHTING
+from probing.reporting.filters import Filters, Weighting, count, keep
 from probing.settings import Decoding, KindRule, Selection, Training
 from probing.store.reader import Run
 from probing.vocabulary import Stratum
@@ -40,8 +41,8 @@ class Compared:
     decoding: Decoding
     rule: KindRule
     examples: int
-    filters: Filters = Filters()
-    weighting: Weighting = Weighting()
+    filters: Filters = DEFAULT_FILTERS
+    weighting: Weighting = DEFAULT_WEIGHTING
 
     @property
     def others(self) -> tuple[str, ...]:
@@ -240,13 +241,13 @@ def _precision(run: Run, asked: Compared) -> list[str]:
 
 
 def _unmeasured(name: str, table: pd.DataFrame) -> list[str]:
-    missing = table[table["missing"] > 0]
-    if missing.empty:
+    most = int(table["missing"].max())
+    if most == 0:
         return []
-    most = missing.loc[missing["missing"].idxmax()]
+    names = ", ".join(table.loc[table["missing"] > 0, "quantity"].unique())
     return [
-        f"{name}: up to {int(most['missing']):,} positions are not measured "
-        f"({most['quantity']}); they are left out, never counted as 0."
+        f"{name}: up to {most:,} positions are not measured ({names}); they are left out, never "
+        "counted as 0."
     ]
 
 
@@ -279,15 +280,3 @@ def command(run: Run, *, asked: Compared, target: str) -> str:
 def package_version() -> str:
     """Of this package."""
     return version("ssd-probing")
-
-
-__all__ = [
-    "HEADLINE",
-    "Compared",
-    "command",
-    "facts",
-    "limits",
-    "package_version",
-    "run_name",
-    "selection_text",
-]

@@ -1,8 +1,9 @@
 """A report as one HTML file: no script, nothing fetched, every text escaped, charts inside."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from html import escape
 from itertools import groupby
+from typing import Any
 
 from probing.reporting.display import kind_style
 from probing.reporting.document import (
@@ -97,7 +98,10 @@ figure { margin: 0; min-width: 0; }
 figcaption { font-size: .9rem; color: var(--soft); margin-bottom: .3rem; }
 svg { display: block; max-width: 100%; height: auto; overflow: visible; }
 svg text { font-family: Arial, "Liberation Sans", Helvetica, sans-serif; }
-@media (max-width: 34rem) { dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .6rem; } }
+@media (max-width: 34rem) {
+  dl { grid-template-columns: 1fr; gap: 0; }
+  dd { margin-bottom: .6rem; }
+}
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt; }
   nav { display: none; }
@@ -171,31 +175,41 @@ def _pictures(blocks: Iterable[Block], *, section: Section) -> str:
 
 def _block(block: Block) -> str:
     """Anything but a picture."""
-    match block:
-        case Paragraph(text, note):
-            opening = '<p class="note">' if note else "<p>"
-            return f"{opening}{_said(text)}</p>"
-        case Subheading(text):
-            return f"<h3>{_said(text)}</h3>"
-        case Facts(rows):
-            inside = "".join(f"<dt>{_said(name)}</dt><dd>{_said(text)}</dd>" for name, text in rows)
-            return f"<dl>{inside}</dl>"
-        case Bullets(items):
-            return f"<ul>{''.join(f'<li>{_said(item)}</li>' for item in items)}</ul>"
-        case Card(name, verdict, rule):
-            return (
-                f'<div class="card"><p class="note">Verdict on {_said(name)}</p>'
-                f'<p class="verdict">{_said(verdict)}</p><p>{_said(rule)}.</p></div>'
-            )
-        case Excerpt(before, token, after):
-            around = [escape(plain(text)) for text in (before, after)]
-            return f"<pre>{around[0]}<mark>{_said(token)}</mark>{around[1]}</pre>"
-        case Command(text):
-            return f"<pre><code>{_said(text)}</code></pre>"
-        case Grid():
-            return _table(block)
-        case _:
-            raise AssertionError(type(block))
+    return SHOWN[type(block)](block)
+
+
+def _paragraph(block: Paragraph) -> str:
+    opening = '<p class="note">' if block.note else "<p>"
+    return f"{opening}{_said(block.text)}</p>"
+
+
+def _subheading(block: Subheading) -> str:
+    return f"<h3>{_said(block.text)}</h3>"
+
+
+def _facts(block: Facts) -> str:
+    rows = (f"<dt>{_said(name)}</dt><dd>{_said(text)}</dd>" for name, text in block.rows)
+    return f"<dl>{''.join(rows)}</dl>"
+
+
+def _bullets(block: Bullets) -> str:
+    return f"<ul>{''.join(f'<li>{_said(item)}</li>' for item in block.items)}</ul>"
+
+
+def _card(block: Card) -> str:
+    return (
+        f'<div class="card"><p class="note">Verdict on {_said(block.name)}</p>'
+        f'<p class="verdict">{_said(block.verdict)}</p><p>{_said(block.rule)}.</p></div>'
+    )
+
+
+def _excerpt(block: Excerpt) -> str:
+    before, after = (escape(plain(text)) for text in (block.before, block.after))
+    return f"<pre>{before}<mark>{_said(block.token)}</mark>{after}</pre>"
+
+
+def _command(block: Command) -> str:
+    return f"<pre><code>{_said(block.text)}</code></pre>"
 
 
 LONG = 28
@@ -261,3 +275,16 @@ def _class(form: Form, *, long: bool = False) -> str:
 
 def _title(explanation: str) -> str:
     return f' title="{_said(explanation)}"' if explanation else ""
+
+
+SHOWN: dict[type, Callable[[Any], str]] = {
+    Paragraph: _paragraph,
+    Subheading: _subheading,
+    Facts: _facts,
+    Bullets: _bullets,
+    Card: _card,
+    Excerpt: _excerpt,
+    Command: _command,
+    Grid: _table,
+}
+"""How each kind of block but a picture is written."""

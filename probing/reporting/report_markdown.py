@@ -6,7 +6,9 @@ hold every figure that the charts show.
 """
 
 import re
+from collections.abc import Callable
 from itertools import groupby
+from typing import Any
 
 from probing.reporting.document import (
     Block,
@@ -92,25 +94,20 @@ def _section(section: Section) -> list[str]:
 
 def _block(block: Block) -> str:
     """Anything but a picture."""
-    match block:
-        case Paragraph(text):
-            return paragraph(text)
-        case Subheading(text):
-            return f"### {inline(text)}"
-        case Facts(rows):
-            return "\n".join(f"- **{inline(name)}**: {inline(text)}" for name, text in rows)
-        case Bullets(items):
-            return "\n".join(f"- {paragraph(item)}" for item in items)
-        case Card(name, verdict, rule):
-            return f"**{inline(name)}: {inline(verdict)}**  \n{paragraph(rule)}."
-        case Excerpt(before, token, after):
-            return _fenced(f"{plain(before)}{MARKS[0]}{line(token)}{MARKS[1]}{plain(after)}")
-        case Command(text):
-            return _fenced(line(text))
-        case Grid():
-            return _table(block)
-        case _:
-            raise AssertionError(type(block))
+    return SHOWN[type(block)](block)
+
+
+def _facts(block: Facts) -> str:
+    return "\n".join(f"- **{inline(name)}**: {inline(text)}" for name, text in block.rows)
+
+
+def _card(block: Card) -> str:
+    return f"**{inline(block.name)}: {inline(block.verdict)}**  \n{paragraph(block.rule)}."
+
+
+def _excerpt(block: Excerpt) -> str:
+    before, after = plain(block.before), plain(block.after)
+    return _fenced(f"{before}{MARKS[0]}{line(block.token)}{MARKS[1]}{after}")
 
 
 def _fenced(text: str) -> str:
@@ -141,3 +138,16 @@ def _in_table(text: str) -> str:
     After a backslash no escape of a bar is read alike everywhere: there it is shown as `\x7c`.
     """
     return re.sub(r"(\\*)\|", lambda found: rf"{found[1]}\x7c" if found[1] else r"\|", text)
+
+
+SHOWN: dict[type, Callable[[Any], str]] = {
+    Paragraph: lambda block: paragraph(block.text),
+    Subheading: lambda block: f"### {inline(block.text)}",
+    Facts: _facts,
+    Bullets: lambda block: "\n".join(f"- {paragraph(item)}" for item in block.items),
+    Card: _card,
+    Excerpt: _excerpt,
+    Command: lambda block: _fenced(line(block.text)),
+    Grid: _table,
+}
+"""How each kind of block but a picture is written."""
