@@ -260,17 +260,14 @@ def test_assignments_are_those_of_the_table(page: Read, compared: dict) -> None:
     own = table.set_index(keys).sort_index()
     _, *rows = page.tables["Headline deltas under the three assignments"]
     named = {label: (kind.value, quantity) for kind, quantity, label in headlines.HEADLINES}
-    assert len(rows) == len(named) * len(compared)
-    for label, comparison, *cells in rows:
-        want = [own.loc[(*named[label], comparison, a.value)] for a in Assignment]
-        assert cells == [
-            cell
-            for each in want
-            for cell in (
-                display.bounded(each["delta"], each["low"], each["high"]),
-                display.signed(each["null"]),
-            )
-        ]
+    assert len(rows) == len(named) * (2 * len(Assignment) + 1)
+    for label, comparison, by, *cells in rows:
+        assert (by == "all models") == ("−" in comparison)
+        for each in Assignment if by == "all models" else (by,):
+            want = own.loc[(*named[label], comparison, str(each))]
+            ends = f"{display.signed(want['low'])} to {display.signed(want['high'])}"
+            interval = display.interval_shown(ends)
+            assert cells == [display.signed(want["delta"]), interval, display.signed(want["null"])]
     shares = tables.kind_shares(keep(compared["ssd"], filters=Filters()))
     _, *rows = page.tables["Share of positions of each kind, by assignment"]
     for assignment, *cells in rows:

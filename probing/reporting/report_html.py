@@ -24,7 +24,7 @@ from probing.reporting.document import (
 from probing.reporting.drawing import chart_svg
 from probing.reporting.text import line, plain
 
-NARROW, WIDE = 330, 640
+NARROW, WIDE = 330, 480
 """Width of a chart's plot in pixels."""
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -64,6 +64,7 @@ nav ol {
 a { color: var(--accent); text-decoration: none; }
 a:hover, a:focus-visible { text-decoration: underline; }
 .table { overflow-x: auto; margin: 1rem 0; border: 1px solid var(--line); border-radius: .4rem; }
+.table + p { margin-top: 2rem; }
 .table:focus-visible { outline: 2px solid var(--accent); }
 table { border-collapse: collapse; width: 100%; font-size: .875rem; line-height: 1.4; }
 caption { text-align: left; padding: .5rem .7rem; color: var(--soft); }
@@ -94,9 +95,9 @@ dd { margin: 0; overflow-wrap: anywhere; }
 .card { padding: .9rem 1.1rem; border: 1px solid var(--line); border-radius: .4rem; }
 .card p { margin: .2rem 0; }
 .card .verdict { font-size: 1.35rem; font-weight: 600; }
-figure { margin: 0; min-width: 0; }
+figure { margin: 0; min-width: 0; overflow-x: auto; }
 figcaption { font-size: .9rem; color: var(--soft); margin-bottom: .3rem; }
-svg { display: block; max-width: 100%; height: auto; overflow: visible; }
+svg { display: block; max-width: 100%; min-width: 26rem; height: auto; overflow: visible; }
 svg text { font-family: Arial, "Liberation Sans", Helvetica, sans-serif; }
 @media (max-width: 34rem) {
   dl { grid-template-columns: 1fr; gap: 0; }

@@ -8,7 +8,7 @@ import pandas as pd
 
 from probing.reporting import display, evidence, headlines, shares
 from probing.reporting.contrasts import COMPARISON
-from probing.reporting.display import Column, bounded, number, signed, whole
+from probing.reporting.display import Column, number, signed, whole
 from probing.reporting.document import Form, Grid, grid
 from probing.reporting.quantities import QUANTITIES
 from probing.reporting.text import visible
@@ -93,37 +93,52 @@ def delta_grid(table: pd.DataFrame, *, quantity: str) -> Grid:
     )
 
 
+ALL_MODELS = "all models"
+"""Whose distributions give the kinds of a difference of two others, whatever the assignment."""
+
+
 def assignment_grid(by_assignment: Mapping[Assignment, pd.DataFrame]) -> Grid:
-    """The headline deltas, side by side under each of the three assignments.
+    """The headline deltas under each of the three assignments, those of one model together.
+
+    The difference of other and control takes its kinds from the mean over all models: it stands
+    there once.
 
     Args:
         by_assignment: of `headlines.headline_tables`.
     """
-    rows = []
-    for kind, quantity, label in headlines.HEADLINES:
-        for name in dict.fromkeys(by_assignment[Assignment.MEAN][COMPARISON]):
-            row = {"headline": label, COMPARISON: str(name)}
-            for assignment, table in by_assignment.items():
-                own = headlines.headline_row(table, str(name), kind, quantity)
-                row[f"delta_{assignment}"] = bounded(own["delta"], own["low"], own["high"])
-                row[f"null_{assignment}"] = signed(own["null"])
-            rows.append(row)
-    labels = {
-        "headline": Column("Figure", "Which quantity at which kind."),
-        COMPARISON: display.DELTA_LABELS[COMPARISON],
-    }
-    for assignment in by_assignment:
-        labels |= {
-            f"delta_{assignment}": Column(f"By {assignment}", "Delta [95 % interval]."),
-            f"null_{assignment}": Column(f"Null by {assignment}", "By selection alone."),
+    names = [str(name) for name in dict.fromkeys(by_assignment[Assignment.MEAN][COMPARISON])]
+    whose = [
+        (name, str(each), table) for name in names[:2] for each, table in by_assignment.items()
+    ]
+    whose += [(name, ALL_MODELS, by_assignment[Assignment.MEAN]) for name in names[2:]]
+    rows = [
+        {
+            "headline": label,
+            COMPARISON: name,
+            "assignment": by,
+            **headlines.headline_row(table, name, kind, quantity)[[*ESTIMATE]].to_dict(),
         }
+        for kind, quantity, label in headlines.HEADLINES
+        for name, by, table in whose
+    ]
+    known = display.DELTA_LABELS | {
+        "headline": Column("Figure", "Which quantity at which kind."),
+        "interval": INTERVAL,
+    }
+    table = pd.DataFrame(rows)
     return grid(
-        pd.DataFrame(rows),
+        table.assign(interval=_interval(table)),
         title="Headline deltas under the three assignments",
-        labels=labels,
-        forms={name: Form.NUMBER for name in labels if name not in ("headline", COMPARISON)},
-        texts={},
+        labels={
+            name: known[name]
+            for name in ("headline", COMPARISON, "assignment", "delta", "interval", "null")
+        },
+        forms=dict.fromkeys(("delta", "interval", "null"), Form.NUMBER),
+        texts={"delta": signed, "null": signed},
     )
+
+
+ESTIMATE = ("delta", "low", "high", "null")
 
 
 def shares_grid(table: pd.DataFrame, *, title: str, labels: Mapping[str, Column]) -> Grid:
