@@ -133,6 +133,10 @@ def read(text: str) -> Read:
 MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable("table")
 
 
+LIVE = re.compile(r"://|www\.|@|\$|<|\||\[|`").search
+"""Outside code: what viewers add to CommonMark, such as bare links, mentions and formulas."""
+
+
 def asked_of(run: Run, *, examples: int = 2) -> Compared:
     _, other, control = run.model_names
     return Compared(
@@ -405,8 +409,8 @@ def test_hostile_text_is_inert_in_markdown(hostile_made: Report) -> None:
     assert {kind for kind in kinds if kind in live} == {"heading_open"}
     assert kinds.count("heading_open") == heads
     for token in tokens:
-        if token.type == "text":  # what viewers add to CommonMark: bare links, mentions, formulas
-            assert not re.search(r"://|www\.|@|\$|<|\||\[", token.content), token.content
+        if token.type == "text":
+            assert not LIVE(token.content), token.content
     page, again = read(html_text(hostile_made)), read(MARKDOWN.render(text))
     for mine, theirs in zip(again.rows, page.rows, strict=True):
         assert [len(row) for row in mine] == [len(row) for row in theirs]
@@ -437,7 +441,9 @@ def test_every_block_makes_its_text_inert(text: str) -> None:
     assert kinds.count("fence") == kinds.count("table_open") == 1
     assert "ordered_list_open" not in kinds
     assert kinds.count("td_open") == kinds.count("th_open") == 3
-    inner = {child.type for token in tokens for child in token.children or ()}
+    texts = [child for token in tokens for child in token.children or ()]
+    assert not [child.content for child in texts if child.type == "text" and LIVE(child.content)]
+    inner = {child.type for child in texts}
     assert inner <= {"text", "code_inline", "strong_open", "strong_close", "em_open", "em_close",
                      "hardbreak", "softbreak"}  # fmt: skip
 
