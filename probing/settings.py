@@ -102,6 +102,9 @@ KIND_PRESETS: dict[str, KindRule] = {
 
 DEFAULT_ASSIGNMENT = Assignment.MEAN
 
+DEFAULT_REPORT_EXAMPLES = 2
+"""Positions that each list of examples of a report shows."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Inference(Strict):

@@ -171,8 +171,8 @@ def test_survival_is_read_against_its_margin(table: pd.DataFrame, found: dict[st
 
 
 def test_shown_evidence_has_a_row_a_figure(table: pd.DataFrame) -> None:
-    shown = evidence.shown_evidence(table)
-    labels = [column.label for column in evidence.evidence_labels(table).values()]
+    shown = evidence.wide_evidence(table)
+    labels = [column.label for column in evidence.wide_labels(table).values()]
     assert list(shown.columns) == labels
     assert len(shown) == table["figure"].nunique()
     gap = table[(table["comparison"] == "ssd") & (table["figure"] == "gap")].iloc[0]

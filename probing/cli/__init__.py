@@ -47,6 +47,7 @@ for command in (
     reading.positions,
     reading.examples,
     judging.verdict,
+    judging.report,
     serving.dashboard,
     serving.doctor,
 ):

@@ -1,4 +1,4 @@
-"""`probing verdict`: the evidence, and what it comes to."""
+"""Commands that judge: the verdict, and the report on a run."""
 
 import dataclasses
 import json
@@ -9,24 +9,41 @@ import typer
 
 from probing.cli.console import out, print_table, show_or_write, write
 from probing.cli.options import (
+    DEFAULT,
+    DEFAULT_ORDER,
     DEFAULT_RULE,
+    DEFAULT_TRAINING,
     ControlOption,
     CsvOption,
+    MinPOption,
+    OrderOption,
     OtherOption,
     PresetOption,
     RunArgument,
+    TemperatureOption,
+    TopKOption,
+    TopPOption,
+    TrainTemperatureOption,
+    TrainTopKOption,
+    TrainTopPOption,
     WhereOption,
+    decoding_of,
     filters_of,
     rule_of,
 )
-from probing.settings import DEFAULT_ASSIGNMENT, Training
+from probing.settings import (
+    DEFAULT_ASSIGNMENT,
+    DEFAULT_REPORT_EXAMPLES,
+    Training,
+    require,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from probing.reporting.mechanism import Found
 
-TRAINING = Training()
+REPORT_ENDINGS = (".html", ".md")
 
 SHOWN = [
     "comparison", "primary", "figure", "estimate", "low", "high", "null_exchange", "null_drift",
@@ -36,11 +53,9 @@ SHOWN = [
 
 def verdict(
     run: RunArgument,
-    train_temperature: Annotated[
-        float, typer.Option(help="Temperature of the samples that were trained on.")
-    ] = TRAINING.temperature,
-    train_top_k: Annotated[int, typer.Option(help="Their top-k; 0 is none.")] = TRAINING.top_k,
-    train_top_p: Annotated[float, typer.Option(help="Their top-p; 1 is none.")] = TRAINING.top_p,
+    train_temperature: TrainTemperatureOption = DEFAULT_TRAINING.temperature,
+    train_top_k: TrainTopKOption = DEFAULT_TRAINING.top_k,
+    train_top_p: TrainTopPOption = DEFAULT_TRAINING.top_p,
     other: OtherOption = None,
     control: ControlOption = None,
     preset: PresetOption = DEFAULT_RULE.preset,
@@ -88,6 +103,60 @@ def verdict(
         out.print(f"note: {note}", markup=False)
     for each, one in found.items():
         out.print(f"{each}: {one.verdict.mechanism} ({one.verdict.rule})", markup=False)
+
+
+def report(
+    run: RunArgument,
+    target: Annotated[
+        Path, typer.Option("--out", "-o", help="The file: .html with charts, or .md without.")
+    ],
+    train_temperature: TrainTemperatureOption = DEFAULT_TRAINING.temperature,
+    train_top_k: TrainTopKOption = DEFAULT_TRAINING.top_k,
+    train_top_p: TrainTopPOption = DEFAULT_TRAINING.top_p,
+    other: OtherOption = None,
+    control: ControlOption = None,
+    preset: PresetOption = DEFAULT_RULE.preset,
+    temperature: TemperatureOption = DEFAULT.temperature,
+    top_k: TopKOption = DEFAULT.top_k,
+    top_p: TopPOption = DEFAULT.top_p,
+    min_p: MinPOption = DEFAULT.min_p,
+    decode: OrderOption = DEFAULT_ORDER,
+    examples: Annotated[
+        int, typer.Option("--examples", "-n", min=0, help="Positions in each list of examples.")
+    ] = DEFAULT_REPORT_EXAMPLES,
+) -> None:
+    """One file to send on: verdict, evidence, deltas, events, chosen examples, and limits.
+
+    An HTML file needs nothing else: no script, nothing fetched, charts inside. The same command on
+    the same run gives the same bytes.
+    """
+    from probing.carriers.writing import require_writable
+    from probing.reporting.contrasts import control_of
+    from probing.reporting.drawing import require_drawing
+    from probing.reporting.provenance import Compared
+    from probing.reporting.report import report as make
+    from probing.reporting.report_html import html_text
+    from probing.reporting.report_markdown import markdown_text
+    from probing.store.reader import open_run
+
+    ending = target.suffix.lower()
+    require(ending in REPORT_ENDINGS, f"-o takes a {' or '.join(REPORT_ENDINGS)} file", str(target))
+    if ending == ".html":
+        require_drawing()
+    require_writable(target)
+    opened = open_run(run)
+    name = other or opened.model_names[1]
+    asked = Compared(
+        other=name,
+        control=control_of(opened, other=name, wanted=control),
+        training=Training(temperature=train_temperature, top_k=train_top_k, top_p=train_top_p),
+        decoding=decoding_of(temperature, top_k, top_p, min_p=min_p, order=decode),
+        rule=rule_of(preset),
+        examples=examples,
+    )
+    made = make(opened, asked=asked, target=target.name)
+    text = html_text(made) if ending == ".html" else markdown_text(made)
+    write(target, text.encode())
 
 
 def _document(found: "dict[str, Found]", table: "pd.DataFrame") -> str:

@@ -12,6 +12,7 @@ from probing.settings import (
     KIND_PRESETS,
     Decoding,
     KindRule,
+    Training,
     require,
 )
 from probing.vocabulary import Assignment, Stratum
@@ -62,6 +63,12 @@ PresetOption = Annotated[str, typer.Option(help=f"Thresholds: {', '.join(KIND_PR
 AssignmentOption = Annotated[
     Assignment, typer.Option(help="Whose distribution gives a position its kind.")
 ]
+TrainTemperatureOption = Annotated[
+    float,
+    typer.Option("--train-temperature", help="Temperature of the samples that were trained on."),
+]
+TrainTopKOption = Annotated[int, typer.Option("--train-top-k", help="Their top-k; 0 is none.")]
+TrainTopPOption = Annotated[float, typer.Option("--train-top-p", help="Their top-p; 1 is none.")]
 CsvOption = Annotated[Path | None, typer.Option("--csv", help="Write a CSV file instead.")]
 ByOption = Annotated[
     list[Stratum] | None,
@@ -84,7 +91,7 @@ WhereOption = Annotated[
         help="Keep only these positions; repeatable. Strata as in --by, but for selectors.",
     ),
 ]
-DEFAULT, DEFAULT_RULE = Decoding(), KindRule()
+DEFAULT, DEFAULT_RULE, DEFAULT_TRAINING = Decoding(), KindRule(), Training()
 DEFAULT_ORDER = DecodingOrder(DEFAULT.order)
 
 

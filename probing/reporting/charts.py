@@ -199,6 +199,11 @@ def transition_chart(table: pd.DataFrame, *, other: str) -> alt.LayerChart:
     data = table.assign(
         text=[f"{share:.1%}" if share >= 0.0005 else "" for share in table["share"].fillna(0)],
         within=table["share"] / table.groupby("baseline")["share"].transform("sum"),
+        described=table["baseline"]
+        + " to "
+        + table["other"]
+        + ": "
+        + table["share"].map("{:.1%}".format),
     )
     base = alt.Chart(data).encode(
         x=alt.X(
@@ -210,11 +215,13 @@ def transition_chart(table: pd.DataFrame, *, other: str) -> alt.LayerChart:
         y=alt.Y("baseline:N", sort=kinds, title="under the baseline", axis=_names()),
         tooltip=[
             alt.Tooltip("baseline:N", title="under the baseline"),
-            alt.Tooltip("other:N", title=f"under {other}"),
+            alt.Tooltip("other:N", title="under the other model"),
             alt.Tooltip("share:Q", title="share of all", format=".2%"),
             alt.Tooltip("within:Q", title="share of this baseline kind", format=".1%"),
             alt.Tooltip("positions:Q", title="positions", format=","),
         ],
+        # Vega writes titles into expressions, unescaped, unless it is told what to say of a cell.
+        description="described:N",
     )
     cells = base.mark_rect(stroke=NEUTRAL, strokeOpacity=0.35).encode(
         color=alt.Color("baseline:N", scale=_scale(), legend=None),
@@ -275,7 +282,7 @@ def evidence_chart(table: pd.DataFrame, *, figure: str) -> alt.LayerChart:
     A long tick is the role-exchange null, a short one the drift null; dashed is zero.
 
     Args:
-        table: of `mechanism.evidence_table`.
+        table: of `predictions.evidence_table`.
         figure: which of its figures.
     """
     data = table.loc[

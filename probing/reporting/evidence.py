@@ -6,17 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from probing.analysis.temperature import TemperatureNull
 from probing.analysis.verdict import TEMPERATURE, TOKENS
-from probing.reporting.display import Column, bounded, labelled, number, percent, signed
-from probing.reporting.mechanism import LEVEL
+from probing.reporting.display import Column, bounded, labelled, number, signed
 from probing.reporting.predictions import (
     CANNOT_TELL,
     CONTRADICTS,
     SUPPORTS,
 )
-from probing.reporting.progress import PARTS
-from probing.reporting.quantities import QUANTITIES
 
 CHARTED = (
     "gap",
@@ -46,29 +42,26 @@ TITLES: Mapping[str, str] = {
     TOKENS: "Share of what is left that single tokens tell",
 }
 
-FIGURE_LABELS = {
+EVIDENCE_LABELS = {
+    "comparison": Column("Comparison", "Which model, or which difference."),
     "primary": Column("Primary", "P1 to P5: the contrasts that were named beforehand."),
     "figure": Column("Figure", "Formulas are in docs/method.md."),
-    "prediction": Column("Self-distillation predicts", "What the theory says of this figure."),
-}
-
-COMPARISON_LABELS = {
-    "estimate": Column(
-        "", "Over headline positions, with a 95 % interval, t(G − 1) over problems."
-    ),
-    "nulls": Column(
-        "nulls",
-        "Exchange: what selection alone gives, roles exchanged. Drift: what noise gives that costs "
-        "as much KL.",
-    ),
+    "estimate": Column("Estimate", "Over headline positions."),
+    "interval": Column("95 % interval", "t(G − 1) over problems."),
+    "null_exchange": Column("Null: exchange", "What selection alone gives, roles exchanged."),
+    "null_drift": Column("Null: drift", "What noise gives that costs as much KL."),
     "p_adjusted": Column(
         "p",
         "Of lying inside either null; of a difference, of being 0. Holm over the primary "
         "contrasts, Benjamini–Hochberg over the rest.",
     ),
-    "detectable": Column("detectable", "The smallest effect found four times in five."),
-    "reads": Column("reads", "For what self-distillation predicts, at 5 % and beyond both nulls."),
+    "detectable": Column("Detectable", "The smallest effect found four times in five."),
+    "reads": Column("Reads", "For what self-distillation predicts, at 5 % and beyond both nulls."),
+    "prediction": Column("Prediction", "What simple self-distillation predicts."),
 }
+
+OF_FIGURE = ("primary", "figure", "prediction")
+OF_COMPARISON = ("estimate", "nulls", "p_adjusted", "detectable", "reads")
 
 PROGRESS_LABELS = {
     "comparison": Column("Model", "Compared with the baseline."),
@@ -110,56 +103,56 @@ MULTIVERSE_LABELS = {
 }
 
 
-def evidence_labels(table: pd.DataFrame) -> dict[str, Column]:
-    """Columns of `shown_evidence`: what is predicted, then each comparison's."""
-    return dict(FIGURE_LABELS) | {
-        f"{name} {key}": replace(label, label=f"{name} {label.label}".strip())
+def shown_evidence(table: pd.DataFrame) -> pd.DataFrame:
+    """The evidence as text, one row per comparison and figure, columns of `EVIDENCE_LABELS`."""
+    shown = table.assign(
+        figure=table["figure"].map(TITLES),
+        interval=_interval(table["low"], table["high"]),
+        **{name: table[name].map(signed) for name in ("estimate", "null_exchange", "null_drift")},
+        **{name: table[name].map(number) for name in ("p_adjusted", "detectable")},
+    )
+    return labelled(shown[list(EVIDENCE_LABELS)], EVIDENCE_LABELS)
+
+
+def wide_labels(table: pd.DataFrame) -> dict[str, Column]:
+    """Columns of `wide_evidence`: of a figure, then of each comparison."""
+    known = EVIDENCE_LABELS | {
+        "estimate": Column("", "With a 95 % interval, t(G − 1) over problems."),
+        "nulls": Column(
+            "nulls",
+            " ".join(EVIDENCE_LABELS[f"null_{each}"].explanation for each in ("exchange", "drift")),
+        ),
+    }
+    has_nulls = set(table.loc[table["null_exchange"].notna(), "comparison"])
+    return {name: known[name] for name in OF_FIGURE} | {
+        f"{name} {key}": replace(known[key], label=f"{name} {known[key].label.lower()}".strip())
         for name in table["comparison"].unique()
-        for key, label in COMPARISON_LABELS.items()
-        if key != "nulls" or table.loc[table["comparison"] == name, "null_exchange"].notna().any()
+        for key in OF_COMPARISON
+        if key != "nulls" or name in has_nulls
     }
 
 
-def shown_evidence(table: pd.DataFrame) -> pd.DataFrame:
-    """The evidence as text, one row per figure, with the columns of `evidence_labels`."""
+def wide_evidence(table: pd.DataFrame) -> pd.DataFrame:
+    """The evidence as text, one row per figure, with the columns of `wide_labels`."""
+    ends = zip(table["estimate"], table["low"], table["high"], strict=True)
     texts = table.assign(
         estimate=[
             bounded(value, low, high) if np.isfinite(low) else signed(value)
-            for value, low, high in zip(table["estimate"], table["low"], table["high"], strict=True)
+            for value, low, high in ends
         ],
         nulls=_nulls(table["null_exchange"], table["null_drift"]),
-        p_adjusted=table["p_adjusted"].map(number),
-        detectable=table["detectable"].map(number),
+        **{name: table[name].map(number) for name in ("p_adjusted", "detectable")},
     )
+    labels = wide_labels(table)
     first = texts["comparison"].iloc[0]
-    shown = texts.loc[texts["comparison"] == first, ["primary", "figure", "prediction"]]
+    shown = texts.loc[texts["comparison"] == first, list(OF_FIGURE)]
     shown = shown.set_index("figure", drop=False)
-    labels = evidence_labels(table)
     for name, own in texts.groupby("comparison", sort=False):
-        cells = own.set_index("figure")
-        for key in COMPARISON_LABELS:
-            if f"{name} {key}" in labels:
-                shown[f"{name} {key}"] = cells[key].reindex(shown.index).fillna("")
+        cells = own.set_index("figure").reindex(shown.index)
+        for key in OF_COMPARISON:
+            shown[f"{name} {key}"] = cells[key].fillna("")
     shown["figure"] = shown["figure"].map(TITLES)
     return labelled(shown[list(labels)], labels)
-
-
-def temperature_sentence(name: str, null: TemperatureNull) -> str:
-    """What one temperature explains of a model's change."""
-    at_end = " (an end of the range that was looked at)" if null.at_end else ""
-    low, high = null.share.interval(level=LEVEL)
-    return (
-        f"{name}: T* = {null.temperature:.3g}{at_end} explains {null.share.value:.1%} of KL "
-        f"[{low:.1%}, {high:.1%}], judged on problems it was not fitted on."
-    )
-
-
-def _interval(low: pd.Series, high: pd.Series) -> list[str]:
-    """Intervals as text, empty where there is none."""
-    return [
-        "" if np.isnan(first) else f"{signed(first)} to {signed(last)}"
-        for first, last in zip(low, high, strict=True)
-    ]
 
 
 def shown_progress(table: pd.DataFrame) -> pd.DataFrame:
@@ -179,6 +172,24 @@ def _nulls(exchange: pd.Series, drift: pd.Series) -> list[str]:
     return [
         "" if np.isnan(first) else f"{signed(first)}, {signed(second)}"
         for first, second in zip(exchange, drift, strict=True)
+    ]
+
+
+def temperature_sentence(name: str, null: TemperatureNull) -> str:
+    """What one temperature explains of a model's change."""
+    at_end = " (an end of the range that was looked at)" if null.at_end else ""
+    low, high = null.share.interval(level=LEVEL)
+    return (
+        f"{name}: T* = {null.temperature:.3g}{at_end} explains {null.share.value:.1%} of KL "
+        f"[{low:.1%}, {high:.1%}], judged on problems it was not fitted on."
+    )
+
+
+def _interval(low: pd.Series, high: pd.Series) -> list[str]:
+    """Intervals as text, empty where there is none."""
+    return [
+        "" if np.isnan(first) else f"{signed(first)} to {signed(last)}"
+        for first, last in zip(low, high, strict=True)
     ]
 
 

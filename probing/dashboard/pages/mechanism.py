@@ -114,7 +114,7 @@ def _evidence(
                 st.caption(evidence.TITLES[figure], help=evidence.explanation(table, figure))
                 st.altair_chart(charts.evidence_chart(table, figure=figure), key=f"chart_{figure}")
                 st.caption(display.escaped(evidence.sentence(table, figure)))
-    _frame(evidence.shown_evidence(table), evidence.evidence_labels(table), key="evidence")
+    _frame(evidence.wide_evidence(table), evidence.wide_labels(table), key="evidence")
     st.text("\n".join(tables.evidence_notes(table, found=found, asked=asked)))
     _csv(table, name="evidence")
 
