@@ -18,7 +18,7 @@ from probing.reporting.examples import (
     shown_prompt,
 )
 from probing.reporting.mechanism import evidence_table, mechanism
-from probing.reporting.multiverse import all_outcomes, multiverse_table
+from probing.reporting.multiverse import multiverse_table
 from probing.reporting.outcomes import (
     assignment_tables,
     delta_histogram,
@@ -31,7 +31,6 @@ from probing.reporting.outcomes import (
 
 __all__ = [
     "all_comparisons",
-    "all_outcomes",
     "assignment_tables",
     "comparison_table",
     "comparisons",
