@@ -8,6 +8,7 @@ from probing.reporting.contrasts import (
     delta_tables,
     kinds_of_all,
 )
+from probing.reporting.curves import curve_tables
 from probing.reporting.deltas import delta_table
 from probing.reporting.examples import (
     example_context,
@@ -28,6 +29,7 @@ from probing.reporting.outcomes import (
     transition_tables,
     transitions,
 )
+from probing.reporting.sweeps import sweep_table
 
 __all__ = [
     "all_comparisons",
@@ -35,6 +37,7 @@ __all__ = [
     "comparison_table",
     "comparisons",
     "control_of",
+    "curve_tables",
     "delta_histogram",
     "delta_table",
     "delta_tables",
@@ -53,6 +56,7 @@ __all__ = [
     "ranked_positions",
     "shown_context",
     "shown_prompt",
+    "sweep_table",
     "transition_tables",
     "transitions",
 ]
