@@ -164,7 +164,9 @@ class Curves(Strict):
         rule = "must be ascending, without repeats"
         require(ranks == sorted({*ranks}), f"curves.ranks {rule}", ranks)
         require(min(ranks, default=0) >= 1, "curves.ranks must be 1 or more", ranks)
-        require(temperatures == sorted({*temperatures}), f"curves.temperatures {rule}", temperatures)
+        require(
+            temperatures == sorted({*temperatures}), f"curves.temperatures {rule}", temperatures
+        )
         above = min(temperatures, default=0) >= GREEDY_BELOW
         require(above, f"curves.temperatures must be {GREEDY_BELOW:g} or more", temperatures)
 

@@ -110,145 +110,139 @@ class Sides:
 
     @property
     def delta(self) -> list[Estimate]:
-        """other - baseline."""
+        """The difference, other - baseline."""
         pairs = zip(self.baseline, self.other, strict=True)
         return [second - first for first, second in pairs]
 
 
-def mean_curves(baseline: PerPoint, other: PerPoint, *, counted: Weighted) -> Sides:
-    """Weighted means of every column over the positions where both models have a value.
+def mean_curve(values: PerPoint, *, counted: Weighted) -> list[Estimate]:
+    """The weighted mean of every column; not finite = not measured, left out.
 
     Args:
-        baseline, other: not finite = not measured.
+        values: of positions and points.
         counted: what positions count.
     """
+    return [
+        mean_estimate(column, weights=counted.weights, clusters=counted.clusters, size=counted.size)
+        for column in values.T
+    ]
+
+
+def mean_sides(baseline: PerPoint, other: PerPoint, *, counted: Weighted) -> Sides:
+    """`mean_curve` of both models over the positions where both have a value."""
     both = np.isfinite(baseline) & np.isfinite(other)
     first, second = (
-        [
-            mean_estimate(
-                values,
-                weights=np.where(measured, counted.weights, 0.0),
-                clusters=counted.clusters,
-                size=counted.size,
-            )
-            for values, measured in zip(side.T, both.T, strict=True)
-        ]
-        for side in (baseline, other)
+        mean_curve(np.where(both, side, np.nan), counted=counted) for side in (baseline, other)
     )
     return Sides(first, second)
 
 
-@dataclass(frozen=True)
-class Matched:
-    """Both models where they leave as much mass in the top k.
+def equal_mass_temperatures(
+    tail_mass: Sides, *, temperatures: Sequence[float]
+) -> Float[np.ndarray, " point"]:
+    """For each temperature T of the baseline, the other's T' with the same mean top-k mass.
 
-    Attributes:
-        temperature: of the other; NaN where no temperature of the curve has that mass.
-        baseline: the figure at its own temperature.
-        other: the figure at `temperature`; its error knows that the temperature was estimated.
-    """
-
-    temperature: float
-    baseline: Estimate
-    other: Estimate
-
-    @property
-    def delta(self) -> Estimate:
-        """other - baseline."""
-        return self.other - self.baseline
-
-
-def matched(tail_mass: Sides, figure: Sides, *, temperatures: Sequence[float]) -> list[Matched]:
-    """A figure of both models at equal mean top-k mass, one entry per temperature of the baseline.
-
-    With L(T) the log of the mean tail mass and F(T) the mean figure of a group of positions, T' is
-    where L_b(T') = L_a(T), and the delta is F_b(T') - F_a(T). L_b, F_b and the influences of the
-    problems are cubic splines in log T through the points of the curve. By the implicit function
-    theorem the influence of F_b(T') is
-
-        IF[F_b](T') - F_b'(T') / L_b'(T') * (IF[L_b](T') - IF[L_a](T)).
-
-    Points without tail mass take no part. NaN where T' would lie outside the curve, where fewer
-    than four points are left, or where L_b does not rise with T.
+    With L(T) the log of the mean mass outside the top k, L_b is a cubic spline in log T through the
+    points of the curve, and L_b(T') = L_a(T). Points without such mass take no part. NaN where T'
+    would lie outside the curve, where fewer than four points are left, or where L_b does not rise
+    with T.
 
     Args:
-        tail_mass: mean mass outside the top k.
-        figure: what is compared, over the same positions.
-        temperatures: of both, ascending.
+        tail_mass: mean mass outside the top k, of one group of positions.
+        temperatures: of both models, ascending.
     """
-    log_t = np.log(np.asarray(temperatures, dtype=np.float64))
-    curve = _curve(log_t, tail_mass.other, figure.other)
-    return [
-        _match(curve, _log_of(outside), own)
-        for outside, own in zip(tail_mass.baseline, figure.baseline, strict=True)
-    ]
+    wanted = np.array([log_of(each).value for each in tail_mass.baseline])
+    found = np.full(len(wanted), np.nan)
+    levels = np.array([log_of(each).value for each in tail_mass.other])
+    known = np.isfinite(levels)
+    levels, log_t = levels[known], np.log(np.asarray(temperatures, dtype=np.float64))[known]
+    if len(levels) < FEWEST_NODES or not (np.diff(levels) > 0).all():
+        return found
+    spline = CubicSpline(log_t, levels)
+    # A level that is not known lies nowhere.
+    for place in np.flatnonzero((levels[0] <= wanted) & (wanted <= levels[-1])):
+        after = int(np.clip(np.searchsorted(levels, wanted[place]), 1, len(levels) - 1))
+        ends = float(log_t[after - 1]), float(log_t[after])
+        found[place] = np.exp(_crossing(spline, float(wanted[place]), ends))
+    return found
 
 
-def _log_of(estimate: Estimate) -> Estimate:
+def _crossing(spline: CubicSpline, level: float, ends: tuple[float, float]) -> float:
+    """Where a spline has a level that lies between its values at two neighbouring points."""
+
+    def left(place: float) -> float:
+        return float(spline(place)) - level
+
+    # At a point the spline may miss its own value by a rounding.
+    if left(ends[0]) >= 0:
+        return ends[0]
+    if left(ends[1]) <= 0:
+        return ends[1]
+    return float(optimize.brentq(left, *ends, xtol=1e-13))
+
+
+def log_of(estimate: Estimate) -> Estimate:
     """The log of an estimate, linearised; NaN unless it is above 0."""
     if not estimate.value > 0:
-        return Estimate(float("nan"), np.zeros_like(estimate.influence), estimate.positions)
+        return Estimate(float("nan"), np.zeros_like(estimate.influence), 0)
     influence = estimate.influence / estimate.value
     return Estimate(float(np.log(estimate.value)), influence, estimate.positions)
 
 
 @dataclass(frozen=True)
-class _Curve:
-    """Splines in log T: of the log tail mass and the figure, values and influences."""
+class AtEqualMass:
+    """The other model at the temperatures of `equal_mass_temperatures`.
 
-    log_t: Float[np.ndarray, " node"]
-    nodes: Float[np.ndarray, " node"]
-    outside: CubicSpline
-    figure: CubicSpline
-    outside_influence: CubicSpline
-    figure_influence: CubicSpline
+    Attributes:
+        temperatures: T', one per point of the curve; NaN where there is none.
+        tail_mass, figure: mean mass outside the top k and mean figure there, measured at T' itself;
+            what stands at a NaN is not used.
+    """
 
-
-def _curve(
-    log_t: Float[np.ndarray, " point"], tail_mass: list[Estimate], figure: list[Estimate]
-) -> _Curve | None:
-    outside = [_log_of(each) for each in tail_mass]
-    levels = np.array([each.value for each in outside])
-    values = np.array([each.value for each in figure])
-    known = np.flatnonzero(np.isfinite(levels) & np.isfinite(values))
-    if len(known) < FEWEST_NODES or not (np.diff(levels[known]) > 0).all():
-        return None
-    x = log_t[known]
-    return _Curve(
-        log_t=x,
-        nodes=levels[known],
-        outside=CubicSpline(x, levels[known]),
-        figure=CubicSpline(x, values[known]),
-        outside_influence=CubicSpline(x, np.stack([outside[i].influence for i in known])),
-        figure_influence=CubicSpline(x, np.stack([figure[i].influence for i in known])),
-    )
+    temperatures: Float[np.ndarray, " point"]
+    tail_mass: list[Estimate]
+    figure: list[Estimate]
 
 
-def _match(curve: _Curve | None, wanted: Estimate, own: Estimate) -> Matched:
-    missing = Estimate(float("nan"), np.zeros_like(own.influence), 0)
-    level = wanted.value
-    # A level that is not known lies nowhere.
-    if curve is None or not curve.nodes[0] <= level <= curve.nodes[-1]:
-        return Matched(float("nan"), own, missing)
-    at = _place(curve, level)
-    slope = float(curve.figure(at, 1) / curve.outside(at, 1))
-    shift = curve.outside_influence(at) - wanted.influence
-    value = float(curve.figure(at))
-    influence = curve.figure_influence(at) - slope * shift
-    return Matched(float(np.exp(at)), own, Estimate(value, influence, own.positions))
+def at_equal_mass(
+    tail_mass: Sides, figure: Sides, there: AtEqualMass, *, temperatures: Sequence[float]
+) -> list[Estimate]:
+    """The other's mean figure F_b where it has the baseline's mean top-k mass, per temperature T.
+
+        F_b(T') - r (L_b(T') - L_a(T)),   r = the slope of F_b over L_b between the points around T'
+
+    The second term takes up what the spline missed. Since L_b and L_a are estimates, T' is one too:
+    the same formula over the influences of the problems gives that of the result, so that its
+    difference from `figure.baseline` has the right error.
+
+    Args:
+        tail_mass: mean mass outside the top k along the curve.
+        figure: the mean figure along it, over the same positions.
+        there: the other model at T'.
+        temperatures: of the curve, ascending.
+    """
+    found = []
+    for place, temperature in enumerate(there.temperatures):
+        own = there.figure[place]
+        if np.isnan(temperature):
+            found.append(Estimate(float("nan"), np.zeros_like(own.influence), 0))
+            continue
+        ends = _around(temperatures, temperature)
+        rise = [each.value for each in (figure.other[i] for i in ends)]
+        over = [log_of(tail_mass.other[i]).value for i in ends]
+        slope = (rise[1] - rise[0]) / (over[1] - over[0])
+        missed = log_of(there.tail_mass[place]) - log_of(tail_mass.baseline[place])
+        found.append(
+            Estimate(
+                own.value - slope * missed.value,
+                own.influence - slope * missed.influence,
+                own.positions,
+            )
+        )
+    return found
 
 
-def _place(curve: _Curve, level: float) -> float:
-    """log T' at which the log tail mass has this level, which lies within the curve."""
-    after = int(np.clip(np.searchsorted(curve.nodes, level), 1, len(curve.nodes) - 1))
-    low, high = float(curve.log_t[after - 1]), float(curve.log_t[after])
-
-    def left(place: float) -> float:
-        return float(curve.outside(place)) - level
-
-    # At a node the spline may miss its own value by a rounding.
-    if left(low) >= 0:
-        return low
-    if left(high) <= 0:
-        return high
-    return float(optimize.brentq(left, low, high, xtol=1e-12))
+def _around(temperatures: Sequence[float], temperature: float) -> tuple[int, int]:
+    """The neighbouring points between which a temperature lies."""
+    after = int(np.clip(np.searchsorted(temperatures, temperature), 1, len(temperatures) - 1))
+    return after - 1, after

@@ -56,7 +56,8 @@ class Weighing:
         inside = np.where(group, self.weights, 0.0)
         if self.carriers is None or self.carrier_weights is None:
             return inside
-        return per_carrier_weights(inside, self.carriers) * self.carrier_weights
+        shares = per_carrier_weights(inside, self.carriers)
+        return np.asarray(shares * self.carrier_weights)
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,9 @@ def _steadiness(conclusion: Conclusion, found: list[BesideNull], *, level: float
     measured = [each for each in found if np.isfinite(each.own.value)]
     values = [each.own.value for each in measured]
     same = [bool(np.sign(each.own.value) == sign) for each in measured]
-    told = [has and told_beyond(each, level=level) for each, has in zip(measured, same, strict=True)]
+    told = [
+        has and told_beyond(each, level=level) for each, has in zip(measured, same, strict=True)
+    ]
     known = bool(measured) and np.isfinite(sign)
     return Steadiness(
         conclusion=conclusion,

@@ -31,9 +31,7 @@ COLUMNS = ["value", "kind", "quantity", "delta", "low", "high", "null", "positio
 
 def sweep(
     run: RunArgument,
-    threshold: Annotated[
-        str, typer.Option("--threshold", help=f"Which: {', '.join(THRESHOLDS)}.")
-    ],
+    threshold: Annotated[str, typer.Option("--threshold", help=f"Which: {', '.join(THRESHOLDS)}.")],
     values: Annotated[
         str, typer.Option("--values", metavar="A,B,C", help="Where it is put, in turn.")
     ],

@@ -1,24 +1,27 @@
 """Curves of a pair as tidy tables: mass by rank, truncation over temperature, and at equal mass."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from probing.analysis.curves import (
     QUANTITIES,
+    AtEqualMass,
     PerPoint,
     Sides,
     Truncated,
+    at_equal_mass,
+    equal_mass_temperatures,
     mass_by_rank,
-    matched,
-    mean_curves,
+    mean_curve,
+    mean_sides,
     over_temperatures,
 )
+from probing.analysis.distributions import Distributions
 from probing.analysis.estimates import Estimate
 from probing.analysis.kinds import CODES
 from probing.analysis.pair import Weighted
@@ -28,7 +31,7 @@ from probing.reporting.filters import Weighting, weights
 from probing.reporting.pairing import PairReader
 from probing.settings import DEFAULT_ASSIGNMENT, Curves, Decoding, Inference, KindRule, require
 from probing.store.reader import Run
-from probing.vocabulary import Assignment, PositionIds
+from probing.vocabulary import Assignment, PositionIds, PositionMask
 
 THREADS = 2
 """Blocks of positions worked on side by side; each holds its own logits."""
@@ -36,14 +39,18 @@ THREADS = 2
 WITHIN = 1 + 1e-9
 """Temperatures this close to an end of the run's range are inside it."""
 
-Row: TypeAlias = dict[str, object]
-
 MATCHED_QUANTITIES = tuple(name for name in QUANTITIES if name != "tail_mass")
+
+Row: TypeAlias = dict[str, object]
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
 class CurveTables:
     """The three tables; in each, `kind` is a kind or `all`, and intervals are over problems.
+
+    `model` is the baseline, the other, or their difference (`other − baseline`), over the positions
+    that both measure. `positions` and `problems` carry the figure.
 
     Attributes:
         by_rank: mean mass of the r likeliest tokens at T = 1. Columns `kind`, `model`, `rank`,
@@ -54,10 +61,8 @@ class CurveTables:
             `positions`, `problems`. Temperatures outside the run's range have no rows.
         matched: at equal mean top-k mass. Columns `kind`, `quantity`, `temperature` (of the
             baseline), `other_temperature`, `top_mass` (of both), `baseline`, `other`, `delta`,
-            `low`, `high`, `positions`, `problems`. NaN where no temperature of the other has that
-            mass.
-
-    `model` is the baseline, the other, or their difference (`other − baseline`).
+            `low`, `high` (of the delta), `positions`, `problems`. NaN where no temperature of the
+            other has that mass.
     """
 
     by_rank: pd.DataFrame
@@ -77,11 +82,11 @@ class CurvesAsked:
         weighting: which positions carry the figures.
     """
 
-    points: Curves = Curves()
-    decoding: Decoding = Decoding()
-    rule: KindRule = KindRule()
+    points: Curves = field(default_factory=Curves)
+    decoding: Decoding = field(default_factory=Decoding)
+    rule: KindRule = field(default_factory=KindRule)
     assignment: Assignment = DEFAULT_ASSIGNMENT
-    weighting: Weighting = Weighting()
+    weighting: Weighting = field(default_factory=Weighting)
 
 
 DEFAULT_CURVES = CurvesAsked()
@@ -90,7 +95,7 @@ DEFAULT_CURVES = CurvesAsked()
 def curve_tables(
     run: Run, other: str, *, asked: CurvesAsked = DEFAULT_CURVES, level: float = Inference().level
 ) -> CurveTables:
-    """The curves of the baseline and one other model, by kind.
+    """The curves of the baseline and one other model, by kind; see docs/method.md, "Curves".
 
     Args:
         run: the run.
@@ -103,30 +108,45 @@ def curve_tables(
         OutsideContract: the run cannot answer this top-k or decoding order.
     """
     reader = PairReader.of(run, other)
-    points = _answerable(run, asked.points)
-    first, second = _read(run, (reader.baseline, other), points, asked.decoding)
+    every = weights(reader.places, weighting=asked.weighting)
+    used = np.flatnonzero(every > 0)
     counted = Weighted(
-        weights=weights(reader.places, weighting=asked.weighting),
-        clusters=reader.clusters,
+        weights=every[used],
+        clusters=reader.clusters[used],
         size=reader.places["problem_id"].nunique(),
     )
-    codes = reader.kinds(asked.rule).by(asked.assignment)
-    groups = {ALL: np.ones(len(codes), dtype=bool)}
-    groups |= {kind.value: codes == code for kind, code in CODES.items()}
+    codes = reader.kinds(asked.rule).by(asked.assignment)[used]
+    inside = {ALL: np.ones(len(used), dtype=bool)}
+    inside |= {kind.value: codes == code for kind, code in CODES.items()}
+    rows = _Rows(run, used, _answerable(run, asked.points), asked.decoding)
+    first, second = (rows.along(model) for model in (reader.baseline, other))
+    sides = {
+        kind: _sides(first.part(group), second.part(group), counted=_within(counted, group))
+        for kind, group in inside.items()
+    }
+    equal = {
+        kind: equal_mass_temperatures(own["tail_mass"], temperatures=rows.points.temperatures)
+        for kind, own in sides.items()
+    }
+    there = rows.at(other, inside=inside, temperatures=equal)
     names = (reader.baseline, other, contrast_name(other, reader.baseline))
-    by_rank, by_temperature, equal = [], [], []
-    for kind, inside in groups.items():
-        own = replace(counted, weights=np.where(inside, counted.weights, 0.0))
-        place = _Place(kind, names, len(np.unique(own.clusters[own.weights > 0])), level)
-        masses = mean_curves(first.mass, second.mass, counted=own)
-        by_rank += place.rows(masses, value="mass", points=[{"rank": r} for r in points.ranks])
-        sides = _measured_alike(first.truncated, second.truncated, counted=own)
-        for quantity, curves in sides.items():
-            at = [{"temperature": t, "quantity": quantity} for t in points.temperatures]
-            by_temperature += place.rows(curves, value="value", points=at)
+    tables: tuple[list[Row], list[Row], list[Row]] = ([], [], [])
+    for kind, group in inside.items():
+        own = _within(counted, group)
+        place = _Place(kind, names, rows.points, len(np.unique(own.clusters)), level)
+        tables[0].extend(place.mass_rows(sides[kind]["mass"]))
+        for quantity in QUANTITIES:
+            tables[1].extend(place.kept_rows(quantity, sides[kind][quantity]))
+        means = {name: mean_curve(getattr(there[kind], name), counted=own) for name in QUANTITIES}
         for quantity in MATCHED_QUANTITIES:
-            equal += place.matched_rows(sides, quantity, temperatures=points.temperatures)
-    return CurveTables(*map(pd.DataFrame, (by_rank, by_temperature, equal)))
+            at = AtEqualMass(equal[kind], means["tail_mass"], means[quantity])
+            tables[2].extend(place.matched_rows(quantity, sides[kind], at))
+    return CurveTables(*map(pd.DataFrame, tables))
+
+
+def _within(counted: Weighted, group: PositionMask) -> Weighted:
+    """Only a group's positions, with the numbers of all problems."""
+    return Weighted(counted.weights[group], counted.clusters[group], counted.size)
 
 
 def _answerable(run: Run, points: Curves) -> Curves:
@@ -146,52 +166,113 @@ def _answerable(run: Run, points: Curves) -> Curves:
 
 
 @dataclass(frozen=True)
-class _Model:
-    """One model's curves at every position."""
+class _Along:
+    """One model along the curves."""
 
     mass: PerPoint
-    truncated: Truncated
+    kept: Truncated
+
+    def part(self, group: PositionMask) -> "_Along":
+        """Some positions of it."""
+        return _Along(self.mass[group], _joined([self.kept], group))
 
 
-def _read(
-    run: Run, models: tuple[str, str], points: Curves, decoding: Decoding
-) -> tuple[_Model, _Model]:
-    """Both models, block by block."""
+def _joined(parts: Sequence[Truncated], group: PositionMask | slice = slice(None)) -> Truncated:
+    """Blocks one after the other, or some positions of one."""
+    return Truncated(
+        **{
+            name: np.concatenate([getattr(each, name)[group] for each in parts])
+            for name in QUANTITIES
+        }
+    )
 
-    def block(model: str, rows: PositionIds) -> tuple[PerPoint, Truncated]:
-        found = run.distributions(model, rows=rows)
-        mass = mass_by_rank(found, ranks=points.ranks)
-        kept = over_temperatures(found, temperatures=points.temperatures, decoding=decoding)
-        return mass, kept
 
-    blocks = run.row_blocks()
-    with ThreadPoolExecutor(THREADS) as pool:
-        parts = [list(pool.map(partial(block, model), blocks)) for model in models]
-    first, second = (
-        _Model(
-            mass=np.concatenate([mass for mass, _ in own]),
-            truncated=Truncated(
-                **{q: np.concatenate([getattr(kept, q) for _, kept in own]) for q in QUANTITIES}
+@dataclass(frozen=True)
+class _Rows:
+    """The positions that count, read block by block.
+
+    Attributes:
+        run: the run.
+        used: its rows that count, ascending.
+        points: ranks and temperatures.
+        decoding: of truncation.
+    """
+
+    run: Run
+    used: PositionIds
+    points: Curves
+    decoding: Decoding
+
+    def along(self, model: str) -> _Along:
+        """One model at every rank and temperature."""
+        parts = self._blocks(model, self._along)
+        return _Along(
+            mass=np.concatenate([part.mass for part in parts]),
+            kept=_joined([part.kept for part in parts]),
+        )
+
+    def _along(self, rows: Distributions, _: slice) -> _Along:
+        return _Along(
+            mass=mass_by_rank(rows, ranks=self.points.ranks),
+            kept=over_temperatures(
+                rows, temperatures=self.points.temperatures, decoding=self.decoding
             ),
         )
-        for own in parts
-    )
-    return first, second
+
+    def at(
+        self,
+        model: str,
+        *,
+        inside: Mapping[str, PositionMask],
+        temperatures: Mapping[str, np.ndarray],
+    ) -> dict[str, Truncated]:
+        """One model at temperatures of each group's own; NaN at a NaN. Only the group's rows."""
+
+        def of_block(rows: Distributions, block: slice) -> dict[str, Truncated]:
+            return {
+                name: self._at(rows.part(np.flatnonzero(group[block])), temperatures[name])
+                for name, group in inside.items()
+            }
+
+        parts = self._blocks(model, of_block)
+        return {name: _joined([part[name] for part in parts]) for name in inside}
+
+    def _at(self, rows: Distributions, temperatures: np.ndarray) -> Truncated:
+        known = np.isfinite(temperatures)
+        found = over_temperatures(
+            rows, temperatures=temperatures[known].tolist(), decoding=self.decoding
+        )
+        whole = {name: np.full((len(rows.ids), len(known)), np.nan) for name in QUANTITIES}
+        for name, values in whole.items():
+            values[:, known] = getattr(found, name)
+        return Truncated(**whole)
+
+    def _blocks(self, model: str, work: Callable[[Distributions, slice], Found]) -> list[Found]:
+        """What `work` makes of every block, and of where its rows stand among those that count."""
+
+        def one(rows: PositionIds) -> Found:
+            start, stop = np.searchsorted(self.used, (rows[0], rows[-1] + 1)).tolist()
+            inside = self.used[start:stop] - rows[0]
+            return work(self.run.distributions(model, rows=rows).part(inside), slice(start, stop))
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            return list(pool.map(one, self.run.row_blocks()))
 
 
-def _measured_alike(first: Truncated, second: Truncated, *, counted: Weighted) -> dict[str, Sides]:
-    """By quantity, over the positions where both models have every quantity at a temperature."""
-    known = np.ones(first.tail_mass.shape, dtype=bool)
-    for quantity in QUANTITIES:
+def _sides(first: _Along, second: _Along, *, counted: Weighted) -> dict[str, Sides]:
+    """Means along the curves; those of truncation where both models have all of its quantities."""
+    known = np.ones(first.kept.tail_mass.shape, dtype=bool)
+    for name in QUANTITIES:
         for side in (first, second):
-            known &= np.isfinite(getattr(side, quantity))
-    return {
-        quantity: mean_curves(
-            *(np.where(known, getattr(side, quantity), np.nan) for side in (first, second)),
+            known &= np.isfinite(getattr(side.kept, name))
+    kept = {
+        name: mean_sides(
+            *(np.where(known, getattr(side.kept, name), np.nan) for side in (first, second)),
             counted=counted,
         )
-        for quantity in QUANTITIES
+        for name in QUANTITIES
     }
+    return {"mass": mean_sides(first.mass, second.mass, counted=counted), **kept}
 
 
 @dataclass(frozen=True)
@@ -200,41 +281,62 @@ class _Place:
 
     kind: str
     models: tuple[str, str, str]
+    points: Curves
     problems: int
     level: float
 
-    def rows(
-        self, sides: Sides, *, value: str, points: Sequence[Mapping[str, object]]
-    ) -> list[Row]:
-        """Per model and point; the difference comes last."""
+    def mass_rows(self, sides: Sides) -> list[Row]:
+        """By rank."""
         return [
-            {"kind": self.kind, "model": model, **point, value: estimate.value, **self._end(estimate)}
-            for model, curve in zip(
-                self.models, (sides.baseline, sides.other, sides.delta), strict=True
-            )
-            for point, estimate in zip(points, curve, strict=True)
+            {"kind": self.kind, "model": model, "rank": rank, "mass": each.value, **self._end(each)}
+            for model, curve in self._curves(sides)
+            for rank, each in zip(self.points.ranks, curve, strict=True)
         ]
 
-    def matched_rows(
-        self, sides: Mapping[str, Sides], quantity: str, *, temperatures: Sequence[float]
-    ) -> list[Row]:
-        """Per temperature of the baseline."""
-        outside = sides["tail_mass"]
-        found = matched(outside, sides[quantity], temperatures=temperatures)
+    def kept_rows(self, quantity: str, sides: Sides) -> list[Row]:
+        """By temperature."""
         return [
             {
                 "kind": self.kind,
-                "quantity": quantity,
+                "model": model,
                 "temperature": temperature,
-                "other_temperature": each.temperature,
-                "top_mass": 1 - mass.value,
-                "baseline": each.baseline.value,
-                "other": each.other.value,
-                "delta": each.delta.value,
-                **self._end(each.delta),
+                "quantity": quantity,
+                "value": each.value,
+                **self._end(each),
             }
-            for temperature, mass, each in zip(temperatures, outside.baseline, found, strict=True)
+            for model, curve in self._curves(sides)
+            for temperature, each in zip(self.points.temperatures, curve, strict=True)
         ]
+
+    def _curves(self, sides: Sides) -> list[tuple[str, list[Estimate]]]:
+        """By model, the difference last."""
+        return list(zip(self.models, (sides.baseline, sides.other, sides.delta), strict=True))
+
+    def matched_rows(
+        self, quantity: str, sides: Mapping[str, Sides], there: AtEqualMass
+    ) -> list[Row]:
+        """Per temperature of the baseline."""
+        outside, figure = sides["tail_mass"], sides[quantity]
+        temperatures = self.points.temperatures
+        other = at_equal_mass(outside, figure, there, temperatures=temperatures)
+        rows: list[Row] = []
+        for place, temperature in enumerate(temperatures):
+            own = figure.baseline[place]
+            delta = other[place] - own
+            rows.append(
+                {
+                    "kind": self.kind,
+                    "quantity": quantity,
+                    "temperature": temperature,
+                    "other_temperature": float(there.temperatures[place]),
+                    "top_mass": 1 - outside.baseline[place].value,
+                    "baseline": own.value,
+                    "other": other[place].value,
+                    "delta": delta.value,
+                    **self._end(delta),
+                }
+            )
+        return rows
 
     def _end(self, estimate: Estimate) -> Row:
         low, high = estimate.interval(level=self.level)

@@ -76,7 +76,7 @@ class PairReader:
         )
 
     def deltas(self, quantities: Sequence[str], *, decoding: Decoding) -> dict[str, PerPosition]:
-        """other - baseline of every position, by quantity; each must be in `DELTA_NAMES`.
+        """Deltas, other - baseline, of every position by quantity; each must be in `DELTA_NAMES`.
 
         Raises:
             OutsideContract: a temperature or top-k that the run cannot answer exactly.
