@@ -12,7 +12,9 @@ import dataclasses
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,8 +36,12 @@ def copied(source: Run, path: Path, *, positions: int) -> None:
     owner = source.positions().carrier
     rows_of = [np.flatnonzero(owner == carrier) for carrier in range(len(source.carriers()))]
     present = [carrier for carrier, rows in enumerate(rows_of) if len(rows)]
-    copies = -(-positions // len(source))
-    origin = [carrier for _ in range(copies) for carrier in present]
+    origin, left = [], positions
+    for carrier in cycle(present):
+        if left <= 0:
+            break
+        origin.append(carrier)
+        left -= len(rows_of[carrier])
     carriers = [
         dataclasses.replace(
             source.carriers()[carrier],
@@ -78,12 +84,22 @@ def _arrays(source: Run, unit: Unit, origin: list[int], rows_of: list[np.ndarray
     )
 
 
-def timed(path: Path, work: Callable[[Run], object]) -> float:
-    """Seconds of one call on a run that nothing was read of."""
+class Took(NamedTuple):
+    """Of one call: time on the clock, and of all cores; a busy machine stretches the first."""
+
+    seconds: float
+    cpu_seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.seconds:.1f} s ({self.cpu_seconds:.1f} s of cores)"
+
+
+def timed(path: Path, work: Callable[[Run], object]) -> Took:
+    """One call on a run that nothing was read of."""
     run = open_run(str(path))
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     work(run)
-    return time.perf_counter() - start
+    return Took(time.perf_counter() - start, time.process_time() - cpu)
 
 
 def main() -> None:
@@ -99,28 +115,30 @@ def main() -> None:
         copied(source, path, positions=asked.positions)
         made = multiverse(open_run(str(path)), other)
         universes = len({outcome.universe for outcome in made.found})
-        figures = {
-            "positions": len(open_run(str(path))),
-            "universes": universes,
-            "conclusions": len(made.found) // universes,
-            "multiverse_seconds": timed(path, lambda run: steadiness_table(multiverse(run, other))),
-            "sweep_values": len(SWEPT),
-            "sweep_seconds": timed(
-                path,
-                lambda run: sweep_table(
-                    run, other, sweep=Sweep(threshold="lock_top1", values=SWEPT)
-                ),
+        works: dict[str, Callable[[Run], object]] = {
+            "multiverse": lambda run: steadiness_table(multiverse(run, other)),
+            "sweep": lambda run: sweep_table(
+                run, other, sweep=Sweep(threshold="lock_top1", values=SWEPT)
             ),
+            "curves": lambda run: curve_tables(run, other),
+        }
+        took = {name: timed(path, work) for name, work in works.items()}
+        figures: dict[str, Any] = {
+            "positions": len(open_run(str(path))),
+            "combinations": universes,
+            "conclusions": len(made.found) // universes,
+            "sweep_values": len(SWEPT),
+            "sweep_quantities": len(SHOWN_QUANTITIES),
             "curve_temperatures": len(DEFAULT_CURVES.points.temperatures),
-            "curve_seconds": timed(path, lambda run: curve_tables(run, other)),
+            **{name: each._asdict() for name, each in took.items()},
             "machine": common.machine(),
         }
     print(
-        f"{figures['positions']:,} positions: {universes} combinations x "
-        f"{figures['conclusions']} conclusions {figures['multiverse_seconds']:.1f} s; sweep of "
-        f"{len(SWEPT)} values x {len(SHOWN_QUANTITIES)} quantities "
-        f"{figures['sweep_seconds']:.1f} s; curves at {figures['curve_temperatures']} temperatures "
-        f"{figures['curve_seconds']:.1f} s ({figures['machine']})"
+        f"{figures['positions']:,} positions, {figures['machine']}\n"
+        f"multiverse, {universes} combinations x {figures['conclusions']} conclusions: "
+        f"{took['multiverse']}\n"
+        f"sweep, {len(SWEPT)} values x {len(SHOWN_QUANTITIES)} quantities: {took['sweep']}\n"
+        f"curves, {figures['curve_temperatures']} temperatures: {took['curves']}"
     )
     common.write_json(asked.json, figures)
 

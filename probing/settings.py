@@ -77,20 +77,20 @@ class Threshold:
             return f"{number} from {self.low:g}"
         return f"{number} from {self.low:g} to {self.high:g}"
 
-    def allows(self, value: float) -> bool:
+    def allows(self, value: float | int) -> bool:
         """Whether a value is one of them."""
         return self.low <= value <= self.high and (not self.whole or float(value).is_integer())
 
 
 THRESHOLDS: dict[str, Threshold] = {
-    "lock_top1": Threshold(0, 1),
-    "lock_nucleus": Threshold(1, math.inf, whole=True),
-    "lock_tail": Threshold(0, 1),
-    "fork_tail": Threshold(0, 1),
-    "close_ratio": Threshold(0, 1),
-    "close_among": Threshold(1, math.inf, whole=True),
-    "fork_close_tokens": Threshold(1, math.inf, whole=True),
-    "fork_entropy_share": Threshold(0, math.nextafter(1, 0)),
+    "lock_top1": Threshold(0.0, 1.0),
+    "lock_nucleus": Threshold(1.0, math.inf, whole=True),
+    "lock_tail": Threshold(0.0, 1.0),
+    "fork_tail": Threshold(0.0, 1.0),
+    "close_ratio": Threshold(0.0, 1.0),
+    "close_among": Threshold(1.0, math.inf, whole=True),
+    "fork_close_tokens": Threshold(1.0, math.inf, whole=True),
+    "fork_entropy_share": Threshold(0.0, math.nextafter(1.0, 0.0)),
 }
 """Thresholds of `KindRule` by name: each can be swept."""
 

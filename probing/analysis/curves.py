@@ -81,7 +81,9 @@ def over_temperatures(
     return Truncated(**dict(zip(QUANTITIES, found, strict=True)))
 
 
-def _at(sorted_rows: Distributions, *, temperature: float, decoding: Decoding) -> PerPoint:
+def _at(
+    sorted_rows: Distributions, *, temperature: float, decoding: Decoding
+) -> Float[np.ndarray, "quantity position"]:
     """Of one block at one temperature, in the order of `QUANTITIES`."""
     order = ranked_in_order(sorted_rows, temperature=temperature)
     kept = truncation(order, decoding=replace(decoding, temperature=temperature))

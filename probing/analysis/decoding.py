@@ -120,9 +120,11 @@ def entropy_of_prefix(order: Ranked, nucleus: Prefix, *, whole: PerPosition) -> 
         nucleus: a prefix of them.
         whole: entropy of the whole distribution, which is the prefix's where that is everything.
     """
-    inside = nucleus.places(order)
-    scaled = np.where(inside, order.tempered.scaled, 0.0)
-    weight = np.where(inside, order.tempered.weight, 0.0)
+    # Where the size is not known, so is the entropy, or it is that of everything.
+    width = int(nucleus.size.max(where=np.isfinite(nucleus.size), initial=1))
+    inside = nucleus.places(order)[:, :width]
+    scaled = np.where(inside, order.tempered.scaled[:, :width], 0.0)
+    weight = np.where(inside, order.tempered.weight[:, :width], 0.0)
     mean = np.einsum("pc,pc->p", weight, scaled) / nucleus.weight
     entropy = np.maximum(np.log(nucleus.weight) - mean, 0.0)
     beyond = np.isinf(nucleus.size) & np.isfinite(nucleus.weight)

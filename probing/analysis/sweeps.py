@@ -16,7 +16,7 @@ UNUSED_BY_ENTROPY = ("close_ratio", "close_among", "fork_close_tokens")
 """Thresholds that no longer matter once forks are taken by entropy."""
 
 
-def swept_rules(rule: KindRule, *, threshold: str, values: Sequence[float]) -> list[KindRule]:
+def swept_rules(rule: KindRule, *, threshold: str, values: Sequence[float | int]) -> list[KindRule]:
     """The rule with one threshold at each of the values, everything else as it is.
 
     Args:

@@ -38,7 +38,7 @@ class Sweep:
     """
 
     threshold: str
-    values: Sequence[float]
+    values: Sequence[float | int]
     rule: KindRule = field(default_factory=KindRule)
     assignment: Assignment = DEFAULT_ASSIGNMENT
     decoding: Decoding = field(default_factory=Decoding)
