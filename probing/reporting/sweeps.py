@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import pandas as pd
 
 from probing.analysis.deltas import DELTA_NAMES
@@ -127,27 +126,3 @@ def share_rows(table: pd.DataFrame) -> pd.DataFrame:
     order = pd.MultiIndex.from_frame(once[where].drop_duplicates())
     wide = wide.reindex(index=order, columns=[kind.value for kind in Kind])
     return wide.reset_index().rename_axis(columns=None)
-
-
-def steady_sentence(table: pd.DataFrame, *, kind: str, quantity: str) -> str:
-    """Over which values a delta keeps its sign, in a sentence.
-
-    Args:
-        table: of `sweep_table`.
-        kind: one of its kinds.
-        quantity: one of its quantities.
-    """
-    rows = table[(table["kind"] == kind) & (table["quantity"] == quantity)]
-    known = rows[rows["delta"].notna()]
-    name = rows["threshold"].iloc[0]
-    head = f"{quantity} at {kind} positions"
-    if known.empty:
-        return f"{head} was not measured at any value of {name}."
-    signs = np.sign(known["delta"])
-    clear = ((known["low"] > 0) | (known["high"] < 0)).sum()
-    span = f"{known['delta'].min():+.3g} to {known['delta'].max():+.3g}"
-    same = "keeps its sign" if signs.nunique() == 1 else "changes its sign"
-    return (
-        f"{head} {same} over {len(known)} values of {name} ({span}); "
-        f"the interval leaves out 0 at {clear}."
-    )
