@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from probing.analysis.deltas import DELTA_NAMES
+from probing.analysis.estimates import Estimate
 from probing.analysis.pair import Weighted
 from probing.analysis.sweeps import AtKind, at_kinds, swept_rules
 from probing.reporting.filters import Weighting, weights
@@ -92,8 +93,8 @@ def _kind_rows(one: AtKind, *, level: float) -> list[dict[str, object]]:
     share_low, share_high = one.share.interval(level=level)
     rows = []
     for name, each in one.deltas.items():
-        low, high = each.own.interval(level=level)
-        null_low, null_high = each.null.interval(level=level)
+        low, high = _bounds(each.own, problems=one.problems, level=level)
+        null_low, null_high = _bounds(each.null, problems=one.problems, level=level)
         rows.append(
             {
                 "share": one.share.value,
@@ -112,6 +113,13 @@ def _kind_rows(one: AtKind, *, level: float) -> list[dict[str, object]]:
             }
         )
     return rows
+
+
+def _bounds(estimate: Estimate, *, problems: int, level: float) -> tuple[float, float]:
+    """The interval; of no width where no problem moves the estimate, as in a null by symmetry."""
+    if problems > 1 and not estimate.influence.any():
+        return estimate.value, estimate.value
+    return estimate.interval(level=level)
 
 
 def share_rows(table: pd.DataFrame) -> pd.DataFrame:
