@@ -16,6 +16,9 @@ from probing.analysis.pair import Weighted
 from probing.analysis.ranking import ranked, ranked_in_order, truncation
 from probing.settings import Decoding
 
+LEAST_OUTSIDE = 1e-9
+"""Mean mass outside the top k below this is no more than what rounding leaves of a sum to 1."""
+
 PerPoint = Float[np.ndarray, "position point"]
 """One column per point of a curve: a rank, or a temperature."""
 
@@ -145,9 +148,9 @@ def equal_mass_temperatures(
     """For each temperature T of the baseline, the other's T' with the same mean top-k mass.
 
     With L(T) the log of the mean mass outside the top k, L_b is a cubic spline in log T through the
-    points of the curve, and L_b(T') = L_a(T). Points without such mass take no part. NaN where T'
-    would lie outside the curve, where fewer than four points are left, or where L_b does not rise
-    with T.
+    points of the curve, and L_b(T') = L_a(T). Points of less mass than `LEAST_OUTSIDE` are out.
+    NaN where T' would lie outside the curve, where fewer than four points are left, or where L_b
+    does not rise with T.
 
     Args:
         tail_mass: mean mass outside the top k, of one group of positions.
@@ -184,8 +187,8 @@ def _crossing(spline: CubicSpline, level: float, ends: tuple[float, float]) -> f
 
 
 def log_of(estimate: Estimate) -> Estimate:
-    """The log of an estimate, linearised; NaN unless it is above 0."""
-    if not estimate.value > 0:
+    """The log of a mean mass, linearised; NaN below `LEAST_OUTSIDE`."""
+    if not estimate.value >= LEAST_OUTSIDE:
         return Estimate(float("nan"), np.zeros_like(estimate.influence), 0)
     influence = estimate.influence / estimate.value
     return Estimate(float(np.log(estimate.value)), influence, estimate.positions)
