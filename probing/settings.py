@@ -61,6 +61,40 @@ class Decoding(Strict):
         require(0 <= self.min_p < 1, "min_p must be in [0, 1) (0 switches it off)", self.min_p)
 
 
+@dataclass(frozen=True)
+class Threshold:
+    """What a threshold of `KindRule` can be: from `low` to `high`, whole numbers only or any."""
+
+    low: float
+    high: float
+    whole: bool = False
+
+    @property
+    def text(self) -> str:
+        """The rule in words."""
+        number = "a whole number" if self.whole else "a number"
+        if math.isinf(self.high):
+            return f"{number} from {self.low:g}"
+        return f"{number} from {self.low:g} to {self.high:g}"
+
+    def allows(self, value: float | int) -> bool:
+        """Whether a value is one of them."""
+        return self.low <= value <= self.high and (not self.whole or float(value).is_integer())
+
+
+THRESHOLDS: dict[str, Threshold] = {
+    "lock_top1": Threshold(0.0, 1.0),
+    "lock_nucleus": Threshold(1.0, math.inf, whole=True),
+    "lock_tail": Threshold(0.0, 1.0),
+    "fork_tail": Threshold(0.0, 1.0),
+    "close_ratio": Threshold(0.0, 1.0),
+    "close_among": Threshold(1.0, math.inf, whole=True),
+    "fork_close_tokens": Threshold(1.0, math.inf, whole=True),
+    "fork_entropy_share": Threshold(0.0, math.nextafter(1.0, 0.0)),
+}
+"""Thresholds of `KindRule` by name: each can be swept."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class KindRule(Strict):
     """Thresholds that turn a distribution into a kind (method.md section 5).
@@ -83,6 +117,9 @@ class KindRule(Strict):
     def __post_init__(self) -> None:
         share = self.fork_entropy_share
         require(0 <= share < 1, "fork_entropy_share must be in [0, 1) (0 switches it off)", share)
+        for name, threshold in THRESHOLDS.items():
+            value = getattr(self, name)
+            require(threshold.allows(value), f"{name} must be {threshold.text}", value)
 
 
 KIND_PRESETS: dict[str, KindRule] = {
@@ -114,6 +151,27 @@ class Inference(Strict):
     level: float = 0.95
     few_clusters: int = 40
     seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curves(Strict):
+    """Where curves are taken: ranks at T = 1, and temperatures of evaluation, both ascending."""
+
+    ranks: tuple[int, ...] = (*range(1, 21), 50, 100, 256)
+    temperatures: tuple[float, ...] = (
+        0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.65, 1.8, 2.0,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        ranks, temperatures = list(self.ranks), list(self.temperatures)
+        rule = "must be ascending, without repeats"
+        require(ranks == sorted({*ranks}), f"curves.ranks {rule}", ranks)
+        require(min(ranks, default=0) >= 1, "curves.ranks must be 1 or more", ranks)
+        require(
+            temperatures == sorted({*temperatures}), f"curves.temperatures {rule}", temperatures
+        )
+        above = min(temperatures, default=0) >= GREEDY_BELOW
+        require(above, f"curves.temperatures must be {GREEDY_BELOW:g} or more", temperatures)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -95,27 +95,36 @@ def _statistics_block(rows: Distributions, *, decoding: Decoding, rule: KindRule
         top1_prob_kept=1 / kept.nucleus.weight,
         nucleus_size=kept.nucleus.size,
         nucleus_size_full=full.size,
-        tail_mass=_rest(kept.top_k, total),
-        excluded_mass=_rest(kept.nucleus, total),
+        tail_mass=mass_outside(kept.top_k, total),
+        excluded_mass=mass_outside(kept.nucleus, total),
         entropy_nats=whole.entropy_nats,
         varentropy=whole.varentropy,
-        entropy_kept_nats=_entropy_kept(order, kept.nucleus, whole=whole.entropy_nats),
+        entropy_kept_nats=entropy_of_prefix(order, kept.nucleus, whole=whole.entropy_nats),
         margin_nats=_margin(order),
         close_tokens=_close_tokens(order, rule=rule),
         log_z=whole.log_z,
     )
 
 
-def _rest(prefix: Prefix, total: PerPosition) -> PerPosition:
+def mass_outside(prefix: Prefix, total: PerPosition) -> PerPosition:
+    """Probability outside a prefix; `total` is that of the same `Ranked`."""
     rest: PerPosition = np.maximum(total - prefix.weight, 0.0) / total
     return rest
 
 
-def _entropy_kept(order: Ranked, nucleus: Prefix, *, whole: PerPosition) -> PerPosition:
-    """Entropy of the renormalised prefix; the whole entropy where the prefix is everything."""
-    inside = nucleus.places(order)
-    scaled = np.where(inside, order.tempered.scaled, 0.0)
-    weight = np.where(inside, order.tempered.weight, 0.0)
+def entropy_of_prefix(order: Ranked, nucleus: Prefix, *, whole: PerPosition) -> PerPosition:
+    """Entropy (nats) of the renormalised prefix.
+
+    Args:
+        order: the rows.
+        nucleus: a prefix of them.
+        whole: entropy of the whole distribution, which is the prefix's where that is everything.
+    """
+    # Where the size is not known, so is the entropy, or it is that of everything.
+    width = int(nucleus.size.max(where=np.isfinite(nucleus.size), initial=1))
+    inside = nucleus.places(order)[:, :width]
+    scaled = np.where(inside, order.tempered.scaled[:, :width], 0.0)
+    weight = np.where(inside, order.tempered.weight[:, :width], 0.0)
     mean = np.einsum("pc,pc->p", weight, scaled) / nucleus.weight
     entropy = np.maximum(np.log(nucleus.weight) - mean, 0.0)
     beyond = np.isinf(nucleus.size) & np.isfinite(nucleus.weight)

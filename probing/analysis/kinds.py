@@ -1,13 +1,13 @@
 """Lock-like, fork-like, diffuse, mixed: one kind per distribution, by thresholds."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Int
 
 from probing.analysis.decoding import Statistics
 from probing.settings import KindRule
-from probing.vocabulary import Assignment, Kind, PerPosition
+from probing.vocabulary import Assignment, Kind, PerPosition, PositionIds
 
 CODES: dict[Kind, int] = {kind: code for code, kind in enumerate(Kind)}
 """A kind as a number: its place in `list(Kind)`."""
@@ -40,6 +40,28 @@ def kinds(stats: Statistics, *, rule: KindRule) -> Int[np.ndarray, " position"]:
         default=CODES[Kind.MIXED],
     )
     return codes.astype(np.int8)
+
+
+@dataclass(frozen=True)
+class KindCodes:
+    """Kind codes of every position by each distribution that can decide."""
+
+    mean: PositionIds
+    baseline: PositionIds
+    other: PositionIds
+
+    def by(self, assignment: Assignment) -> PositionIds:
+        """The codes by one assignment."""
+        codes: PositionIds = getattr(self, assignment.value)
+        return codes
+
+    def part(self, rows: PositionIds) -> "KindCodes":
+        """Of some positions."""
+        return KindCodes(self.mean[rows], self.baseline[rows], self.other[rows])
+
+    def exchanged(self) -> "KindCodes":
+        """With baseline and other in each other's place."""
+        return KindCodes(mean=self.mean, baseline=self.other, other=self.baseline)
 
 
 def with_entropy_cut(

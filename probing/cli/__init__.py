@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from probing.cli import judging, reading, scoring, serving
+from probing.cli import judging, reading, scoring, serving, sweeping
 from probing.cli.console import (
     EXIT_FAULT,
     EXIT_INTERRUPTED,
@@ -48,6 +48,7 @@ for command in (
     reading.examples,
     judging.verdict,
     judging.report,
+    sweeping.sweep,
     serving.dashboard,
     serving.doctor,
 ):

@@ -155,4 +155,4 @@ def multiverse(run: Run, other: str) -> pd.DataFrame:
 
 @st.cache_data(max_entries=8, show_spinner="Combining the settings …")
 def _multiverse(fingerprint: str, other: str, *, _run: Run) -> pd.DataFrame:
-    return tables.multiverse_table(tables.all_outcomes(_run, other))
+    return tables.multiverse_table(_run, other)

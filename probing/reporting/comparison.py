@@ -14,10 +14,10 @@ from probing.analysis.decoding import (
     realised_logprob,
 )
 from probing.analysis.deltas import delta
-from probing.analysis.kinds import kinds, with_entropy_cut
+from probing.analysis.kinds import KindCodes, kinds, with_entropy_cut
 from probing.analysis.moments import kl_nats
 from probing.errors import NoCarriersLeft
-from probing.reporting.happenings import KindCodes, event_columns, labelled
+from probing.reporting.happenings import event_columns, labelled
 from probing.reporting.places import headline_weights, place_table, right_models
 from probing.reporting.quantities import (
     MODEL_QUANTITIES,

@@ -229,7 +229,7 @@ def shown_multiverse(table: pd.DataFrame) -> pd.DataFrame:
         {
             "kind": table["kind"].astype(str),
             "quantity": table["quantity"],
-            "sign": table["sign"].map({1: "rises", -1: "falls", 0: "not measured"}),
+            "sign": table["sign"].map({1: "rises", -1: "falls", 0: "no change"}),
             "same_sign": table["same_sign"].map(percent),
             "beyond": table["beyond"].map(percent),
             "range": _interval(table["low"], table["high"]),

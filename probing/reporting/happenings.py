@@ -1,12 +1,12 @@
 """Events of every position of a pair, by each assignment, also with the two models exchanged."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from probing.analysis.events import PairKinds, events, leading_words
+from probing.analysis.kinds import KindCodes
 from probing.analysis.ranking import leading_ids
 from probing.reporting.words import lexicon_tokens, realised_corrections, shared_prefix
 from probing.settings import Decoding, KindRule
@@ -14,28 +14,6 @@ from probing.store.reader import Run
 from probing.vocabulary import Assignment, Event, PerPosition, PositionIds, PositionMask
 
 EVENT_NAMES = [event.value for event in Event]
-
-
-@dataclass(frozen=True)
-class KindCodes:
-    """Kind codes of every position by each distribution that can decide."""
-
-    mean: PositionIds
-    baseline: PositionIds
-    other: PositionIds
-
-    def by(self, assignment: Assignment) -> PositionIds:
-        """The codes by one assignment."""
-        codes: PositionIds = getattr(self, assignment.value)
-        return codes
-
-    def part(self, rows: PositionIds) -> "KindCodes":
-        """Of some positions."""
-        return KindCodes(self.mean[rows], self.baseline[rows], self.other[rows])
-
-    def exchanged(self) -> "KindCodes":
-        """With baseline and other in each other's place."""
-        return KindCodes(mean=self.mean, baseline=self.other, other=self.baseline)
 
 
 def labelled(codes: PositionIds, names: Sequence[str]) -> "pd.Categorical[str]":

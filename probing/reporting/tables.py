@@ -8,6 +8,7 @@ from probing.reporting.contrasts import (
     delta_tables,
     kinds_of_all,
 )
+from probing.reporting.curves import curve_tables
 from probing.reporting.deltas import delta_table
 from probing.reporting.examples import (
     example_context,
@@ -18,7 +19,7 @@ from probing.reporting.examples import (
     shown_prompt,
 )
 from probing.reporting.mechanism import beside_temperature, mechanism, places_beside
-from probing.reporting.multiverse import all_outcomes, multiverse_table
+from probing.reporting.multiverse import multiverse_table
 from probing.reporting.outcomes import (
     assignment_tables,
     delta_histogram,
@@ -30,15 +31,16 @@ from probing.reporting.outcomes import (
 )
 from probing.reporting.predictions import evidence_notes, evidence_table
 from probing.reporting.progress import progress_table
+from probing.reporting.sweeps import sweep_table
 
 __all__ = [
     "all_comparisons",
-    "all_outcomes",
     "assignment_tables",
     "beside_temperature",
     "comparison_table",
     "comparisons",
     "control_of",
+    "curve_tables",
     "delta_histogram",
     "delta_table",
     "delta_tables",
@@ -60,6 +62,7 @@ __all__ = [
     "ranked_positions",
     "shown_context",
     "shown_prompt",
+    "sweep_table",
     "transition_tables",
     "transitions",
 ]
