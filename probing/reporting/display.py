@@ -24,7 +24,7 @@ from probing.reporting.quantities import (
     other_column,
 )
 from probing.reporting.text import plain, visible
-from probing.settings import GREEDY_BELOW, Decoding, KindRule
+from probing.settings import GREEDY_BELOW, Decoding, Inference, KindRule
 from probing.vocabulary import Assignment, Stratum
 
 NOT_MEASURED = "–"
@@ -56,6 +56,20 @@ DELTA_LABELS: dict[str, Column] = {
         "Null",
         "Half the sum of this delta and of the one with the models' roles exchanged: what "
         "selection alone would give.",
+    ),
+    "p_adjusted": Column(
+        "p",
+        "Of delta − null being 0: bootstrap, or sign-flip with few problems; adjusted over all "
+        "tests of this table (Benjamini–Hochberg). – = not tested.",
+    ),
+    "reads": Column(
+        "Reads",
+        "changed: p ≤ 0.05. preserved: delta − null is within its margin (two one-sided tests). "
+        "small change: both. cannot tell: neither. Empty: not tested.",
+        width=96,
+    ),
+    "detectable": Column(
+        "Detectable", "The smallest delta − null that the test finds four times in five."
     ),
     "positions": Column("Positions", "Positions with a value."),
     "problems": Column(
@@ -144,6 +158,18 @@ def signed(value: Any) -> str:
     return f"{value:+.1e}" if 0 < abs(value) < SMALLEST_FIXED else f"{value:+.4f}"
 
 
+def p_value(value: Any) -> str:
+    """Three decimals; a smaller p-value is told to be smaller.
+
+    Examples:
+        >>> p_value(0.0412), p_value(0.0002), p_value(float("nan"))
+        ('0.041', '<0.001', '–')
+    """
+    if not np.isfinite(value):
+        return NOT_MEASURED
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def bounded(value: float, low: float, high: float) -> str:
     """A delta with its interval.
 
@@ -159,8 +185,8 @@ def printed_deltas(table: pd.DataFrame, *, by: Sequence[str]) -> pd.DataFrame:
     """A table of several comparisons for a terminal: those of one group and quantity together.
 
     Columns: those of `by`; `quantity`, `comparison`, `baseline` (of the contrast: the control's),
-    `delta`, `low`, `high`, `null`, and the `positions` and `problems` of the row itself, since
-    each comparison has its own where kinds are not by the baseline alone.
+    `delta`, `low`, `high`, `null`, `p_adjusted`, the `problems` of the row itself, since each
+    comparison has its own where kinds are not by the baseline alone, and `reads`.
 
     Args:
         table: of `delta_tables`.
@@ -170,7 +196,7 @@ def printed_deltas(table: pd.DataFrame, *, by: Sequence[str]) -> pd.DataFrame:
     # Groups stand in the order in which they first occur, as the table has them.
     order = table.groupby(keys, sort=False).ngroup().to_numpy()
     shown = table.iloc[np.argsort(order, kind="stable")]
-    return shown[[*keys, COMPARISON, *DELTA_FORMATS, "positions", "problems"]]
+    return shown[[*keys, COMPARISON, *DELTA_FORMATS, "problems", "reads"]]
 
 
 DELTA_FORMATS: dict[str, Callable[[Any], str]] = {
@@ -179,6 +205,7 @@ DELTA_FORMATS: dict[str, Callable[[Any], str]] = {
     "low": signed,
     "high": signed,
     "null": signed,
+    "p_adjusted": p_value,
 }
 """How a terminal shows the figures of a delta table."""
 
@@ -244,6 +271,8 @@ def shown_deltas(table: pd.DataFrame, *, by: Sequence[str]) -> Styler:
     styler = styler.format(
         signed, subset=[label[name] for name in ("delta", "low", "high", "null")]
     )
+    styler = styler.format(p_value, subset=[label["p_adjusted"]])
+    styler = styler.format(number, subset=[label["detectable"]])
     styler = styler.format(
         whole, subset=[label[name] for name in ("positions", "problems", "missing")]
     )
@@ -352,6 +381,20 @@ def notes(table: pd.DataFrame, *, by: Sequence[str]) -> str:
     noted = table[table["note"] != ""].drop_duplicates([*columns, "note"])
     named = joined(noted, columns).groupby(noted["note"], sort=False).agg(", ".join)
     return "; ".join(f"{names}: {note}" if names else str(note) for note, names in named.items())
+
+
+def family_text(table: pd.DataFrame, *, inference: Inference) -> str:
+    """How many tests a delta table holds and what its readings mean; empty if there is none."""
+    size = table["family"].max()
+    if pd.isna(size):
+        return ""
+    margins = inference.margins
+    return (
+        f"p is adjusted over the {int(size)} tests of this table (Benjamini–Hochberg); changed: "
+        f"p ≤ {1 - inference.level:.2g}, beyond the exchange null; preserved: delta − null within "
+        f"its margin (top-1 ±{margins.top1_prob:g}, entropy after truncation "
+        f"±{margins.entropy_kept_nats:g} nats, nucleus ±{margins.nucleus_size_share:.0%})"
+    )
 
 
 def place_text(position: pd.Series) -> str:
