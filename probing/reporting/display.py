@@ -47,11 +47,16 @@ DELTA_LABELS: dict[str, Column] = {
     COMPARISON: Column("Comparison", "Which models: the other or the control, less the baseline."),
     "assignment": Column("By", "Whose distribution gives the kind.", width=76),
     "quantity": Column("Quantity", "What is averaged; see the tooltips of the charts."),
-    "baseline": Column("Baseline", "Weighted mean under the baseline (the control, if compared)."),
-    "other": Column("Other", "Weighted mean under the other model, over the same positions."),
-    "delta": Column("Delta", "Other − baseline. For a divergence, its mean."),
-    "low": Column("95 % from", "Lower end of the interval; whole problems are resampled."),
-    "high": Column("to", "Upper end of the interval."),
+    "baseline": Column(
+        "Baseline", "Weighted mean under the baseline (the control, if compared).", width=66
+    ),
+    "delta": Column(
+        "Delta",
+        "Other − baseline, over the same positions. For a divergence, its mean. The CSV has the "
+        "other's mean too.",
+    ),
+    "low": Column("From", "Lower end of the 95 % interval; whole problems are resampled."),
+    "high": Column("to", "Upper end of the 95 % interval."),
     "null": Column(
         "Null",
         "Half the sum of this delta and of the one with the models' roles exchanged: what "
@@ -61,21 +66,24 @@ DELTA_LABELS: dict[str, Column] = {
         "p",
         "Of delta − null being 0: bootstrap, or sign-flip with few problems; adjusted over all "
         "tests of this table (Benjamini–Hochberg). – = not tested.",
+        width=56,
     ),
     "reads": Column(
         "Reads",
         "changed: p ≤ 0.05. preserved: delta − null is within its margin (two one-sided tests). "
         "small change: both. cannot tell: neither. Empty: not tested.",
-        width=96,
+        width=92,
     ),
-    "detectable": Column(
-        "Detectable", "The smallest delta − null that the test finds four times in five."
-    ),
-    "positions": Column("Positions", "Positions with a value."),
     "problems": Column(
         "Problems", "Problems with a value: what is resampled. The CSV counts responses too."
     ),
-    "missing": Column("Missing", "Positions not measured: the run cannot tell."),
+    "positions": Column("Positions", "Positions with a value."),
+    "detectable": Column(
+        "Detectable", "The smallest delta − null that the test finds four times in five."
+    ),
+    "missing": Column(
+        "Missing", "Positions not measured: the run cannot tell. Shown where there are any."
+    ),
 }
 
 STRATUM_LABELS: dict[str, Column] = {
@@ -257,6 +265,8 @@ def shown_deltas(table: pd.DataFrame, *, by: Sequence[str]) -> Styler:
     labels = delta_labels(by)
     if COMPARISON not in table:
         del labels[COMPARISON]
+    if not table["missing"].any():
+        del labels["missing"]
     names = list(dict.fromkeys(table["quantity"]))
     groups = list(dict.fromkeys(table[list(by)].itertuples(index=False))) if by else [()]
     order = table["quantity"].map({name: place for place, name in enumerate(names)})
@@ -267,15 +277,14 @@ def shown_deltas(table: pd.DataFrame, *, by: Sequence[str]) -> Styler:
     shown["quantity"] = shown["quantity"].map({name: QUANTITIES[name].label for name in names})
     shown = labelled(shown, labels)
     label = {name: column.label for name, column in labels.items()}
-    styler = shown.style.format(number, subset=[label["baseline"], label["other"]])
+    styler = shown.style.format(number, subset=[label["baseline"]])
     styler = styler.format(
         signed, subset=[label[name] for name in ("delta", "low", "high", "null")]
     )
     styler = styler.format(p_value, subset=[label["p_adjusted"]])
     styler = styler.format(number, subset=[label["detectable"]])
-    styler = styler.format(
-        whole, subset=[label[name] for name in ("positions", "problems", "missing")]
-    )
+    counts = [label[name] for name in ("positions", "problems", "missing") if name in label]
+    styler = styler.format(whole, subset=counts)
     return styler.map(kind_style, subset=[label["kind"]]) if "kind" in by else styler
 
 
