@@ -314,6 +314,7 @@ def test_a_family_is_all_rows_of_the_table(trio: dict[str, pd.DataFrame]) -> Non
     known = table["p_value"].notna()
     assert (table.loc[known, "family"] == known.sum()).all()
     assert set(table.loc[known, "comparison"]) == set(trio)
-    assert display.family_text(table, inference=FEW_DRAWS).startswith(
-        f"p is adjusted over the {known.sum()} tests"
-    )
+    said = display.family_notes(table, inference=FEW_DRAWS)
+    assert said[0].startswith(f"p is adjusted over the {known.sum()} tests")
+    untested = table[~known]
+    assert display.family_notes(untested, inference=FEW_DRAWS) == []

@@ -114,12 +114,12 @@ def summary(
 def _print_deltas(table: pd.DataFrame, *, groups: Sequence[str]) -> None:
     """A table of deltas and what its reader must know."""
     from probing.reporting.deltas import DEFAULT_INFERENCE
-    from probing.reporting.display import DELTA_FORMATS, family_text, printed_deltas
+    from probing.reporting.display import DELTA_FORMATS, family_notes, printed_deltas
 
     shown = printed_deltas(table, by=groups).rename(columns={"p_adjusted": "p"})
     print_table(shown, formats=DELTA_FORMATS | {"p": DELTA_FORMATS["p_adjusted"]}, tight=True)
-    family = family_text(table, inference=DEFAULT_INFERENCE)
-    for note in filter(None, [family, *_notes(table, groups)]):
+    family = family_notes(table, inference=DEFAULT_INFERENCE)
+    for note in [*family, *_notes(table, groups)]:
         out.print(f"note: {note}", markup=False)
 
 

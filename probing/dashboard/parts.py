@@ -76,8 +76,8 @@ def delta_frame(table: pd.DataFrame, *, by: list[str], key: str) -> None:
         placeholder=display.NOT_MEASURED,
         alt="Deltas by group",
     )
-    if family := display.family_text(table, inference=DEFAULT_INFERENCE):
-        st.caption(family)
+    if family := display.family_notes(table, inference=DEFAULT_INFERENCE):
+        st.caption(f"{'; '.join(family)}.")
     if notes := display.notes(table, by=by):
         st.text(notes)
 

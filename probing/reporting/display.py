@@ -284,7 +284,7 @@ def shown_deltas(table: pd.DataFrame, *, by: Sequence[str]) -> Styler:
     styler = styler.format(p_value, subset=[label["p_adjusted"]])
     styler = styler.format(number, subset=[label["detectable"]])
     counts = [label[name] for name in ("positions", "problems", "missing") if name in label]
-    styler = styler.format(whole, subset=counts)
+    styler = styler.format(whole, subset=pd.Index(counts))
     return styler.map(kind_style, subset=[label["kind"]]) if "kind" in by else styler
 
 
@@ -392,18 +392,24 @@ def notes(table: pd.DataFrame, *, by: Sequence[str]) -> str:
     return "; ".join(f"{names}: {note}" if names else str(note) for note, names in named.items())
 
 
-def family_text(table: pd.DataFrame, *, inference: Inference) -> str:
-    """How many tests a delta table holds and what its readings mean; empty if there is none."""
+def family_notes(table: pd.DataFrame, *, inference: Inference) -> list[str]:
+    """How many tests a delta table holds and what its readings mean; none if nothing is tested.
+
+    Args:
+        table: of `delta_tables` or `assignment_tables`.
+        inference: that it was made with.
+    """
     size = table["family"].max()
     if pd.isna(size):
-        return ""
+        return []
     margins = inference.margins
-    return (
+    return [
         f"p is adjusted over the {int(size)} tests of this table (Benjamini–Hochberg); changed: "
-        f"p ≤ {1 - inference.level:.2g}, beyond the exchange null; preserved: delta − null within "
-        f"its margin (top-1 ±{margins.top1_prob:g}, entropy after truncation "
-        f"±{margins.entropy_kept_nats:g} nats, nucleus ±{margins.nucleus_size_share:.0%})"
-    )
+        f"p ≤ {1 - inference.level:.2g}",
+        f"preserved: delta − null is within ±{margins.top1_prob:g} (top-1), "
+        f"±{margins.entropy_kept_nats:g} nats (entropy kept), ±{margins.nucleus_size_share:.0%} "
+        "(nucleus size)",
+    ]
 
 
 def place_text(position: pd.Series) -> str:
