@@ -144,13 +144,35 @@ DEFAULT_REPORT_EXAMPLES = 2
 
 
 @dataclass(frozen=True, kw_only=True)
+class Margins(Strict):
+    """Within what a quantity counts as preserved: + or - so much; of the nucleus, so large a share.
+
+    The share is of the baseline's mean size. A quantity that is not named here has no margin.
+    """
+
+    top1_prob: float = 0.02
+    entropy_kept_nats: float = 0.05
+    nucleus_size_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            margin = getattr(self, each.name)
+            require(0 < margin < math.inf, f"margin {each.name} must be > 0 and finite", margin)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Inference(Strict):
-    """Intervals: the cluster bootstrap of method.md section 7."""
+    """Intervals and tests: the cluster bootstrap of method.md section 7.
+
+    `power` is that at which an effect counts as detectable.
+    """
 
     draws: int = 2000
     level: float = 0.95
     few_clusters: int = 40
     seed: int = 0
+    power: float = 0.8
+    margins: Margins = field(default_factory=Margins)
 
 
 @dataclass(frozen=True, kw_only=True)

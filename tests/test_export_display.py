@@ -139,7 +139,14 @@ def test_settings_say_what_made_a_table(run: Run) -> None:
     document = json.loads(export.settings_json(run, asked=EVERY_TABLE["deltas"]))
     assert document["by"] == ["kind", "event"]
     assert document["quantities"] == ["tail_mass", "js"]
-    assert document["inference"] == {"draws": 200, "level": 0.95, "few_clusters": 40, "seed": 0}
+    assert document["inference"] == {
+        "draws": 200,
+        "level": 0.95,
+        "few_clusters": 40,
+        "seed": 0,
+        "power": 0.8,
+        "margins": {"top1_prob": 0.02, "entropy_kept_nats": 0.05, "nucleus_size_share": 0.1},
+    }
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -292,7 +299,7 @@ def test_printed_deltas_are_the_rows_of_the_table_with_their_own_null_and_counts
     both = pd.concat([less, table.assign(comparison="b")], ignore_index=True)
     shown = display.printed_deltas(both, by=[Stratum.KIND])
     pd.testing.assert_frame_equal(shown.sort_index(), both[list(shown)])
-    assert {"null", "positions", "problems"} < set(shown)
+    assert {"null", "p_adjusted", "reads", "problems"} < set(shown)
     groups = shown[["kind", "quantity"]].apply(tuple, axis=1)
     # The comparisons of a group stand together, in their order; a group of one alone is there.
     assert (groups != groups.shift()).sum() == groups.nunique()

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from scipy import stats as scipy_stats
 
 from probing.analysis.estimates import Estimate, mean_estimate
-from probing.analysis.inference import Columns, cluster_totals
+from probing.analysis.inference import ClusterTotals, Columns, cluster_totals
 from probing.vocabulary import PerPosition, PositionIds
 
 
@@ -46,7 +46,13 @@ def role_exchange(own: Sample, exchanged: Sample, *, level: float) -> Null:
     """
     clusters = np.concatenate([own.clusters, exchanged.clusters])
     size = int(clusters.max()) + 1 if len(clusters) else 0
-    first, second = (cluster_totals(*side, size=size) for side in (own, exchanged))
+    return role_exchange_of(
+        *(cluster_totals(*side, size=size) for side in (own, exchanged)), level=level
+    )
+
+
+def role_exchange_of(first: ClusterTotals, second: ClusterTotals, *, level: float) -> Null:
+    """`role_exchange` of sums over the same clusters on both sides."""
     means = [_mean(side.value.sum(axis=0), side.weight.sum(axis=0)) for side in (first, second)]
     value: Float[np.ndarray, " column"] = (means[0] + means[1]) / 2
     parts = [

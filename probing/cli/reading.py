@@ -70,7 +70,8 @@ def summary(
     """What training did: mean deltas (other - baseline) of every group, or another table.
 
     Intervals resample problems. A control stands beside the other model, and the difference of
-    their deltas beside both. `null` is what a figure would be by selection alone.
+    their deltas beside both. `null` is what a figure would be by selection alone; `p` and
+    `reads` are of delta - null, adjusted over the whole table.
     """
     from probing.reporting import tables
     from probing.reporting.display import decoding_text
@@ -112,10 +113,13 @@ def summary(
 
 def _print_deltas(table: pd.DataFrame, *, groups: Sequence[str]) -> None:
     """A table of deltas and what its reader must know."""
-    from probing.reporting.display import DELTA_FORMATS, printed_deltas
+    from probing.reporting.deltas import DEFAULT_INFERENCE
+    from probing.reporting.display import DELTA_FORMATS, family_notes, printed_deltas
 
-    print_table(printed_deltas(table, by=groups), formats=DELTA_FORMATS)
-    for note in _notes(table, groups):
+    shown = printed_deltas(table, by=groups).rename(columns={"p_adjusted": "p"})
+    print_table(shown, formats=DELTA_FORMATS | {"p": DELTA_FORMATS["p_adjusted"]}, tight=True)
+    family = family_notes(table, inference=DEFAULT_INFERENCE)
+    for note in [*family, *_notes(table, groups)]:
         out.print(f"note: {note}", markup=False)
 
 

@@ -10,6 +10,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from probing.dashboard.controls import Choice
 from probing.reporting import charts, display, export, shares
+from probing.reporting.deltas import DEFAULT_INFERENCE
 from probing.reporting.quantities import QUANTITIES
 from probing.reporting.remaking import TableSettings
 from probing.vocabulary import Stratum
@@ -75,6 +76,8 @@ def delta_frame(table: pd.DataFrame, *, by: list[str], key: str) -> None:
         placeholder=display.NOT_MEASURED,
         alt="Deltas by group",
     )
+    if family := display.family_notes(table, inference=DEFAULT_INFERENCE):
+        st.caption(f"{'; '.join(family)}.")
     if notes := display.notes(table, by=by):
         st.text(notes)
 
