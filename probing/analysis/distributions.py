@@ -7,7 +7,7 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Float
 
-from probing.vocabulary import CandidateIds, CandidateLogits, PerPosition, TailNodes
+from probing.vocabulary import CandidateIds, CandidateLogits, PerPosition, PositionIds, TailNodes
 
 Betas: TypeAlias = Float[np.ndarray, " beta"]
 """Inverse temperatures: the nodes of a tail grid, ascending."""
@@ -62,8 +62,8 @@ class Distributions:
     betas: Betas
     is_mean: bool = False
 
-    def part(self, rows: slice) -> "Distributions":
-        """The same for a range of positions, without copying."""
+    def part(self, rows: slice | PositionIds) -> "Distributions":
+        """The same for some positions; a range of them is not copied."""
         tail = Tail(
             reference=self.tail.reference[rows],
             log_mass=self.tail.log_mass[rows],
