@@ -12,8 +12,8 @@ from probing.vocabulary import CandidateIds, CandidateLogits, PerPosition, Posit
 Betas: TypeAlias = Float[np.ndarray, " beta"]
 """Inverse temperatures: the nodes of a tail grid, ascending."""
 
-BLOCK_ROWS = 2048
-"""Rows worked on at a time: their candidates stay in the processor's cache."""
+BLOCK_CELLS = 1 << 17
+"""Candidates of all rows worked on at a time: they stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -74,5 +74,7 @@ class Distributions:
 
     def blocks(self) -> Iterator[slice]:
         """Ranges of positions that cover all rows, in order; one empty range if there are none."""
-        for start in range(0, max(len(self.ids), 1), BLOCK_ROWS):
-            yield slice(start, start + BLOCK_ROWS)
+        rows, width = self.ids.shape
+        step = max(1, BLOCK_CELLS // max(1, width))
+        for start in range(0, max(rows, 1), step):
+            yield slice(start, start + step)

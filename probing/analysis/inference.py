@@ -6,6 +6,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy import sparse
 from scipy import stats as scipy_stats
 
 from probing.settings import Inference
@@ -17,6 +18,9 @@ PerColumn: TypeAlias = Float[np.ndarray, " column"]
 
 DRAW_BLOCK_COUNTS = 1 << 22
 """Cluster counts held at a time, over all draws of a block."""
+
+TOTALS_BLOCK_ROWS = 1 << 14
+"""Positions summed at a time: their numbers stay in the processor's cache."""
 
 UNDEFINED_DRAWS_ALLOWED = 0.01
 """Share of draws without a standard error (every drawn cluster alike) that may be left out."""
@@ -105,9 +109,9 @@ def cluster_intervals(
     counted = weights > 0
     values, weights = values[counted].astype(np.float64), weights[counted].astype(np.float64)
     measured = np.isfinite(values)
-    present, index = np.unique(clusters[counted], return_inverse=True)
     each = np.broadcast_to(weights[:, None], values.shape)
-    sums = _used(cluster_totals(values, each, index, size=len(present)))
+    present = numbered(clusters[counted])
+    sums = _used(cluster_totals(values, each, present.number, size=present.size))
     estimate = _ratio(sums.value.sum(axis=0), sums.weight.sum(axis=0))
     count = (sums.weight > 0).sum(axis=0)
     error = _standard_error(sums, estimate, count)
@@ -151,6 +155,25 @@ def _note(clusters: int, enough: bool, *, settings: Inference) -> str:
     return "" if enough else "nearly all problems are alike: t(G - 1), not the bootstrap"
 
 
+class Numbered(NamedTuple):
+    """The clusters of positions as 0 … size - 1, in their order."""
+
+    number: PositionIds
+    size: int
+
+
+def numbered(clusters: PositionIds) -> Numbered:
+    """Number the clusters that occur; small numbers are looked up, where others are sorted."""
+    low, high = int(clusters.min(initial=0)), int(clusters.max(initial=0))
+    if high - low > len(clusters):
+        present, index = np.unique(clusters, return_inverse=True)
+        return Numbered(index, len(present))
+    occurs = np.zeros(high - low + 1, dtype=bool)
+    occurs[clusters - low] = True
+    place = np.cumsum(occurs) - 1
+    return Numbered(place[clusters - low], int(occurs.sum()))
+
+
 def cluster_totals(
     values: Columns, weights: Columns, clusters: PositionIds, *, size: int
 ) -> ClusterTotals:
@@ -162,15 +185,19 @@ def cluster_totals(
         clusters: of positions.
         size: how many clusters there are.
     """
-    shape = (size, values.shape[1])
-    weight, value = np.zeros(shape), np.zeros(shape)
-    for column in range(values.shape[1]):
-        here = np.isfinite(values[:, column])
-        own, own_weights = clusters[here], weights[here, column]
-        weight[:, column] = np.bincount(own, weights=own_weights, minlength=size)
-        products = own_weights * values[here, column]
-        value[:, column] = np.bincount(own, weights=products, minlength=size)
-    return ClusterTotals(weight=weight, value=value)
+    totals = ClusterTotals(*np.zeros((2, size, values.shape[1])))
+    for start in range(0, len(clusters), TOTALS_BLOCK_ROWS):
+        block = slice(start, start + TOTALS_BLOCK_ROWS)
+        own, measured = clusters[block], np.isfinite(values[block])
+        products = np.zeros(measured.shape)
+        np.multiply(weights[block], values[block], out=products, where=measured)
+        # One entry per position: the cluster that its row of numbers is added to.
+        member = sparse.csc_array(
+            (np.ones(len(own)), own, np.arange(len(own) + 1)), shape=(size, len(own))
+        )
+        np.add(totals.weight, member @ np.where(measured, weights[block], 0.0), out=totals.weight)
+        np.add(totals.value, member @ products, out=totals.value)
+    return totals
 
 
 def _used(totals: ClusterTotals) -> ClusterTotals:

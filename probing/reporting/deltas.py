@@ -6,11 +6,20 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from probing.analysis.inference import ClusterInterval, cluster_intervals
+from probing.analysis.inference import ClusterInterval, Columns, cluster_intervals
 from probing.analysis.nulls import Sample, role_exchange
+from probing.analysis.side_by_side import side_by_side
 from probing.reporting.comparison import kind_column
 from probing.reporting.exchange import exchanged
-from probing.reporting.filters import Average, Filters, Weighting, keep, selected, weights
+from probing.reporting.filters import (
+    WEIGHED_BY,
+    Average,
+    Filters,
+    Weighting,
+    kept,
+    selected,
+    weights,
+)
 from probing.reporting.happenings import event_column
 from probing.reporting.quantities import (
     QUANTITIES,
@@ -63,28 +72,33 @@ def delta_table(
         KeyError: an unknown quantity or stratum.
     """
     columns = [str(column) for column in by]
-    codes = {problem: code for code, problem in enumerate(comparison["problem_id"].unique())}
+    groups = list(grouping(by=columns, assignment=filters.assignment).values())
+    comparison = comparison.assign(**{PROBLEM: pd.factorize(comparison["problem_id"])[0]})
     own, mirror = (
         _counted(
-            keep(side, filters=filters),
-            groups=grouping(by=columns, assignment=filters.assignment),
+            side[_needed(quantities, groups)][kept(side, filters=filters)],
+            groups=groups,
             weighting=weighting,
-            codes=codes,
         )
         for side in (comparison, exchanged(comparison))
     )
     total = own.weight.sum()
     empty = np.zeros(0, dtype=np.int64)
-    rows: list[dict[str, object]] = []
-    for key, inside in own.members.items():
-        part = own.part(inside)
-        other_side = mirror.part(mirror.members.get(key, empty))
+
+    def of_group(key: tuple[str, ...]) -> list[dict[str, object]]:
+        inside = own.members[key]
+        summaries = _summaries(
+            own.part(inside),
+            mirror.part(mirror.members.get(key, empty)),
+            quantities,
+            weighting=weighting,
+            inference=inference,
+        )
         share = own.weight[inside].sum() / total if total else np.nan
         group = dict(zip(columns, key, strict=True))
-        summaries = _summaries(
-            part, other_side, quantities, weighting=weighting, inference=inference
-        )
-        rows += [{**group, **summary, "share": share} for summary in summaries]
+        return [{**group, **summary, "share": share} for summary in summaries]
+
+    rows = [row for group in side_by_side(of_group, list(own.members)) for row in group]
     return pd.DataFrame(rows, columns=[*columns, *DELTA_COLUMNS])
 
 
@@ -109,6 +123,22 @@ DELTA_COLUMNS = (
 """Columns of a delta table after the grouping ones."""
 
 
+PROBLEM = "problem"
+"""Column with the problem of each position as a number, while a table is made."""
+
+
+def _needed(quantities: Sequence[str], groups: Sequence[str]) -> list[str]:
+    """Columns that the table is made from: fewer are copied faster."""
+    sides = [
+        column(name)
+        for name in quantities
+        if QUANTITIES[name].of == "model"
+        for column in (baseline_column, other_column)
+    ]
+    deltas = [delta_column(name) for name in quantities]
+    return list(dict.fromkeys([*WEIGHED_BY, PROBLEM, *groups, *deltas, *sides]))
+
+
 @dataclass(frozen=True)
 class _Part:
     """Positions of one group and the problem of each as a number."""
@@ -127,21 +157,18 @@ class _Counted:
     members: dict[tuple[str, ...], PositionIds]
 
     def part(self, inside: PositionIds) -> _Part:
-        """One group."""
+        """One group; the same object where that is all positions."""
+        if len(inside) == len(self.frame):
+            return _Part(self.frame, self.clusters)
         return _Part(self.frame.iloc[inside], self.clusters[inside])
 
 
-def _counted(
-    kept: pd.DataFrame,
-    *,
-    groups: dict[str, str],
-    weighting: Weighting,
-    codes: dict[str, int],
-) -> _Counted:
-    weight = weights(kept, weighting=weighting)
-    frame = kept[weight > 0]
-    clusters = frame["problem_id"].map(codes).to_numpy(dtype=np.int64)
-    return _Counted(frame, weight[weight > 0], clusters, _members(frame[[*groups.values()]]))
+def _counted(frame: pd.DataFrame, *, groups: list[str], weighting: Weighting) -> _Counted:
+    weight = weights(frame, weighting=weighting)
+    if not (weight > 0).all():
+        frame, weight = frame[weight > 0], weight[weight > 0]
+    clusters = frame[PROBLEM].to_numpy(dtype=np.int64)
+    return _Counted(frame, weight, clusters, _members(frame[groups]))
 
 
 def grouping(*, by: Sequence[str], assignment: Assignment) -> dict[str, str]:
@@ -237,22 +264,22 @@ def _summaries(
 
 def _sample(part: _Part, quantities: Sequence[str], *, weighting: Weighting) -> Sample:
     values = part.frame[[delta_column(name) for name in quantities]].to_numpy(dtype=np.float64)
-    own = [_weights_of(part.frame, column, weighting=weighting) for column in values.T]
-    return Sample(values=values, weights=np.stack(own, axis=1), clusters=part.clusters)
+    own = _weights_of(part.frame, values, weighting=weighting)
+    return Sample(values=values, weights=own, clusters=part.clusters)
 
 
-def _weights_of(part: pd.DataFrame, values: PerPosition, *, weighting: Weighting) -> PerPosition:
-    """Weights of one group's positions for one quantity.
+def _weights_of(part: pd.DataFrame, values: Columns, *, weighting: Weighting) -> Columns:
+    """Weights of one group's positions for each quantity.
 
     Where every carrier counts alike, it does so over its *measured* positions of the group.
     Positions that are not measured keep a weight too, so that they are counted as missing.
     """
     if weighting.average is Average.POSITION:
-        return weights(part, weighting=weighting)
-    measured = np.isfinite(values)
-    result = np.empty(len(part))
-    for inside in (measured, ~measured):
-        result[inside] = weights(part[inside], weighting=weighting)
+        return np.broadcast_to(weights(part, weighting=weighting)[:, None], values.shape)
+    result = np.empty(values.shape)
+    for column, measured in enumerate(np.isfinite(values).T):
+        for inside in (measured, ~measured):
+            result[inside, column] = weights(part[inside], weighting=weighting)
     return result
 
 

@@ -35,8 +35,8 @@ Rows = Int[np.ndarray, " row"]
 GRID_ROWS = 64
 """Rows in which a half-precision grid is looked for: one off the grid is enough to rule it out."""
 
-BLOCK_ROWS = 4096
-"""Rows whose distributions are held at once where something is computed for a whole run."""
+BLOCK_ROWS = 1024
+"""Rows whose distributions a thread holds at once where something is computed for a whole run."""
 
 
 @dataclass(frozen=True)
