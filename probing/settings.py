@@ -128,6 +128,40 @@ class Training(Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Margins(Strict):
+    """Within which a mean counts as preserved (method.md section 7).
+
+    Attributes:
+        top1_prob: either way.
+        entropy_kept_nats: either way.
+        nucleus_share: of the baseline's mean nucleus size, either way.
+    """
+
+    top1_prob: float = 0.02
+    entropy_kept_nats: float = 0.05
+    nucleus_share: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules(Strict):
+    """Thresholds of the verdict (docs/method.md).
+
+    Attributes:
+        display: level of p-values adjusted over the primary contrasts, for readers.
+        level: of p-values adjusted over what the verdict reads.
+        temperature_share: of KL that one temperature must explain.
+        token_share: of the rest that single tokens must tell.
+        least_gap: at the edge of the support, nats.
+    """
+
+    display: float = 0.05
+    level: float = 0.01
+    temperature_share: float = 0.7
+    token_share: float = 0.05
+    least_gap: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
 class TailGrid(Strict):
     """Where the tail is stored: Chebyshev nodes in log beta over a range of temperatures."""
 

@@ -15,9 +15,11 @@ from probing.cli.options import (
     OtherOption,
     PresetOption,
     RunArgument,
+    WhereOption,
+    filters_of,
     rule_of,
 )
-from probing.settings import Training
+from probing.settings import DEFAULT_ASSIGNMENT, Training
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
 TRAINING = Training()
 
 SHOWN = [
-    "comparison", "figure", "estimate", "low", "high", "null_exchange", "null_drift", "p_adjusted",
-    "reads",
+    "comparison", "primary", "figure", "estimate", "low", "high", "null_exchange", "null_drift",
+    "p_adjusted", "reads",
 ]  # fmt: skip
 
 
@@ -42,6 +44,7 @@ def verdict(
     other: OtherOption = None,
     control: ControlOption = None,
     preset: PresetOption = DEFAULT_RULE.preset,
+    where: WhereOption = None,
     as_json: Annotated[
         Path | None, typer.Option("--json", help="Write a JSON file instead.")
     ] = None,
@@ -50,24 +53,30 @@ def verdict(
     """What training did: SSD-like, temperature-like, a generic shift, mixed, or nothing to detect.
 
     Every figure stands beside its nulls: by role exchange, and by noise that costs as much. A
-    control stands beside the other model, and their difference below. The rules are in
-    docs/method.md.
+    control stands beside the other model, and their difference below. Name the sampling of the
+    training text: the target is made from it. The rules are in docs/method.md.
     """
-    from probing.reporting.contrasts import control_of
-    from probing.reporting.mechanism import Asked, evidence_table, mechanism
+    from probing.reporting import tables
+    from probing.reporting.filters import require_known
+    from probing.reporting.mechanism import Asked
     from probing.store.reader import open_run
 
-    opened = open_run(run)
-    name = other or opened.model_names[1]
-    beside = control_of(opened, other=name, wanted=control)
+    filters = filters_of(where, assignment=DEFAULT_ASSIGNMENT)
     asked = Asked(
         training=Training(temperature=train_temperature, top_k=train_top_k, top_p=train_top_p),
         rule=rule_of(preset),
+        filters=filters,
     )
+    opened = open_run(run)
+    name = other or opened.model_names[1]
+    beside = tables.control_of(opened, other=name, wanted=control)
+    require_known(tables.places_beside(opened, name), filters=filters)
     found = {
-        each: mechanism(opened, each, asked=asked) for each in (name, beside) if each is not None
+        each: tables.mechanism(opened, each, asked=asked)
+        for each in (name, beside)
+        if each is not None
     }
-    table = evidence_table(found, asked=asked)
+    table = tables.evidence_table(found, asked=asked)
     if as_json is not None:
         write(as_json, _document(found, table).encode())
         return
@@ -75,6 +84,8 @@ def verdict(
         show_or_write(table, csv, shown=[])
         return
     print_table(table[SHOWN])
+    for note in tables.evidence_notes(table, found=found, asked=asked):
+        out.print(f"note: {note}", markup=False)
     for each, one in found.items():
         out.print(f"{each}: {one.verdict.mechanism} ({one.verdict.rule})", markup=False)
 

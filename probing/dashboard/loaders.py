@@ -124,6 +124,30 @@ def _mechanism(fingerprint: str, other: str, asked: Asked, *, _run: Run) -> Foun
     return tables.mechanism(_run, other, asked=asked)
 
 
+def beside_temperature(run: Run, other: str, found: Found, *, asked: Asked) -> pd.DataFrame:
+    """Deltas against the baseline at T*, computed once per run and settings."""
+    return _beside_temperature(run.fingerprint, other, asked, _run=run, _found=found)
+
+
+@st.cache_data(max_entries=16, show_spinner="Taking the temperature out …")
+def _beside_temperature(
+    fingerprint: str, other: str, asked: Asked, *, _run: Run, _found: Found
+) -> pd.DataFrame:
+    return tables.beside_temperature(_run, other, _found, asked=asked)
+
+
+def progress(run: Run, other: str, found: Found, *, asked: Asked) -> pd.DataFrame:
+    """Progress towards the target by kind and event, computed once per run and settings."""
+    return _progress(run.fingerprint, other, asked, _run=run, _found=found)
+
+
+@st.cache_data(max_entries=16, show_spinner="Measuring the way to the target …")
+def _progress(
+    fingerprint: str, other: str, asked: Asked, *, _run: Run, _found: Found
+) -> pd.DataFrame:
+    return tables.progress_table(_run, other, _found, asked=asked)
+
+
 def multiverse(run: Run, other: str) -> pd.DataFrame:
     """The multiverse of one comparison, computed once per run."""
     return _multiverse(run.fingerprint, other, _run=run)

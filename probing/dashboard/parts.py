@@ -88,7 +88,7 @@ def rules(choice: Choice, *, by: Sequence[str]) -> None:
         "95 % intervals resample whole problems. *Null*: what the delta would be by selection "
         "alone, with the two models' roles exchanged (by the mean's kinds 0 by symmetry); a "
         "direction is claimed only outside it, under all three assignments. What drift of the "
-        "same size would do (the drift null) is not computed yet."
+        "same size would do stands on the page *Mechanism*."
         + (f" The null is 0 by symmetry where {alike}." if alike else "")
     )
 

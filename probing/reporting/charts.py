@@ -294,7 +294,12 @@ def evidence_chart(table: pd.DataFrame, *, figure: str) -> alt.LayerChart:
             alt.Tooltip("null_drift:Q", title="null: drift", format="+.4f"),
         ],
     )
-    axis = alt.Axis(tickCount=4, gridOpacity=0.35, labelFlush=False, format="+.3~g")
+    axis = alt.Axis(
+        tickCount=4,
+        gridOpacity=0.35,
+        labelFlush=False,
+        labelExpr="datum.value == 0 ? '0' : format(datum.value, '+.3~g')",
+    )
 
     def at(column: str) -> alt.X:
         return alt.X(f"{column}:Q", title=None, axis=axis)

@@ -1,78 +1,55 @@
-"""What a run says about the mechanism: the evidence as a table, and the verdict."""
+"""What a run says about the mechanism: the evidence of a pair of models, and the verdict."""
 
-from collections.abc import Mapping
+import dataclasses
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from probing.analysis.estimates import Estimate
-from probing.analysis.mechanism import Evidence, Reading, Tested, evidence
+from probing.analysis.deltas import delta
+from probing.analysis.estimates import Estimate, mean_estimate
+from probing.analysis.mechanism import Evidence, Reading, evidence
 from probing.analysis.pair import PairRows, Weighted
-from probing.analysis.verdict import (
-    TEMPERATURE,
-    TOKENS,
-    Rules,
-    Verdict,
-    adjusted_p_values,
-    verdict,
-)
+from probing.analysis.verdict import Verdict, verdict
+from probing.errors import NoCarriersLeft
 from probing.reporting.comparison import (
     KIND_DECODING,
+    kind_codes,
+    kind_labels,
     mean_measure,
     named_temperature,
     other_index,
     pair_columns,
     settled_rule,
 )
-from probing.reporting.contrasts import contrast_name
-from probing.reporting.filters import Weighting, weights
-from probing.reporting.places import place_table
-from probing.settings import KindRule, Training
+from probing.reporting.filters import Filters, Weighting, keep, weights
+from probing.reporting.places import place_table, right_models
+from probing.settings import KindRule, Rules, Training, require
 from probing.store.reader import Run
-from probing.vocabulary import PerPosition
+from probing.vocabulary import Kind, PerPosition, PositionIds, Stratum
 
 LEVEL = 0.95
 
-SUPPORTS, CONTRADICTS, CANNOT_TELL = "supports", "contradicts", "cannot tell"
+MOST_POSITIONS = 20_000
+"""Of more positions a random part of this size is taken; whole rows of a million fill a memory."""
 
-
-@dataclass(frozen=True)
-class Prediction:
-    """One figure of the evidence, as it is read.
-
-    Attributes:
-        name: of the figure.
-        says: what simple self-distillation predicts of it.
-        sign: which sign that is; 0 where none is predicted.
-        digits: worth showing.
-    """
-
-    name: str
-    says: str
-    sign: int
-    digits: int = 3
-
-
-PREDICTIONS = (
-    Prediction("slope", "inside the support tokens move as the target says: towards 1", 1),
-    Prediction("trend", "per nat of log-probability; a temperature T gives 1/T - 1 and no gap", 0),
-    Prediction("gap", "tokens outside the support lose more than the trend says: below 0", -1),
-    Prediction("support at locks", "mass moves into the support: above 0", 1, 4),
-    Prediction("support at forks", "mass moves into the support: above 0", 1, 4),
-    Prediction("within at locks", "nats gained on the target inside the support: above 0", 1, 4),
-    Prediction("within at forks", "nats gained on the target inside the support: above 0", 1, 4),
-    Prediction("entropy within S, fork - lock", "locks sharpen, forks stay open: above 0", 1),
-    Prediction("sign of the top-1 change", "top-1 moves where the target says: towards 1", 1, 2),
-)
+OWN_KINDS = ("kind", "event")
+"""Filters that evidence does not take: it compares kinds, and nulls have kinds of their own."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """Of one other model: the evidence and what it comes to."""
+    """Of one other model: the evidence and what it comes to.
+
+    Attributes:
+        evidence: figures with their nulls.
+        verdict: by the rules asked for.
+        left_out: positions that a random part left out, 0 mostly; see `MOST_POSITIONS`.
+    """
 
     evidence: Evidence
     verdict: Verdict
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -83,37 +60,77 @@ class Asked:
         training: T_train, k and p of the samples that were trained on.
         rule: thresholds of the kinds.
         weighting: which positions carry the figures.
+        filters: which of them are kept; without kinds and events.
         rules: of the verdict.
-        seed: of noise, folds and signs.
+        seed: of noise, folds, signs, and of the part that is taken of many positions.
     """
 
     training: Training
     rule: KindRule = field(default_factory=KindRule)
     weighting: Weighting = field(default_factory=Weighting)
+    filters: Filters = field(default_factory=Filters)
     rules: Rules = field(default_factory=Rules)
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name in OWN_KINDS:
+            chosen = getattr(self.filters, name)
+            require(not chosen, f"evidence on the mechanism takes every {name}", chosen)
 
-def pair_rows(run: Run, other: str) -> PairRows:
-    """Every position of a run under the baseline and one other model."""
+
+@dataclass(frozen=True)
+class Chosen:
+    """The positions that carry evidence.
+
+    Attributes:
+        rows: of the run, ascending.
+        counted: what each counts, and its problem among all of the run.
+        left_out: how many more there are.
+    """
+
+    rows: PositionIds
+    counted: Weighted
+    left_out: int
+
+
+def places_beside(run: Run, other: str) -> pd.DataFrame:
+    """`place_table` with which of the two models got the problem right: all that can be kept by."""
+    return place_table(run).assign(**{Stratum.RIGHT: right_models(run, other)})
+
+
+def chosen_positions(run: Run, other: str, asked: Asked) -> Chosen:
+    """Positions of positive weight that pass the filters, at most `MOST_POSITIONS`.
+
+    Raises:
+        NoCarriersLeft: there is none.
+    """
+    places = places_beside(run, other)
+    weight = weights(places, weighting=asked.weighting)
+    passing = keep(places, filters=asked.filters)["row"].to_numpy()
+    rows = passing[weight[passing] > 0]
+    if not len(rows):
+        raise NoCarriersLeft(
+            f"evidence needs positions that pass the filters, got none of {len(run)}; "
+            "leave a filter out"
+        )
+    left_out = max(len(rows) - MOST_POSITIONS, 0)
+    if left_out:
+        rng = np.random.default_rng(asked.seed)
+        rows = np.sort(rng.choice(rows, MOST_POSITIONS, replace=False))
+    problems = {problem: code for code, problem in enumerate(places["problem_id"].unique())}
+    clusters = places["problem_id"].map(problems).to_numpy(dtype=np.int64)
+    return Chosen(rows, Weighted(weight[rows], clusters[rows], len(problems)), left_out)
+
+
+def pair_rows(run: Run, other: str, rows: PositionIds) -> PairRows:
+    """Positions of a run under the baseline and one other model."""
     baseline = run.model_names[0]
     return PairRows(
-        baseline=run.distributions(baseline),
-        other=run.distributions(other),
-        mean=run.distributions(mean_measure(run, other)),
-        other_over_baseline=run.cross_mean(baseline, of=other),
-        baseline_over_other=run.cross_mean(other, of=baseline),
-    )
-
-
-def counted(run: Run, weighting: Weighting) -> Weighted:
-    """What every position counts, by the problems of the run."""
-    places = place_table(run)
-    problems = {problem: code for code, problem in enumerate(places["problem_id"].unique())}
-    return Weighted(
-        weights=weights(places, weighting=weighting),
-        clusters=places["problem_id"].map(problems).to_numpy(dtype=np.int64),
-        size=len(problems),
+        baseline=run.distributions(baseline, rows=rows),
+        other=run.distributions(other, rows=rows),
+        mean=run.distributions(mean_measure(run, other), rows=rows),
+        other_over_baseline=run.cross_mean(baseline, of=other, rows=rows),
+        baseline_over_other=run.cross_mean(other, of=baseline, rows=rows),
     )
 
 
@@ -122,13 +139,15 @@ def mechanism(run: Run, other: str, *, asked: Asked) -> Found:
 
     Raises:
         UsageFault: no such other model.
+        NoCarriersLeft: no position passes the filters.
         OutsideContract: the run cannot tell what this training kept.
     """
     place = other_index(run, other)
+    chosen = chosen_positions(run, other, asked)
     found = evidence(
-        pair_rows(run, other),
-        kl=_kl(run, place),
-        counted=counted(run, asked.weighting),
+        pair_rows(run, other, chosen.rows),
+        kl=_kl(run, place)[chosen.rows],
+        counted=chosen.counted,
         reading=Reading(
             training=asked.training.decoding,
             kinds=KIND_DECODING,
@@ -136,7 +155,7 @@ def mechanism(run: Run, other: str, *, asked: Asked) -> Found:
         ),
         rng=np.random.default_rng(asked.seed),
     )
-    return Found(found, verdict(found, rules=asked.rules))
+    return Found(found, verdict(found, rules=asked.rules), chosen.left_out)
 
 
 def _kl(run: Run, place: int) -> PerPosition:
@@ -148,139 +167,66 @@ def _kl(run: Run, place: int) -> PerPosition:
     return run.array("kl_baseline_other")[:, place - 1, named].astype(np.float64)
 
 
-EVIDENCE_COLUMNS = (
-    "comparison",
-    "figure",
-    "estimate",
-    "low",
-    "high",
-    "null_exchange",
-    "null_drift",
-    "p_value",
-    "p_adjusted",
-    "detectable",
-    "reads",
-    "prediction",
-    "positions",
-    "problems",
-)
-"""Columns of `evidence_table`."""
+BESIDE_TEMPERATURE = ("top1_prob", "entropy_nats", "entropy_kept_nats", "nucleus_size", "tail_mass")
+"""Quantities whose deltas are shown again against the baseline at T*."""
 
 
-def evidence_table(found: Mapping[str, Found], *, asked: Asked) -> pd.DataFrame:
-    """One row per comparison and figure; the difference of two models is the last comparison.
+def beside_temperature(run: Run, other: str, found: Found, *, asked: Asked) -> pd.DataFrame:
+    """Deltas against the baseline, and against the baseline at T* (method.md section 10, item 4).
 
-    Args:
-        found: by the other model's name, the one looked at first, a control second.
-        asked: as of `mechanism`.
+    What a change of temperature alone would do is in the first and not in the second. T* is one
+    for all positions; the intervals take it as known. Kinds by the mean of the two models.
+
+    Columns `kind`, `quantity`; `delta`, `low`, `high`; `delta_at`, `low_at`, `high_at` against the
+    baseline at T*; `positions`, `problems`.
+
+    Raises:
+        OutsideContract: the run does not reach T*.
     """
-    rows = [row for name, one in found.items() for row in _rows(name, one, asked)]
-    names = list(found)
-    if len(names) > 1:
-        first, second = names[:2]
-        rows += _contrast_rows(contrast_name(first, second), found[first], found[second])
-    return pd.DataFrame(rows, columns=list(EVIDENCE_COLUMNS))
-
-
-def _rows(name: str, found: Found, asked: Asked) -> list[dict[str, object]]:
-    adjusted = adjusted_p_values(found.evidence)
-    rows = [
-        _row(
-            name,
-            each.name,
-            found.evidence.figures[each.name].own,
-            prediction=each.says,
-            null_exchange=found.evidence.figures[each.name].exchange.value,
-            null_drift=found.evidence.figures[each.name].drift.value,
-            p_value=found.evidence.figures[each.name].p_value,
-            p_adjusted=adjusted.get(each.name, np.nan),
-            reads=_reads(each, found.evidence.figures[each.name]),
-        )
-        for each in PREDICTIONS
-    ]
-    return [
-        *rows,
-        _temperature_row(name, found, adjusted, asked),
-        _token_row(name, found, adjusted),
-    ]
-
-
-def _row(comparison: str, figure: str, own: Estimate, **more: object) -> dict[str, object]:
-    low, high = own.interval(level=LEVEL)
-    return {
-        "comparison": comparison,
-        "figure": figure,
-        "estimate": own.value,
-        "low": low,
-        "high": high,
-        "detectable": own.detectable(level=LEVEL),
-        "positions": own.positions,
-        "problems": own.clusters,
-        **more,
-    }
-
-
-def _reads(prediction: Prediction, tested: Tested) -> str:
-    """Beyond both nulls, and on which side."""
-    if prediction.sign == 0:
-        return ""
-    if not tested.p_value <= 1 - LEVEL:
-        return CANNOT_TELL
-    side = np.sign(tested.beyond[0].value)
-    return SUPPORTS if side == prediction.sign else CONTRADICTS
-
-
-def _temperature_row(
-    name: str, found: Found, adjusted: Mapping[str, float], asked: Asked
-) -> dict[str, object]:
-    null = found.evidence.temperature
-    explained = null.share.value >= asked.rules.temperature_share
-    return _row(
-        name,
-        TEMPERATURE,
-        null.share,
-        prediction=(
-            f"KL that T* = {null.temperature:.3g} explains, out of fold; a temperature alone: "
-            f"{asked.rules.temperature_share:g} or more, without a gap"
-        ),
-        p_value=null.share.p_value(),
-        p_adjusted=adjusted[TEMPERATURE],
-        reads=CONTRADICTS if explained else SUPPORTS,
+    chosen = chosen_positions(run, other, asked)
+    star = dataclasses.replace(KIND_DECODING, temperature=found.evidence.temperature.temperature)
+    baseline = run.model_names[0]
+    plain, at_star, after = (
+        run.statistics(model, decoding=decoding, rule=asked.rule)
+        for model, decoding in ((baseline, KIND_DECODING), (baseline, star), (other, KIND_DECODING))
     )
-
-
-def _token_row(name: str, found: Found, adjusted: Mapping[str, float]) -> dict[str, object]:
-    tokens = found.evidence.tokens
-    return {
-        "comparison": name,
-        "figure": TOKENS,
-        "estimate": tokens.share,
-        "p_value": tokens.p_value,
-        "p_adjusted": adjusted[TOKENS],
-        "reads": "",
-        "prediction": (
-            "variance that a token's own shift tells beyond probability and edge "
-            f"(standard deviation {tokens.shift:.3g} nats)"
-        ),
-    }
-
-
-def _contrast_rows(name: str, first: Found, second: Found) -> list[dict[str, object]]:
-    """Other less control, figure by figure; the same problems on both sides."""
+    codes = kind_codes(run, mean_measure(run, other), rule=asked.rule, decoding=KIND_DECODING)
+    kind = kind_labels(codes)[chosen.rows]
     rows = []
-    for each in PREDICTIONS:
-        own = first.evidence.figures[each.name].own - second.evidence.figures[each.name].own
-        p_value = own.p_value()
-        told = p_value <= 1 - LEVEL and each.sign != 0
-        reads = SUPPORTS if np.sign(own.value) == each.sign else CONTRADICTS
-        rows.append(
-            _row(
-                name,
-                each.name,
-                own,
-                p_value=p_value,
-                reads=reads if told else CANNOT_TELL if each.sign else "",
-                prediction=each.says,
+    for name in (Kind.LOCK.value, Kind.FORK.value):
+        for quantity in BESIDE_TEMPERATURE:
+            end = np.asarray(getattr(after, quantity), dtype=np.float64)
+            first, second = (
+                _at_kind(
+                    delta(np.asarray(getattr(start, quantity), dtype=np.float64), end)[chosen.rows],
+                    np.asarray(kind == name),
+                    chosen.counted,
+                )
+                for start in (plain, at_star)
             )
-        )
-    return rows
+            low, high = first.interval(level=LEVEL)
+            low_at, high_at = second.interval(level=LEVEL)
+            rows.append(
+                {
+                    "kind": name,
+                    "quantity": quantity,
+                    "delta": first.value,
+                    "low": low,
+                    "high": high,
+                    "delta_at": second.value,
+                    "low_at": low_at,
+                    "high_at": high_at,
+                    "positions": first.positions,
+                    "problems": first.clusters,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _at_kind(values: PerPosition, inside: np.ndarray, counted: Weighted) -> Estimate:
+    return mean_estimate(
+        values,
+        weights=np.where(inside, counted.weights, 0.0),
+        clusters=counted.clusters,
+        size=counted.size,
+    )

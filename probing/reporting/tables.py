@@ -17,7 +17,7 @@ from probing.reporting.examples import (
     shown_context,
     shown_prompt,
 )
-from probing.reporting.mechanism import evidence_table, mechanism
+from probing.reporting.mechanism import beside_temperature, mechanism, places_beside
 from probing.reporting.multiverse import all_outcomes, multiverse_table
 from probing.reporting.outcomes import (
     assignment_tables,
@@ -28,11 +28,14 @@ from probing.reporting.outcomes import (
     transition_tables,
     transitions,
 )
+from probing.reporting.predictions import evidence_notes, evidence_table
+from probing.reporting.progress import progress_table
 
 __all__ = [
     "all_comparisons",
     "all_outcomes",
     "assignment_tables",
+    "beside_temperature",
     "comparison_table",
     "comparisons",
     "control_of",
@@ -41,6 +44,7 @@ __all__ = [
     "delta_tables",
     "event_table",
     "event_tables",
+    "evidence_notes",
     "evidence_table",
     "example_context",
     "example_table",
@@ -49,8 +53,10 @@ __all__ = [
     "mechanism",
     "multiverse_table",
     "other_names",
+    "places_beside",
     "position_list",
     "position_table",
+    "progress_table",
     "ranked_positions",
     "shown_context",
     "shown_prompt",
