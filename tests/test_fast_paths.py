@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probing.analysis.decoding import Statistics, close_edge, own_ranks
+from probing.analysis.decoding import Statistics, close_edge, own_ranks, statistics
 from probing.analysis.distributions import Distributions, Tail
 from probing.analysis.events import LexiconTokens, close_places, leading_words
 from probing.analysis.inference import TOTALS_BLOCK_ROWS, cluster_totals, numbered
@@ -61,6 +61,17 @@ def test_close_places_are_those_of_the_ranks(
         gap = (settled.logits - settled.logits.max(axis=1, keepdims=True)) / at
     plain = (rank > 0) & (rank <= among) & (gap >= close_edge(rule))
     np.testing.assert_array_equal(close_places(rows, temperature=temperature, rule=rule), plain)
+
+
+@settings(max_examples=200)
+@given(rows=tied_rows(), ratio=st.sampled_from([0.0, 0.25, 1.0]))
+def test_close_tokens_count_the_close_places(rows: Distributions, ratio: float) -> None:
+    rule = KindRule(close_ratio=ratio)
+    counted = statistics(rows, decoding=Decoding(top_k=0, top_p=1.0), rule=rule).close_tokens
+    places = close_places(rows, temperature=1.0, rule=rule).sum(axis=1)
+    known = np.isfinite(counted)
+    np.testing.assert_array_equal(counted[known], np.minimum(places, rule.close_among)[known])
+    assert known[~np.isfinite(rows.tail.reference)].all()
 
 
 @given(rows=tied_rows(), seed=st.integers(0, 1000))
