@@ -211,21 +211,6 @@ class Training(Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Margins(Strict):
-    """Within which a mean counts as preserved (method.md section 7).
-
-    Attributes:
-        top1_prob: either way.
-        entropy_kept_nats: either way.
-        nucleus_share: of the baseline's mean nucleus size, either way.
-    """
-
-    top1_prob: float = 0.02
-    entropy_kept_nats: float = 0.05
-    nucleus_share: float = 0.1
-
-
-@dataclass(frozen=True, kw_only=True)
 class Rules(Strict):
     """Thresholds of the verdict (docs/method.md).
 

@@ -120,12 +120,12 @@ def entropy_of_prefix(order: Ranked, nucleus: Prefix, *, whole: PerPosition) -> 
         nucleus: a prefix of them.
         whole: entropy of the whole distribution, which is the prefix's where that is everything.
     """
-    # Where the size is not known, so is the entropy, or it is that of everything.
-    width = int(nucleus.size.max(where=np.isfinite(nucleus.size), initial=1))
-    inside = nucleus.places(order)[:, :width]
-    scaled = np.where(inside, order.tempered.scaled[:, :width], 0.0)
-    weight = np.where(inside, order.tempered.weight[:, :width], 0.0)
-    mean = np.einsum("pc,pc->p", weight, scaled) / nucleus.weight
+    known = np.where(np.isfinite(nucleus.size), nucleus.size, 0)
+    # No further than the largest nucleus; rows whose size is not known are not summed.
+    most = int(known.max(initial=0))
+    inside = np.arange(most) < known[:, None]
+    scaled = np.where(inside, order.tempered.scaled[:, :most], 0.0)
+    mean = np.einsum("pc,pc->p", order.tempered.weight[:, :most], scaled) / nucleus.weight
     entropy = np.maximum(np.log(nucleus.weight) - mean, 0.0)
     beyond = np.isinf(nucleus.size) & np.isfinite(nucleus.weight)
     return np.where(beyond, whole, entropy)
@@ -141,11 +141,10 @@ def _margin(order: Ranked) -> PerPosition:
 
 def _close_tokens(order: Ranked, *, rule: KindRule) -> PerPosition:
     edge = close_edge(rule)
-    seen = np.arange(order.logits.shape[1]) < order.exact[:, None]
-    close = (seen & (order.tempered.scaled >= edge)).sum(axis=1)
+    close = (order.tempered.scaled[:, : rule.close_among] >= edge).sum(axis=1)
     hidden = order.has_tail & (order.tempered.tail_scaled >= edge)
     unknown = hidden & (order.exact < rule.close_among)
-    return np.where(unknown, np.nan, np.minimum(close, rule.close_among))
+    return np.where(unknown, np.nan, np.minimum(close, order.exact))
 
 
 def close_edge(rule: KindRule) -> float:

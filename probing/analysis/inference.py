@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy import sparse
 from scipy import stats as scipy_stats
 
 from probing.settings import Inference
@@ -20,6 +21,9 @@ Draws: TypeAlias = Float[np.ndarray, "draw column"]
 
 DRAW_BLOCK_COUNTS = 1 << 22
 """Cluster counts held at a time, over all draws of a block."""
+
+TOTALS_BLOCK_ROWS = 1 << 14
+"""Positions summed at a time: their numbers stay in the processor's cache."""
 
 UNDEFINED_DRAWS_ALLOWED = 0.01
 """Share of draws without a standard error (every drawn cluster alike) that may be left out."""
@@ -207,9 +211,9 @@ def cluster_intervals(
         raise ValueError(f"weights must be finite and >= 0, got {weights[bad][0]} among them")
     counted = weights > 0
     values, weights = values[counted].astype(np.float64), weights[counted].astype(np.float64)
-    present, index = np.unique(clusters[counted], return_inverse=True)
+    present = numbered(clusters[counted])
     each = np.broadcast_to(weights[:, None], values.shape)
-    sums = cluster_totals(values, each, index, size=len(present))
+    sums = cluster_totals(values, each, present.number, size=present.size)
     found = pivots([sums], settings=settings, rng=rng)
     positions = np.isfinite(values).sum(axis=0)
     missing = len(values) - positions
@@ -261,6 +265,25 @@ def _note(clusters: int, enough: bool, *, settings: Inference) -> str:
     return "" if enough else "nearly all problems are alike: t(G - 1), not the bootstrap"
 
 
+class Numbered(NamedTuple):
+    """The clusters of positions as 0 … size - 1, in their order."""
+
+    number: PositionIds
+    size: int
+
+
+def numbered(clusters: PositionIds) -> Numbered:
+    """Number the clusters that occur; small numbers are looked up, where others are sorted."""
+    low, high = int(clusters.min(initial=0)), int(clusters.max(initial=0))
+    if high - low > len(clusters):
+        present, index = np.unique(clusters, return_inverse=True)
+        return Numbered(index, len(present))
+    occurs = np.zeros(high - low + 1, dtype=bool)
+    occurs[clusters - low] = True
+    place = np.cumsum(occurs) - 1
+    return Numbered(place[clusters - low], int(occurs.sum()))
+
+
 def cluster_totals(
     values: Columns, weights: Columns, clusters: PositionIds, *, size: int
 ) -> ClusterTotals:
@@ -272,20 +295,19 @@ def cluster_totals(
         clusters: of positions.
         size: how many clusters there are.
     """
-    shape = (size, values.shape[1])
-    weight, value = np.zeros(shape), np.zeros(shape)
-    for column in range(values.shape[1]):
-        own, own_values, own_weights = clusters, values[:, column], weights[:, column]
-        measured = np.isfinite(own_values)
-        if not measured.all():
-            own, own_values, own_weights = (
-                own[measured],
-                own_values[measured],
-                own_weights[measured],
-            )
-        weight[:, column] = np.bincount(own, weights=own_weights, minlength=size)
-        value[:, column] = np.bincount(own, weights=own_weights * own_values, minlength=size)
-    return ClusterTotals(weight=weight, value=value)
+    totals = ClusterTotals(*np.zeros((2, size, values.shape[1])))
+    for start in range(0, len(clusters), TOTALS_BLOCK_ROWS):
+        block = slice(start, start + TOTALS_BLOCK_ROWS)
+        own, measured = clusters[block], np.isfinite(values[block])
+        products = np.zeros(measured.shape)
+        np.multiply(weights[block], values[block], out=products, where=measured)
+        # One entry per position: the cluster that its row of numbers is added to.
+        member = sparse.csc_array(
+            (np.ones(len(own)), own, np.arange(len(own) + 1)), shape=(size, len(own))
+        )
+        np.add(totals.weight, member @ np.where(measured, weights[block], 0.0), out=totals.weight)
+        np.add(totals.value, member @ products, out=totals.value)
+    return totals
 
 
 def pivots(

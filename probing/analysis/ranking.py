@@ -9,7 +9,7 @@ from probing.analysis.distributions import Distributions
 from probing.analysis.moments import Tempered, settle, temper
 from probing.errors import OutsideContract
 from probing.settings import Decoding
-from probing.vocabulary import PADDING_ID, CandidateLogits, PerPosition, PositionMask
+from probing.vocabulary import PADDING_ID, CandidateLogits, PerPosition, PositionIds, PositionMask
 
 EDGE_TOLERANCE = 1e-7
 """Masses closer than this to an edge are on it: float32 logits do not tell them apart."""
@@ -25,6 +25,7 @@ class Ranked:
         reference: the tail's largest logit; -inf without a tail.
         tempered: the same order; see `Tempered`.
         cumulative: summed weights up to and including each place.
+        finite: how many leading places are used.
         exact: how many leading places are this distribution's own top ones.
         is_mean: see `Distributions`.
     """
@@ -34,7 +35,8 @@ class Ranked:
     reference: PerPosition
     tempered: Tempered
     cumulative: CandidateLogits
-    exact: Int[np.ndarray, " position"]
+    finite: PositionIds
+    exact: PositionIds
     is_mean: bool
 
     @property
@@ -66,16 +68,23 @@ def ranked_in_order(rows: Distributions, *, temperature: float) -> Ranked:
     """As `ranked`, of rows that are settled and whose logits descend already."""
     tempered = temper(rows, temperature=temperature)
     reference = rows.tail.reference
-    own = (rows.logits >= reference[:, None]) & np.isfinite(rows.logits)
+    finite = _leading(np.isfinite(rows.logits))
     return Ranked(
         source=rows,
         logits=rows.logits,
         reference=reference,
         tempered=tempered,
         cumulative=np.cumsum(tempered.weight, axis=1),
-        exact=own.sum(axis=1),
+        finite=finite,
+        exact=np.minimum(_leading(rows.logits >= reference[:, None]), finite),
         is_mean=rows.is_mean,
     )
+
+
+def _leading(holds: Bool[np.ndarray, "position place"]) -> PositionIds:
+    """How many places hold, of rows whose places hold up to some one and not beyond."""
+    count: PositionIds = np.where(holds[:, -1], holds.shape[1], holds.argmin(axis=1))
+    return count
 
 
 @dataclass(frozen=True)
@@ -93,8 +102,9 @@ class Prefix:
 
     def places(self, rows: Ranked) -> Bool[np.ndarray, "position candidate"]:
         """Which places of the order are kept: all that are seen where the size is not known."""
-        leading = np.arange(rows.logits.shape[1]) < self.size[:, None]
-        kept: Bool[np.ndarray, "position candidate"] = leading & np.isfinite(rows.logits)
+        kept: Bool[np.ndarray, "position candidate"] = (
+            np.arange(rows.logits.shape[1]) < np.minimum(self.size, rows.finite)[:, None]
+        )
         return kept
 
 
@@ -106,9 +116,8 @@ def top_k_prefix(rows: Ranked, *, top_k: int) -> Prefix:
     Raises:
         OutsideContract: a model's row has a tail and fewer than `top_k` exactly known ranks.
     """
-    finite = np.isfinite(rows.logits).sum(axis=1)
     if top_k == 0:
-        return Prefix(size=np.where(rows.has_tail, np.inf, finite), weight=rows.total)
+        return Prefix(size=np.where(rows.has_tail, np.inf, rows.finite), weight=rows.total)
     short = rows.has_tail & (rows.exact < top_k)
     if short.any() and not rows.is_mean:
         raise OutsideContract(
@@ -116,10 +125,10 @@ def top_k_prefix(rows: Ranked, *, top_k: int) -> Prefix:
             f"at some position), got {top_k}; lower it, switch it off with 0, or score again with "
             "a larger [store] top_k"
         )
-    at_k = np.clip(np.minimum(top_k, finite) - 1, 0, None)
+    at_k = np.clip(np.minimum(top_k, rows.finite) - 1, 0, None)
     kth = np.take_along_axis(rows.logits, at_k[:, None], axis=1)
     known = ~rows.has_tail | (~short & (kth[:, 0] > rows.reference))
-    size = ((rows.logits >= kth) & np.isfinite(rows.logits)).sum(axis=1)
+    size = np.minimum(_leading(rows.logits >= kth), rows.finite)
     last = np.clip(size - 1, 0, None)
     weight = np.take_along_axis(rows.cumulative, last[:, None], axis=1)[:, 0]
     return Prefix(size=np.where(known, size, np.inf), weight=np.where(known, weight, np.nan))
@@ -135,7 +144,7 @@ def nucleus_prefix(rows: Ranked, *, within: Prefix, top_p: float) -> Prefix:
         return within
     edge = (top_p - EDGE_TOLERANCE) * within.weight
     # The mass of `within` lies above the edge, so no more than its own places are counted.
-    wanted = 1 + (rows.cumulative < edge[:, None]).sum(axis=1)
+    wanted = 1 + _leading(rows.cumulative < edge[:, None])
     fits = np.isfinite(within.weight) & (wanted <= rows.exact)
     last = np.minimum(wanted, rows.logits.shape[1]) - 1
     weight = np.take_along_axis(rows.cumulative, last[:, None], axis=1)[:, 0]
@@ -151,9 +160,8 @@ def exact_k_prefix(rows: Ranked, *, top_k: int) -> Prefix:
     if top_k == 0:
         return top_k_prefix(rows, top_k=0)
     tied = top_k_prefix(rows, top_k=top_k)
-    finite = np.isfinite(rows.logits).sum(axis=1)
     short = rows.has_tail & (rows.exact < top_k)
-    return _cut(rows, np.where(short, tied.size, np.minimum(top_k, finite)))
+    return _cut(rows, np.where(short, tied.size, np.minimum(top_k, rows.finite)))
 
 
 def whole_mass_prefix(rows: Ranked, *, top_p: float) -> Prefix:
@@ -161,7 +169,7 @@ def whole_mass_prefix(rows: Ranked, *, top_p: float) -> Prefix:
     if top_p == 1:
         return top_k_prefix(rows, top_k=0)
     edge = (top_p + EDGE_TOLERANCE) * rows.total
-    wanted = 1 + (rows.cumulative <= edge[:, None]).sum(axis=1)
+    wanted = 1 + _leading(rows.cumulative <= edge[:, None])
     return _cut(rows, np.where(wanted <= rows.exact, wanted, np.inf))
 
 
@@ -170,7 +178,7 @@ def min_p_prefix(rows: Ranked, *, min_p: float) -> Prefix:
     if min_p == 0:
         return top_k_prefix(rows, top_k=0)
     edge = np.log(min_p) - EDGE_TOLERANCE
-    wanted = (rows.tempered.scaled >= edge).sum(axis=1)
+    wanted = _leading(rows.tempered.scaled >= edge)
     hidden = rows.has_tail & (rows.tempered.tail_scaled >= edge)
     return _cut(rows, np.where(hidden | (wanted > rows.exact), np.inf, wanted))
 
