@@ -9,7 +9,9 @@ import pandas as pd
 import streamlit as st
 
 from probing.reporting import tables
+from probing.reporting.curves import CurvesAsked, CurveTables
 from probing.reporting.mechanism import Asked, Found
+from probing.reporting.sweeps import Sweep
 from probing.settings import Decoding, KindRule
 from probing.store.reader import Run, open_run
 
@@ -146,6 +148,26 @@ def _progress(
     fingerprint: str, other: str, asked: Asked, *, _run: Run, _found: Found
 ) -> pd.DataFrame:
     return tables.progress_table(_run, other, _found, asked=asked)
+
+
+def curves(run: Run, other: str, *, asked: CurvesAsked) -> CurveTables:
+    """The curves of one comparison, computed once per run and settings."""
+    return _curves(run.fingerprint, other, asked, _run=run)
+
+
+@st.cache_data(max_entries=8, show_spinner="Taking every temperature …")
+def _curves(fingerprint: str, other: str, asked: CurvesAsked, *, _run: Run) -> CurveTables:
+    return tables.curve_tables(_run, other, asked=asked)
+
+
+def sweep(run: Run, other: str, *, sweep: Sweep) -> pd.DataFrame:
+    """One threshold over its values, computed once per run and settings."""
+    return _sweep(run.fingerprint, other, sweep, _run=run)
+
+
+@st.cache_data(max_entries=16, show_spinner="Moving the threshold …")
+def _sweep(fingerprint: str, other: str, sweep: Sweep, *, _run: Run) -> pd.DataFrame:
+    return tables.sweep_table(_run, other, sweep=sweep)
 
 
 def multiverse(run: Run, other: str) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from probing.reporting.comparison import kind_column
 from probing.reporting.exchange import TOP, changes_selection, exchanged, with_partners
 from probing.reporting.filters import (
     STRATUM_FILTERS,
+    WEIGHED_BY,
     Filters,
     Weighting,
     selected,
@@ -217,8 +218,7 @@ def _needed(
     groups: dict[str, str],
 ) -> pd.DataFrame:
     """What a table needs of a comparison, problems and labels as codes."""
-    known = ["headline", "marker", "selectors", "inclusion", "sampling_probability", "carrier"]
-    wanted = [*known, *groups.values()]
+    wanted = [*WEIGHED_BY, *groups.values()]
     wanted += [column.value for column in STRATUM_FILTERS if getattr(filters, column.value)]
     wanted += [kind_column(filters.assignment)] * bool(filters.kind)
     wanted += [event_column(filters.assignment)] * bool(filters.event)

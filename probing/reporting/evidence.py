@@ -6,13 +6,17 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from probing.analysis.temperature import TemperatureNull
 from probing.analysis.verdict import TEMPERATURE, TOKENS
-from probing.reporting.display import Column, bounded, labelled, number, signed
+from probing.reporting.display import Column, bounded, labelled, number, percent, signed
+from probing.reporting.mechanism import LEVEL
 from probing.reporting.predictions import (
     CANNOT_TELL,
     CONTRADICTS,
     SUPPORTS,
 )
+from probing.reporting.progress import PARTS
+from probing.reporting.quantities import QUANTITIES
 
 CHARTED = (
     "gap",

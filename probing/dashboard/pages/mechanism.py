@@ -12,12 +12,25 @@ from probing.dashboard.filtering import URL
 from probing.dashboard.parts import column_help, opening
 from probing.errors import ProbingError
 from probing.reporting import charts, display, evidence, export, tables
+from probing.reporting import mechanism_charts as drawing
+from probing.reporting.curves import MATCHED_QUANTITIES, CurvesAsked
 from probing.reporting.filters import options
 from probing.reporting.mechanism import Asked, Found
+from probing.reporting.sweeps import Sweep
 from probing.settings import Training
 from probing.vocabulary import Stratum
 
 DEFAULT = Training()
+
+SWEPT: dict[str, tuple[float, ...]] = {
+    "lock_top1": (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+    "lock_nucleus": (1, 2, 3, 5, 8, 12),
+    "lock_tail": (0.005, 0.01, 0.02, 0.05, 0.1),
+    "fork_tail": (0.02, 0.05, 0.1, 0.15, 0.25),
+    "close_ratio": (0.1, 0.15, 0.25, 0.4, 0.6),
+    "fork_close_tokens": (2, 3, 4),
+}
+"""Where the page puts each threshold; `probing sweep` takes any values."""
 
 LEGEND = "● estimate, ━ 95 % interval, long tick: exchange null, short tick: drift null"
 
@@ -45,7 +58,9 @@ def mechanism() -> None:
     _evidence(choice, table, found=found, asked=asked)
     _progress(choice, found, asked=asked)
     _beside_temperature(choice, found, asked=asked)
+    _curves(choice)
     _either_text(choice, asked=asked)
+    _sweep(choice)
     _multiverse(choice)
 
 
@@ -153,6 +168,85 @@ def _beside_temperature(choice: Choice, found: Mapping[str, Found], *, asked: As
     _csv(table, name="beside-temperature")
 
 
+def _curves(choice: Choice) -> None:
+    st.header("Do locks and forks part over temperature?", anchor=False)
+    st.caption(
+        "What top-k and top-p leave at each temperature of evaluation, of both models; and their "
+        "difference where both leave as much mass in the top k, so that a mere change of "
+        "temperature is none. All headline positions."
+    )
+    if not _wanted("Draw the curves", key="curves_wanted"):
+        return
+    asked = CurvesAsked(
+        decoding=choice.decoding,
+        rule=choice.rule,
+        assignment=choice.filters.assignment,
+        weighting=choice.weighting,
+    )
+    try:
+        made = loaders.curves(choice.run, choice.other, asked=asked)
+    except ProbingError as error:
+        st.text(str(error))
+        return
+    drawn = [
+        (drawing.mass_chart(made.by_rank), drawing.mass_sentence(made.by_rank)),
+        *(
+            (
+                drawing.temperature_chart(made.by_temperature, quantity=name),
+                drawing.temperature_sentence(made.by_temperature, quantity=name),
+            )
+            for name in MATCHED_QUANTITIES
+        ),
+        *(
+            (
+                drawing.matched_chart(made.matched, quantity=name),
+                drawing.matched_sentence(made.matched, quantity=name),
+            )
+            for name in MATCHED_QUANTITIES
+        ),
+    ]
+    for place, (chart, said) in enumerate(drawn):
+        if place % 2 == 0:
+            columns = st.columns(2)
+        with columns[place % 2]:
+            st.altair_chart(chart, key=f"curve_{place}")
+            st.caption(display.escaped(said))
+    with st.container(horizontal=True):
+        for name in ("by_rank", "by_temperature", "matched"):
+            _csv(getattr(made, name), name=f"curves-{name.replace('_', '-')}")
+
+
+def _sweep(choice: Choice) -> None:
+    """One threshold of the kinds over its values."""
+    st.header("Does it hang on a threshold?", anchor=False)
+    threshold = st.selectbox(
+        "Threshold",
+        list(SWEPT),
+        index=None,
+        key="sweep",
+        bind=URL,
+        placeholder="none",
+        help="Of the kinds; every other threshold stays at the preset's.",
+    )
+    if threshold is None:
+        return
+    sweep = Sweep(
+        threshold=threshold,
+        values=SWEPT[threshold],
+        rule=choice.rule,
+        assignment=choice.filters.assignment,
+        decoding=choice.decoding,
+        weighting=choice.weighting,
+    )
+    table = loaders.sweep(choice.run, choice.other, sweep=sweep)
+    for start in range(0, len(sweep.quantities), 2):
+        for column, name in zip(st.columns(2), sweep.quantities[start : start + 2], strict=False):
+            with column:
+                st.altair_chart(drawing.sweep_chart(table, quantity=name), key=f"sweep_{name}")
+                st.caption(display.escaped(drawing.sweep_sentence(table, quantity=name)))
+    _csv(table, name="sweep")
+
+
 def _either_text(choice: Choice, *, asked: Asked) -> None:
     """The same evidence on the responses that each model wrote."""
     generators = options(choice.kept, Stratum.GENERATOR)
@@ -210,14 +304,14 @@ def _frame(shown: pd.DataFrame, labels: dict[str, display.Column], *, key: str) 
 
 def _csv(table: pd.DataFrame, *, name: str) -> None:
     st.download_button(
-        "CSV",
+        "CSV" if not name.startswith("curves-") else name.removeprefix("curves-").capitalize(),
         lambda: export.csv_text(table),
         file_name=f"{name}.csv",
         mime="text/csv",
         key=f"{name}_csv",
         on_click="ignore",
         icon=":material/download:",
-        help="This table with all its digits.",
+        help=f"The table {name} with all its digits.",
     )
 
 
