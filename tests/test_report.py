@@ -19,6 +19,7 @@ from playwright.sync_api import sync_playwright
 
 from probing.cli import EXIT_FAULT, EXIT_USAGE, main
 from probing.reporting import display, evidence, headlines, mechanism, tables
+from probing.reporting.curves import MATCHED_QUANTITIES
 from probing.reporting.document import Card, Excerpt, Facts, Form, Grid, Head, Paragraph, Report
 from probing.reporting.document import Section as Part
 from probing.reporting.drawing import chart_svg
@@ -239,8 +240,9 @@ def test_evidence_is_that_of_the_table(run: Run, page: Read) -> None:
 
 
 def test_deltas_by_kind_are_those_of_the_table(page: Read, compared: dict) -> None:
-    table = tables.delta_tables(compared, by=[Stratum.KIND])
-    for quantity in ("top1_prob", "tail_mass", "entropy_kept_nats"):
+    quantities = ("top1_prob", "tail_mass", "entropy_kept_nats")
+    table = tables.delta_tables(compared, by=[Stratum.KIND], quantities=quantities)
+    for quantity in quantities:
         title = f"{QUANTITIES[quantity].label} by kind: change, interval and null"
         own = table[table["quantity"] == quantity].set_index(["kind", "comparison"])
         _, *rows = page.tables[title]
@@ -253,7 +255,8 @@ def test_deltas_by_kind_are_those_of_the_table(page: Read, compared: dict) -> No
                 display.signed(want["delta"]),
                 display.interval_shown(ends),
                 display.signed(want["null"]),
-                f"{want['positions']:,}",
+                display.p_value(want["p_adjusted"]),
+                want["reads"],
                 f"{want['problems']:,}",
             ]
 
@@ -324,7 +327,7 @@ def test_examples_are_the_extremes_with_both_lists(run: Run, page: Read, compare
 def test_markdown_holds_the_same_tables(made: Report, page: Read) -> None:
     text = markdown_text(made)
     again = read(MARKDOWN.render(text))
-    assert len(again.rows) == len(page.rows) == 19
+    assert len(again.rows) == len(page.rows) == 22
     for mine, theirs in zip(again.rows, page.rows, strict=True):
         bare = [[cell.strip() for cell in row] for row in theirs]
         assert [[cell.strip() for cell in row] for row in mine] == bare
@@ -337,14 +340,15 @@ def test_markdown_holds_the_same_tables(made: Report, page: Read) -> None:
 def test_sections_come_in_order_and_charts_are_inside(made: Report, page: Read) -> None:
     anchors = [part.anchor for part in made.sections]
     assert anchors == [
-        "compared", "verdict", "evidence", "deltas", "assignments", "transitions", "events",
-        "examples", "limits", "again",
+        "compared", "verdict", "evidence", "target", "settings", "deltas", "assignments",
+        "transitions", "events", "examples", "limits", "again",
     ]  # fmt: skip
     assert [found["id"] for tag, found in page.elements if tag == "section"] == anchors
     links = [found["href"] for tag, found in page.elements if tag == "a"]
     assert links == [f"#{anchor}" for anchor in anchors]
     charts = [found for tag, found in page.elements if tag == "svg"]
-    assert len(charts) == len(evidence.CHARTED) + 3 + 1 + 2
+    curves = 1 + len(MATCHED_QUANTITIES)
+    assert len(charts) == len(evidence.CHARTED) + curves + 3 + 1 + 2
     ids = [found["id"] for _, found in page.elements if "id" in found]
     assert len(ids) == len(set(ids))
     used = re.findall(r"url\(#([^)]+)\)", str([found for _, found in page.elements]))

@@ -49,6 +49,7 @@ for command in (
     judging.verdict,
     judging.report,
     sweeping.sweep,
+    sweeping.multiverse,
     serving.dashboard,
     serving.doctor,
 ):

@@ -1,4 +1,4 @@
-"""`probing sweep`: a threshold of the kinds moved over values."""
+"""Do findings hang on settings? `probing sweep` moves one, `probing multiverse` combines them."""
 
 from typing import Annotated
 
@@ -86,6 +86,31 @@ def sweep(
     out.print("deltas at locks and at forks")
     shown = table[table["kind"].isin([Kind.LOCK.value, Kind.FORK.value])]
     print_table(shown[COLUMNS].sort_values(["kind", "quantity"], ascending=False, kind="stable"))
+
+
+def multiverse(run: RunArgument, other: OtherOption = None, csv: CsvOption = None) -> None:
+    """Do findings hang on settings? Every conclusion under every combination of them.
+
+    `same_sign` is the share of combinations with the sign under the defaults; `beyond` the share in
+    which it is also beyond the role-exchange null, with an interval that leaves out 0. The CSV has
+    one row per combination.
+    """
+    from probing.reporting.multiverse import multiverse as combined
+    from probing.reporting.multiverse import outcome_table, steadiness_table
+    from probing.store.reader import open_run
+
+    opened = open_run(run)
+    name = other or opened.model_names[1]
+    made = combined(opened, name)
+    if not opened.complete:
+        err.print(f"note: {opened.location} is incomplete", markup=False)
+    if csv is not None:
+        show_or_write(outcome_table(made), csv, shown=[])
+        return
+    out.print(f"{name} - {opened.model_names[0]}", markup=False)
+    print_table(steadiness_table(made))
+    for left_out in made.left_out:
+        out.print(f"note: left out, this run cannot answer it: {left_out}", markup=False)
 
 
 def numbers(text: str) -> list[float]:

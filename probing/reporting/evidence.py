@@ -232,7 +232,7 @@ def shown_multiverse(table: pd.DataFrame) -> pd.DataFrame:
     shown = pd.DataFrame(
         {
             "kind": table["kind"].astype(str),
-            "quantity": table["quantity"],
+            "quantity": table["quantity"].map(lambda name: QUANTITIES[name].label),
             "sign": table["sign"].map({1: "rises", -1: "falls", 0: "no change"}),
             "same_sign": table["same_sign"].map(percent),
             "beyond": table["beyond"].map(percent),

@@ -22,6 +22,7 @@ from probing.reporting.provenance import Compared
 from probing.reporting.quantities import QUANTITIES
 from probing.reporting.report_examples import examples_section
 from probing.reporting.report_material import Material, material
+from probing.reporting.report_mechanism import settings_section, target_section
 from probing.reporting.report_tables import (
     BY_KIND,
     assignment_grid,
@@ -56,6 +57,8 @@ def report(run: Run, *, asked: Compared, target: str) -> Report:
             _compared(made),
             _verdict(made),
             _evidence(made),
+            target_section(made),
+            settings_section(made),
             _deltas(made),
             _assignments(made),
             _transitions(made),

@@ -23,6 +23,7 @@ class Material:
     Attributes:
         run: the run.
         asked: what is asked of it; its rule is settled.
+        question: the same, as evidence takes it.
         compared: all positions under other, control, and their difference.
         found: evidence and verdict of other and control.
         evidence: the evidence as a table.
@@ -31,6 +32,7 @@ class Material:
 
     run: Run
     asked: Compared
+    question: Asked
     compared: Mapping[str, pd.DataFrame]
     found: Mapping[str, Found]
     evidence: pd.DataFrame
@@ -63,6 +65,7 @@ def material(run: Run, *, asked: Compared) -> Material:
     return Material(
         run=run,
         asked=replace(asked, rule=settled_rule(run, asked.rule)),
+        question=question,
         compared=compared,
         found=found,
         evidence=evidence_table(found, asked=question),

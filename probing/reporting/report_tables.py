@@ -64,7 +64,7 @@ def _by_figure(table: pd.DataFrame) -> pd.DataFrame:
 
 
 DELTA_COLUMNS = ("kind", COMPARISON, "baseline", "delta", "interval", "null")
-DELTA_COLUMNS_LAST = ("positions", "problems")
+DELTA_COLUMNS_LAST = ("p_adjusted", "reads", "problems")
 INTERVAL = Column("95 % interval", "Whole problems are resampled.")
 BY_KIND = [Stratum.KIND.value]
 
@@ -87,9 +87,9 @@ def delta_grid(table: pd.DataFrame, *, quantity: str) -> Grid:
         own.assign(interval=_interval(own)),
         title=f"{QUANTITIES[quantity].label} by kind: change, interval and null",
         labels={name: known[name] for name in (*DELTA_COLUMNS, *DELTA_COLUMNS_LAST)},
-        forms=dict.fromkeys((*DELTA_COLUMNS[2:], *DELTA_COLUMNS_LAST), Form.NUMBER)
+        forms=dict.fromkeys((*DELTA_COLUMNS[2:], "p_adjusted", "problems"), Form.NUMBER)
         | {"kind": Form.KIND},
-        texts=display.DELTA_FORMATS | {"positions": whole, "problems": whole},
+        texts=display.DELTA_FORMATS | {"problems": whole},
     )
 
 
