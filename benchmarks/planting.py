@@ -79,6 +79,7 @@ class Strength:
         biased: share of the vocabulary that has one.
         noise: standard deviation of independent noise of every logit, nats.
         between: how strengths vary between problems: standard deviation of their logarithm.
+        seed: of the biases, which are the same for every row of a run.
     """
 
     ssd: float = 0.3
@@ -90,6 +91,7 @@ class Strength:
     biased: float = 1.0
     noise: float = 0.1
     between: float = 0.3
+    seed: tuple[int, ...] = (0,)
 
 
 @dataclass(frozen=True)
@@ -182,9 +184,9 @@ def ssd_and_generic(
     return Planted(rows, moved + shift)
 
 
-def biases(vocabulary: int, strength: Strength, *, seed: int = 0) -> Float[np.ndarray, " token"]:
+def biases(vocabulary: int, strength: Strength) -> Float[np.ndarray, " token"]:
     """Of every token; the last special token (the end of a turn stands for think-close) gains."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(strength.seed)
     found = rng.standard_normal(vocabulary) * strength.bias
     found[rng.random(vocabulary) >= strength.biased] = 0.0
     found[END_OF_TURN] = 2 * strength.bias

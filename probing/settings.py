@@ -5,7 +5,7 @@ import math
 import tomllib
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args, get_type_hints
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -17,6 +17,17 @@ GREEDY_BELOW = 1e-5
 """Temperatures under this are greedy: all mass on the largest logit (method.md section 2)."""
 
 
+def require(holds: bool, rule: str, got: object) -> None:
+    """Raise `UsageFault` with "rule, got" unless `holds`."""
+    if not holds:
+        raise UsageFault(f"{rule}, got {got!r}")
+
+
+Order: TypeAlias = Literal["sequential", "vllm", "joint", "truncate_first"]
+ORDERS: tuple[Order, ...] = get_args(Order)
+"""In which truncation can be done; see `Decoding`."""
+
+
 class Strict:
     """What a run file says is taken as it is: no unknown keys, no guessed types."""
 
@@ -25,25 +36,72 @@ class Strict:
 
 @dataclass(frozen=True, kw_only=True)
 class Decoding(Strict):
-    """Temperature and truncation: T, then top-k, then top-p (method.md section 2).
+    """Temperature and truncation (method.md section 2).
 
-    `top_k = 0` switches top-k off; `top_p = 1` switches top-p off.
+    `top_k = 0` switches top-k off; `top_p = 1` switches top-p off; `min_p = 0` min-p. `order`:
+
+    - `sequential`: T, top-k, top-p, min-p, as Transformers;
+    - `vllm`: T, min-p, top-k, top-p;
+    - `joint`: T, then exactly k tokens, those with more than top-p of the whole mass strictly above
+      them dropped, then min-p, as SGLang;
+    - `truncate_first`: top-p, min-p, exactly k tokens, all at temperature 1, then T, as mlx-lm.
     """
 
     temperature: float = 1.0
     top_k: int = 20
     top_p: float = 0.95
+    min_p: float = 0.0
+    order: Order = "sequential"
 
     def __post_init__(self) -> None:
         valid = 0 <= self.temperature < math.inf
         require(valid, "temperature must be >= 0 and finite", self.temperature)
         require(self.top_k >= 0, "top_k must be >= 0 (0 switches it off)", self.top_k)
         require(0 < self.top_p <= 1, "top_p must be in (0, 1]", self.top_p)
+        require(0 <= self.min_p < 1, "min_p must be in [0, 1) (0 switches it off)", self.min_p)
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """What a threshold of `KindRule` can be: from `low` to `high`, whole numbers only or any."""
+
+    low: float
+    high: float
+    whole: bool = False
+
+    @property
+    def text(self) -> str:
+        """The rule in words."""
+        number = "a whole number" if self.whole else "a number"
+        if math.isinf(self.high):
+            return f"{number} from {self.low:g}"
+        return f"{number} from {self.low:g} to {self.high:g}"
+
+    def allows(self, value: float | int) -> bool:
+        """Whether a value is one of them."""
+        return self.low <= value <= self.high and (not self.whole or float(value).is_integer())
+
+
+THRESHOLDS: dict[str, Threshold] = {
+    "lock_top1": Threshold(0.0, 1.0),
+    "lock_nucleus": Threshold(1.0, math.inf, whole=True),
+    "lock_tail": Threshold(0.0, 1.0),
+    "fork_tail": Threshold(0.0, 1.0),
+    "close_ratio": Threshold(0.0, 1.0),
+    "close_among": Threshold(1.0, math.inf, whole=True),
+    "fork_close_tokens": Threshold(1.0, math.inf, whole=True),
+    "fork_entropy_share": Threshold(0.0, math.nextafter(1.0, 0.0)),
+}
+"""Thresholds of `KindRule` by name: each can be swept."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class KindRule(Strict):
-    """Thresholds that turn a distribution into a kind (method.md section 5)."""
+    """Thresholds that turn a distribution into a kind (method.md section 5).
+
+    With `fork_entropy_share` above 0 forks are the positions of most entropy instead: at least
+    `fork_entropy` nats, which is that share of the baseline's weight (`kinds.with_entropy_cut`).
+    """
 
     preset: str = "post"
     lock_top1: float = 0.5
@@ -53,6 +111,15 @@ class KindRule(Strict):
     close_ratio: float = 0.25
     close_among: int = 10
     fork_close_tokens: int = 2
+    fork_entropy_share: float = 0.0
+    fork_entropy: float | None = None
+
+    def __post_init__(self) -> None:
+        share = self.fork_entropy_share
+        require(0 <= share < 1, "fork_entropy_share must be in [0, 1) (0 switches it off)", share)
+        for name, threshold in THRESHOLDS.items():
+            value = getattr(self, name)
+            require(threshold.allows(value), f"{name} must be {threshold.text}", value)
 
 
 KIND_PRESETS: dict[str, KindRule] = {
@@ -60,19 +127,106 @@ KIND_PRESETS: dict[str, KindRule] = {
     "strict": KindRule(
         preset="strict", lock_top1=0.9, lock_nucleus=2, lock_tail=0.02, fork_tail=0.1
     ),
+    "entropy": KindRule(
+        preset="entropy",
+        lock_top1=0.9,
+        lock_nucleus=2,
+        lock_tail=0.02,
+        fork_tail=0.1,
+        fork_entropy_share=0.2,
+    ),
 }
 
 DEFAULT_ASSIGNMENT = Assignment.MEAN
 
+DEFAULT_REPORT_EXAMPLES = 2
+"""Positions that each list of examples of a report shows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Margins(Strict):
+    """Within what a quantity counts as preserved: + or - so much; of the nucleus, so large a share.
+
+    The share is of the baseline's mean size. A quantity that is not named here has no margin.
+    """
+
+    top1_prob: float = 0.02
+    entropy_kept_nats: float = 0.05
+    nucleus_size_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            margin = getattr(self, each.name)
+            require(0 < margin < math.inf, f"margin {each.name} must be > 0 and finite", margin)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Inference(Strict):
-    """Intervals: the cluster bootstrap of method.md section 7."""
+    """Intervals and tests: the cluster bootstrap of method.md section 7.
+
+    `power` is that at which an effect counts as detectable.
+    """
 
     draws: int = 2000
     level: float = 0.95
     few_clusters: int = 40
     seed: int = 0
+    power: float = 0.8
+    margins: Margins = field(default_factory=Margins)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curves(Strict):
+    """Where curves are taken: ranks at T = 1, and temperatures of evaluation, both ascending."""
+
+    ranks: tuple[int, ...] = (*range(1, 21), 50, 100, 256)
+    temperatures: tuple[float, ...] = (
+        0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.65, 1.8, 2.0,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        ranks, temperatures = list(self.ranks), list(self.temperatures)
+        rule = "must be ascending, without repeats"
+        require(ranks == sorted({*ranks}), f"curves.ranks {rule}", ranks)
+        require(min(ranks, default=0) >= 1, "curves.ranks must be 1 or more", ranks)
+        require(
+            temperatures == sorted({*temperatures}), f"curves.temperatures {rule}", temperatures
+        )
+        above = min(temperatures, default=0) >= GREEDY_BELOW
+        require(above, f"curves.temperatures must be {GREEDY_BELOW:g} or more", temperatures)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Strict):
+    """How the samples were drawn that a model was trained on: T_train, top-k, top-p."""
+
+    temperature: float = 1.1
+    top_k: int = 20
+    top_p: float = 0.95
+
+    @property
+    def decoding(self) -> Decoding:
+        """The same as a decoding."""
+        return Decoding(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules(Strict):
+    """Thresholds of the verdict (docs/method.md).
+
+    Attributes:
+        display: level of p-values adjusted over the primary contrasts, for readers.
+        level: of p-values adjusted over what the verdict reads.
+        temperature_share: of KL that one temperature must explain.
+        token_share: of the rest that single tokens must tell.
+        least_gap: at the edge of the support, nats.
+    """
+
+    display: float = 0.05
+    level: float = 0.01
+    temperature_share: float = 0.7
+    token_share: float = 0.05
+    least_gap: float = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,12 +353,6 @@ class RunSettings(Strict):
     def __post_init__(self) -> None:
         names = [self.baseline.name, *(other.name for other in self.others)]
         require(len(set(names)) == len(names), "every model needs a name of its own", names)
-
-
-def require(holds: bool, rule: str, got: object) -> None:
-    """Raise `UsageFault` with "rule, got" unless `holds`."""
-    if not holds:
-        raise UsageFault(f"{rule}, got {got!r}")
 
 
 def load_run_file(path: Path) -> RunSettings:

@@ -226,7 +226,7 @@ def test_every_table_can_be_made_again_from_its_settings(site: Site, page: Page)
             assert export.csv_text(again) == downloaded(page, f"{name}_csv"), name
 
 
-PICTURES = {"overview": "", "deltas": "deltas", "examples": "examples"}
+PICTURES = {"overview": "", "deltas": "deltas", "examples": "examples", "mechanism": "mechanism"}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

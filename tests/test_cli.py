@@ -94,7 +94,7 @@ def test_summary_csv_is_the_table(run: str, tmp_path: Path, probing: Command) ->
 def test_summary_prints_every_kind_and_its_problems(run: str, probing: Command) -> None:
     out = probing("summary", run).out
     header, *rows = [line.split() for line in out.replace("ssd − control", "both").splitlines()[1:]]
-    assert header[-3:] == ["null", "positions", "problems"]
+    assert header[-4:] == ["null", "p", "problems", "reads"]
     table = delta_tables(trio(run), by=[Stratum.KIND])
     figures = [row for row in rows if row[0] in {"all", *table["kind"]}]
     assert len(figures) == len(table)
@@ -103,9 +103,10 @@ def test_summary_prints_every_kind_and_its_problems(run: str, probing: Command) 
     wanted = table[table["comparison"] == "ssd"].to_dict("records")
     for want, got in zip(wanted, own, strict=True):
         signed = [display.signed(want[name]) for name in ("delta", "low", "high", "null")]
-        counts = [str(want["positions"]), str(want["problems"])]
+        test = [display.p_value(want["p_adjusted"]), str(want["problems"]), *want["reads"].split()]
         names = [want["kind"], want["quantity"], "ssd"]
-        assert got == [*names, display.number(want["baseline"]), *signed, *counts]
+        assert got == [*names, display.number(want["baseline"]), *signed, *test]
+    assert f"over the {table['p_value'].notna().sum()} tests of this table" in out
     assert max(map(len, out.splitlines())) <= 120
 
 

@@ -4,10 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from probing.reporting import deltas, filters, tables
+from probing.reporting import deltas, display, filters, tables
+from probing.reporting.comparison import EXCHANGED_TOP1
 from probing.reporting.deltas import ALL
+from probing.reporting.exchange import exchanged
 from probing.reporting.filters import EVERY, HEADLINE, Average, Filters, Weighting
 from probing.reporting.quantities import (
+    MODEL_QUANTITIES,
     QUANTITIES,
     baseline_column,
     delta_column,
@@ -202,3 +205,116 @@ def test_filters_keep_what_passes_all_of_them(comparison: pd.DataFrame) -> None:
     counts = filters.count(kept)
     assert counts.carriers == kept["carrier_id"].nunique()
     assert counts.problems == kept["problem_id"].nunique()
+
+
+# Tests of the rows
+
+
+TESTED = ("excess", "excess_low", "excess_high", "p_value", "detectable")
+
+
+@pytest.fixture(scope="module")
+def whole(comparison: pd.DataFrame) -> pd.DataFrame:
+    return tables.delta_table(
+        comparison,
+        by=[Stratum.KIND],
+        filters=Filters(assignment=Assignment.BASELINE),
+        quantities=list(QUANTITIES),
+        inference=FEW_DRAWS,
+    )
+
+
+def test_every_row_reads_as_its_test_says(whole: pd.DataFrame) -> None:
+    ranked = sorted(p for p in whole["p_value"] if np.isfinite(p))
+    seen = set()
+    for row in whole.to_dict("records"):
+        # Pairs have no null, nor has a group that exchanged roles do not select.
+        if row["quantity"] == "baseline_top1_prob" or np.isnan(row["null"]):
+            assert all(np.isnan(row[name]) for name in TESTED)
+            assert row["reads"] == ""
+            assert pd.isna(row["family"])
+            continue
+        assert row["excess"] == pytest.approx(row["delta"] - row["null"], abs=1e-12)
+        assert row["excess_low"] <= row["excess"] <= row["excess_high"]
+        expected = min(
+            min(1.0, p * len(ranked) / (place + 1))
+            for place, p in enumerate(ranked)
+            if p >= row["p_value"]
+        )
+        assert row["p_adjusted"] == pytest.approx(expected)
+        assert row["family"] == len(ranked)
+        margin = {
+            "top1_prob": 0.02,
+            "entropy_kept_nats": 0.05,
+            "nucleus_size": 0.1 * row["baseline"],
+        }.get(row["quantity"])
+        assert np.isnan(row["margin"]) if margin is None else row["margin"] == margin
+        preserved = margin is not None and bool(row["preserved"])
+        told = row["p_adjusted"] <= 0.05
+        names = {(0, 0): "cannot tell", (0, 1): "preserved", (1, 0): "changed"}
+        assert row["reads"] == names.get((told, preserved), "small change")
+        if preserved:
+            assert abs(row["excess"]) < margin
+        seen.add(row["reads"])
+    assert {"changed", "cannot tell"} <= seen
+
+
+def test_by_the_mean_the_excess_is_the_delta(comparison: pd.DataFrame) -> None:
+    table = tables.delta_table(comparison, by=[Stratum.KIND], inference=FEW_DRAWS)
+    own = table[table["excess"].notna()]
+    assert len(own) > 0
+    for name in ("", "_low", "_high"):
+        wanted = own[name.removeprefix("_") or "delta"]
+        pd.testing.assert_series_equal(own[f"excess{name}"], wanted, check_names=False)
+
+
+@pytest.mark.parametrize("average", list(Average))
+def test_selecting_alike_is_only_a_short_cut(
+    comparison: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, average: Average
+) -> None:
+    holed = comparison.copy()
+    holed.loc[::5, ["tail_mass_delta", "tail_mass_other"]] = np.nan
+    asked = {"by": [Stratum.KIND], "inference": FEW_DRAWS, "weighting": Weighting(average=average)}
+    short = tables.delta_table(holed, **asked)
+    monkeypatch.setattr(deltas, "changes_selection", lambda columns: True)
+    pd.testing.assert_frame_equal(short, tables.delta_table(holed, **asked))
+
+
+def test_exchanging_the_models_flips_the_excess_and_keeps_the_test(
+    comparison: pd.DataFrame, whole: pd.DataFrame
+) -> None:
+    swapped = tables.delta_table(
+        exchanged(comparison),
+        by=[Stratum.KIND],
+        filters=Filters(assignment=Assignment.BASELINE),
+        quantities=list(MODEL_QUANTITIES),
+        inference=FEW_DRAWS,
+    ).set_index(["kind", "quantity"])
+    own = whole[whole["p_value"].notna()].set_index(["kind", "quantity"])
+    other = swapped.loc[own.index]
+    np.testing.assert_allclose(own["excess"], -other["excess"], atol=1e-12)
+    np.testing.assert_allclose(own["p_value"], other["p_value"], rtol=1e-6)
+    assert (own["excess"].abs() > 1e-6).any()
+
+
+def test_equal_models_are_preserved(comparison: pd.DataFrame) -> None:
+    same = comparison.assign(
+        **{delta_column(name): 0.0 for name in MODEL_QUANTITIES},
+        **{EXCHANGED_TOP1[0]: 0.5, EXCHANGED_TOP1[1]: 0.5},
+    )
+    table = tables.delta_table(same, by=[], inference=FEW_DRAWS).set_index("quantity")
+    assert table["p_value"].isna().all()
+    for name in ("top1_prob", "entropy_kept_nats", "nucleus_size"):
+        assert table.loc[name, "reads"] == "preserved"
+    assert table["family"].isna().all()
+
+
+def test_a_family_is_all_rows_of_the_table(trio: dict[str, pd.DataFrame]) -> None:
+    table = tables.delta_tables(trio, by=[Stratum.KIND], inference=FEW_DRAWS)
+    known = table["p_value"].notna()
+    assert (table.loc[known, "family"] == known.sum()).all()
+    assert set(table.loc[known, "comparison"]) == set(trio)
+    said = display.family_notes(table, inference=FEW_DRAWS)
+    assert said[0].startswith(f"p is adjusted over the {known.sum()} tests")
+    untested = table[~known]
+    assert display.family_notes(untested, inference=FEW_DRAWS) == []

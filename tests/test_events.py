@@ -1,6 +1,6 @@
 """Events: exactly one per position, those of the worked tables, and a slow reference."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -159,6 +159,8 @@ def test_every_position_gets_the_one_event_of_the_slow_reference(
     pair: Pair, corrections: list[int], closes: list[int], assignment: str, preset: str
 ) -> None:
     rule = KIND_PRESETS[preset]
+    if rule.fork_entropy_share:
+        rule = replace(rule, fork_entropy=1.0)
     codes, words, entropies = pair.kinds_and_words(
         masks(corrections=corrections, closes=closes), rule
     )

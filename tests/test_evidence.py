@@ -14,7 +14,7 @@ from probing.analysis.distributions import Distributions
 from probing.analysis.drift import drifted, matching_scale, standard_noise, surprise
 from probing.analysis.estimates import Estimate, mean_estimate
 from probing.analysis.moments import moments
-from probing.analysis.pair import NEAR, PairRows, Weighted, edge
+from probing.analysis.pair import NEAR, Edge, PairRows, Weighted, edge
 from probing.analysis.progress import loss_parts, progress
 from probing.analysis.regression import fit, within_products
 from probing.analysis.reshaping import at_edge, predicted_slope, token_consistency
@@ -183,7 +183,7 @@ def test_progress_is_the_plain_one() -> None:
     a = real_like(8)
     b = a + np.random.default_rng(1).normal(scale=0.5, size=a.shape).astype(np.float32)
     pair = pair_of(a, b)
-    target = ssd_target(pair.baseline, temperature=1.1, top_k=20, top_p=0.95)
+    target = ssd_target(pair.baseline, training=Decoding(temperature=1.1, top_k=20, top_p=0.95))
     found = progress(pair.baseline, pair.other, target)
     for row in range(len(a)):
         q = target_of(a[row], TRAINING)
@@ -208,9 +208,9 @@ def test_the_loss_splits_exactly(seed: int, temperature: float, top_k: int, top_
     a = rng.normal(scale=3, size=(3, 60)).astype(np.float32)
     b = (a + rng.normal(size=a.shape)).astype(np.float32)
     pair = pair_of(a, b)
-    target = ssd_target(pair.baseline, temperature=temperature, top_k=top_k, top_p=top_p)
-    parts = loss_parts(target, pair.other, temperature=temperature)
     training = Decoding(temperature=temperature, top_k=top_k, top_p=top_p)
+    target = ssd_target(pair.baseline, training=training)
+    parts = loss_parts(target, pair.other, temperature=temperature)
     for row in range(3):
         q = target_of(a[row], training)
         loss = -(q * log_softmax(b[row].astype(np.float64))).sum()
@@ -223,7 +223,7 @@ def test_the_loss_splits_exactly(seed: int, temperature: float, top_k: int, top_
 def test_at_temperature_1_nothing_is_reshaped() -> None:
     a = real_like(6)
     pair = pair_of(a, a + np.float32(0.3) * real_like(6, seed=3))
-    target = ssd_target(pair.baseline, temperature=1.0, top_k=20, top_p=0.9)
+    target = ssd_target(pair.baseline, training=Decoding(temperature=1.0, top_k=20, top_p=0.9))
     assert np.abs(loss_parts(target, pair.other, temperature=1.0)["reshaping"]).max() < 1e-9
 
 
@@ -266,18 +266,18 @@ def test_a_geometric_step_to_the_target_has_its_strength_as_slope(strength: floa
         inside = q > 0
         b[row, inside] += strength * (np.log(q[inside]) - log_softmax(a[row])[inside])
     counted = counted_of(40, problems=10)
-    found = predicted_slope(edge(*both(a, b), training=TRAINING), counted).coefficients[0]
+    found = predicted_slope(edge_of(a, b), counted).coefficients[0]
     assert found.value == pytest.approx(strength, abs=1e-3)
 
 
-def both(a: np.ndarray, b: np.ndarray) -> tuple[Distributions, Distributions]:
+def edge_of(a: np.ndarray, b: np.ndarray) -> Edge:
     pair = pair_of(a, b)
-    return pair.baseline, pair.other
+    return edge(pair.baseline, pair.other, ssd_target(pair.baseline, training=TRAINING))
 
 
 def test_a_temperature_is_a_trend_without_a_gap() -> None:
     a = real_like(60)
-    trend, gap = at_edge(edge(*both(a, a / 1.25), training=TRAINING), counted_of(60, problems=12))
+    trend, gap = at_edge(edge_of(a, a / 1.25), counted_of(60, problems=12))
     assert trend.value == pytest.approx(1 / 1.25 - 1, abs=1e-4)
     assert gap.value == pytest.approx(0, abs=1e-4)
 
@@ -287,14 +287,14 @@ def test_what_only_tokens_outside_lose_is_the_gap() -> None:
     b = a.copy()
     for row in range(len(a)):
         b[row, target_of(a[row], TRAINING) == 0] -= 0.5
-    trend, gap = at_edge(edge(*both(a, b), training=TRAINING), counted_of(60, problems=12))
+    trend, gap = at_edge(edge_of(a, b), counted_of(60, problems=12))
     assert gap.value == pytest.approx(-0.5, abs=1e-3)
     assert trend.value == pytest.approx(0, abs=1e-3)
 
 
 def test_near_tokens_are_the_next_ranks() -> None:
     a = real_like(10)
-    found = edge(*both(a, a), training=TRAINING)
+    found = edge_of(a, a)
     for row in range(10):
         size = int((target_of(a[row], TRAINING) > 0).sum())
         order = np.argsort(-a[row], kind="stable")
@@ -311,11 +311,11 @@ def test_single_tokens_that_move_alike_are_found_and_noise_is_not() -> None:
     bias = rng.normal(scale=0.3, size=200).astype(np.float32)
     noise = rng.normal(scale=0.3, size=a.shape).astype(np.float32)
     counted = counted_of(240, problems=30)
-    moved = token_consistency(edge(*both(a, a + bias), training=TRAINING), counted, rng)
+    moved = token_consistency(edge_of(a, a + bias), counted, rng)
     assert moved.p_value < 0.001
     assert moved.share > 0.7
     assert moved.shift == pytest.approx(0.3, abs=0.05)
-    noisy = token_consistency(edge(*both(a, a + noise), training=TRAINING), counted, rng)
+    noisy = token_consistency(edge_of(a, a + noise), counted, rng)
     assert noisy.p_value > 0.01
     assert abs(noisy.share) < 0.05
 
@@ -326,7 +326,7 @@ def test_the_p_values_of_single_tokens_are_not_too_small_under_noise() -> None:
     for seed in range(60):
         rng = np.random.default_rng(seed)
         noise = rng.normal(scale=0.2, size=a.shape).astype(np.float32)
-        around = edge(*both(a, a + noise), training=TRAINING)
+        around = edge_of(a, a + noise)
         found.append(token_consistency(around, counted_of(60, problems=20), rng).p_value)
     assert np.mean(np.array(found) <= 0.1) <= 0.22  # 0.1 expected; four standard errors above.
 

@@ -125,7 +125,13 @@ def test_settings_say_what_made_a_table(run: Run) -> None:
     assert document["run"]["name"] == "pages.zarr"
     assert document["run"]["models"] == list(MODELS)
     assert (document["baseline"], document["other"], document["control"]) == (*MODELS[:2], None)
-    assert document["decoding"] == {"temperature": 1.3, "top_k": 12, "top_p": 0.9}
+    assert document["decoding"] == {
+        "temperature": 1.3,
+        "top_k": 12,
+        "top_p": 0.9,
+        "min_p": 0.0,
+        "order": "sequential",
+    }
     assert document["filters"]["kind"] == ["mixed"]
     assert document["filters"]["assignment"] == "mean"
     assert document["weighting"] == {"selector": "headline", "average": "carrier"}
@@ -133,7 +139,14 @@ def test_settings_say_what_made_a_table(run: Run) -> None:
     document = json.loads(export.settings_json(run, asked=EVERY_TABLE["deltas"]))
     assert document["by"] == ["kind", "event"]
     assert document["quantities"] == ["tail_mass", "js"]
-    assert document["inference"] == {"draws": 200, "level": 0.95, "few_clusters": 40, "seed": 0}
+    assert document["inference"] == {
+        "draws": 200,
+        "level": 0.95,
+        "few_clusters": 40,
+        "seed": 0,
+        "power": 0.8,
+        "margins": {"top1_prob": 0.02, "entropy_kept_nats": 0.05, "nucleus_size_share": 0.1},
+    }
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -286,7 +299,7 @@ def test_printed_deltas_are_the_rows_of_the_table_with_their_own_null_and_counts
     both = pd.concat([less, table.assign(comparison="b")], ignore_index=True)
     shown = display.printed_deltas(both, by=[Stratum.KIND])
     pd.testing.assert_frame_equal(shown.sort_index(), both[list(shown)])
-    assert {"null", "positions", "problems"} < set(shown)
+    assert {"null", "p_adjusted", "reads", "problems"} < set(shown)
     groups = shown[["kind", "quantity"]].apply(tuple, axis=1)
     # The comparisons of a group stand together, in their order; a group of one alone is there.
     assert (groups != groups.shift()).sum() == groups.nunique()

@@ -10,10 +10,13 @@ from pages_run import write_pages_run
 HEAVY = ("torch", "transformers", "peft", "streamlit")
 
 EVERY_TABLE = """
-from probing.reporting import charts, display, export, headlines, shares, tables
+from probing.reporting import charts, display, export, headlines, provenance, shares, tables
 from probing.reporting.filters import Filters, Weighting
 from probing.reporting.remaking import TableSettings, made_again
-from probing.settings import Decoding, KindRule
+from probing.reporting.report import report
+from probing.reporting.report_html import html_text
+from probing.reporting.report_markdown import markdown_text
+from probing.settings import Decoding, KindRule, Training
 from probing.store.reader import open_run
 from probing.vocabulary import Stratum
 
@@ -42,6 +45,11 @@ asked = TableSettings(
     kind_rule=rule, filters=Filters(), weighting=Weighting(),
 )
 export.csv_text(made_again(run, export.settings_json(run, asked=asked)))
+compared = provenance.Compared(
+    other="ssd", control="control", training=Training(), decoding=decoding, rule=rule, examples=1
+)
+whole = report(run, asked=compared, target="r.html")
+html_text(whole), markdown_text(whole)
 """
 
 REPORT = """

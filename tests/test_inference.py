@@ -88,6 +88,11 @@ def test_bootstrap_is_the_slow_one_that_rebuilds_every_sample() -> None:
         drawn = plain_ratio(rebuilt(given, pick))
         pivots.append((drawn.estimate - whole.estimate) / drawn.error)
     low, high = np.quantile(pivots, [0.025, 0.975])
+    # The draws may widen Student's interval, never narrow it.
+    reach = stats.t.ppf(0.975, 49)
+    assert low > -reach
+    assert high > reach
+    low = -reach
     got = interval(given)
     assert got.estimate == pytest.approx(whole.estimate)
     assert got.low == pytest.approx(whole.estimate - high * whole.error)
@@ -215,6 +220,16 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
         got = interval(sample(45, seed, effect=0.0), settings=settings, seed=seed)
         covered.append(got.low <= 0 <= got.high)
     assert 0.89 <= np.mean(covered) <= 0.99
+
+
+def test_no_interval_is_inside_that_of_student() -> None:
+    for seed in range(20):
+        given = sample(60, seed)
+        got, few = interval(given), interval(given, settings=replace(SETTINGS, few_clusters=61))
+        assert got.method is IntervalMethod.BOOTSTRAP
+        assert few.method is IntervalMethod.STUDENT
+        assert got.low <= few.low
+        assert got.high >= few.high
 
 
 @pytest.mark.parametrize("bad", [-1.0, np.nan, np.inf])

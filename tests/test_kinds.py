@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rows import distributions_of, distributions_of_models
 
 from probing.analysis.decoding import Statistics, statistics
-from probing.analysis.kinds import CODES, assigned_kinds, kinds
+from probing.analysis.kinds import CODES, assigned_kinds, kinds, with_entropy_cut
 from probing.settings import KIND_PRESETS, Decoding, KindRule
 from probing.vocabulary import Assignment, Kind
 
@@ -89,6 +89,10 @@ def definition(stats: Statistics, position: int, rule: KindRule) -> Kind:
     tail = stats.tail_mass[position]
     if leads and stats.nucleus_size[position] <= rule.lock_nucleus and tail <= rule.lock_tail:
         return Kind.LOCK
+    if rule.fork_entropy is not None:
+        if stats.entropy_nats[position] >= rule.fork_entropy:
+            return Kind.FORK
+        return Kind.DIFFUSE if tail > rule.fork_tail else Kind.MIXED
     several = stats.close_tokens[position] >= rule.fork_close_tokens
     if not leads and several and tail <= rule.fork_tail:
         return Kind.FORK
@@ -110,6 +114,7 @@ rules = st.builds(
 def test_kinds_follow_the_definition_one_by_one(seed: int, rule: KindRule, scale: float) -> None:
     full = np.random.default_rng(seed).normal(scale=scale, size=(40, 120)).astype(np.float32)
     stats = statistics(distributions_of(full, top_k=60), decoding=Decoding(), rule=rule)
+    rule = with_entropy_cut(rule, entropy_nats=stats.entropy_nats, weights=np.ones(40))
     got = kinds(stats, rule=rule)
     assert got.dtype == np.int8
     wanted = [CODES[definition(stats, position, rule)] for position in range(40)]
@@ -148,3 +153,36 @@ def test_each_assignment_asks_its_own_distribution() -> None:
         np.testing.assert_array_equal(by[assignment], kinds(own, rule=KindRule()))
     assert (by[Assignment.BASELINE] != by[Assignment.OTHER]).any()
     assert (by[Assignment.MEAN] != by[Assignment.OTHER]).any()
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.05, 0.9))
+def test_the_cut_leaves_its_share_of_the_weight_above(seed: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    entropy, weights = rng.gamma(2, size=50), rng.uniform(0, 3, size=50)
+    entropy[rng.random(50) < 0.1] = np.nan
+    weights[rng.random(50) < 0.2] = 0
+    rule = replace(KIND_PRESETS["entropy"], fork_entropy_share=share)
+    cut = with_entropy_cut(rule, entropy_nats=entropy, weights=weights).fork_entropy
+    counted = np.isfinite(entropy) & (weights > 0)
+    total = weights[counted].sum()
+    assert weights[counted & (entropy >= cut)].sum() >= share * total - 1e-9
+    assert weights[counted & (entropy > cut)].sum() < share * total + 1e-9
+
+
+def test_a_cut_once_taken_stays_and_other_rules_need_none() -> None:
+    entropy, weights = np.arange(10.0), np.ones(10)
+    taken = with_entropy_cut(KIND_PRESETS["entropy"], entropy_nats=entropy, weights=weights)
+    assert taken.fork_entropy == 8.0
+    assert with_entropy_cut(taken, entropy_nats=entropy / 2, weights=weights) == taken
+    post = KIND_PRESETS["post"]
+    assert with_entropy_cut(post, entropy_nats=entropy, weights=weights) is post
+
+
+def test_forks_by_entropy_without_a_cut_are_refused() -> None:
+    made = statistics(
+        distributions_of(np.zeros((5, 3), dtype=np.float32), top_k=3),
+        decoding=Decoding(),
+        rule=KindRule(),
+    )
+    with pytest.raises(ValueError, match="need a cut"):
+        kinds(made, rule=KIND_PRESETS["entropy"])

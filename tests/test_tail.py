@@ -20,7 +20,7 @@ from rows import (
 )
 
 from probing.analysis.decoding import Statistics, kept_probabilities, statistics
-from probing.analysis.distributions import BLOCK_ROWS, Tail
+from probing.analysis.distributions import BLOCK_CELLS, Tail
 from probing.analysis.moments import kl_nats, moments
 from probing.analysis.tail import at_temperature, interpolation_weights, tail_betas
 from probing.errors import OutsideContract
@@ -263,11 +263,13 @@ def test_betas_kept_in_float32_still_answer_both_ends() -> None:
 
 
 def test_blocks_leave_no_trace() -> None:
-    full = np.random.default_rng(0).normal(size=(BLOCK_ROWS + 3, 40)).astype(np.float32)
+    edge = BLOCK_CELLS // 24
+    full = np.random.default_rng(0).normal(size=(edge + 3, 40)).astype(np.float32)
     rows = distributions_of(full, top_k=24)
+    assert [block.start for block in rows.blocks()] == [0, edge]
     together = statistics(rows, decoding=Decoding(), rule=RULE)
-    last = statistics(rows.part(slice(BLOCK_ROWS, None)), decoding=Decoding(), rule=RULE)
-    np.testing.assert_array_equal(together.entropy_nats[BLOCK_ROWS:], last.entropy_nats)
+    last = statistics(rows.part(slice(edge, None)), decoding=Decoding(), rule=RULE)
+    np.testing.assert_array_equal(together.entropy_nats[edge:], last.entropy_nats)
     assert len(together.top1_id) == len(full)
 
 

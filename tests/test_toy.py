@@ -32,7 +32,7 @@ def toy() -> Distributions:
 
 
 def trained() -> Distributions:
-    return ssd_target(toy(), temperature=0.9, top_k=0, top_p=0.85)
+    return ssd_target(toy(), training=Decoding(temperature=0.9, top_k=0, top_p=0.85))
 
 
 def test_ssd_leaves_two_five_and_four_tokens() -> None:
@@ -73,7 +73,7 @@ def test_the_target_at_temperature_one_is_what_sampling_draws() -> None:
     full = rng.normal(scale=3, size=(6, 500)).astype(np.float32)
     rows = distributions_of(full, top_k=64)
     decoding = Decoding(temperature=1.1, top_k=20, top_p=0.95)
-    target = ssd_target(rows, temperature=1.1, top_k=20, top_p=0.95)
+    target = ssd_target(rows, training=Decoding(temperature=1.1, top_k=20, top_p=0.95))
     everything = Decoding(temperature=1.0, top_k=0, top_p=1.0)
     again = kept_probabilities(target, decoding=everything)
     drawn = kept_probabilities(rows, decoding=decoding).kept
@@ -90,4 +90,4 @@ def test_a_target_whose_support_is_not_known_is_refused() -> None:
     full = (np.random.default_rng(0).normal(size=(2, 500)) / 10).astype(np.float32)
     rows = distributions_of(full, top_k=64)
     with pytest.raises(OutsideContract, match=r"got 2 positions.*set top_k"):
-        ssd_target(rows, temperature=1.0, top_k=0, top_p=0.95)
+        ssd_target(rows, training=Decoding(temperature=1.0, top_k=0, top_p=0.95))

@@ -14,8 +14,8 @@ from probing.analysis.mechanism import FIGURES, Evidence, Reading, evidence
 from probing.analysis.moments import kl_nats
 from probing.analysis.reshaping import Consistency
 from probing.analysis.temperature import TemperatureNull
-from probing.analysis.verdict import Mechanism, Rules, adjusted_p_values, verdict
-from probing.settings import Decoding, KindRule
+from probing.analysis.verdict import FAMILY, Mechanism, adjusted_p_values, verdict
+from probing.settings import Decoding, KindRule, Rules
 
 ROWS, PROBLEMS = 240, 40
 READING = Reading(training=TRAINING, kinds=Decoding(), rule=KindRule())
@@ -116,6 +116,7 @@ def flat() -> Evidence:
         figures=dict.fromkeys(FIGURES, within),
         temperature=TemperatureNull(1.0, at_end=False, share=share, left=np.zeros(ROWS)),
         tokens=Consistency(share=0.0, p_value=0.5, shift=0.0),
+        r_squared=0.0,
         noise=0.1,
     )
 
@@ -175,4 +176,4 @@ def test_a_figure_between_its_nulls_tells_nothing() -> None:
 def test_p_values_are_adjusted_over_the_family() -> None:
     given = with_figure(flat(), "gap", GAP)
     raw = given.figures["gap"].p_value
-    assert adjusted_p_values(given)["gap"] == pytest.approx(7 * raw)
+    assert adjusted_p_values(given)["gap"] == pytest.approx(len(FAMILY) * raw)

@@ -95,28 +95,37 @@ def _statistics_block(rows: Distributions, *, decoding: Decoding, rule: KindRule
         top1_prob_kept=1 / kept.nucleus.weight,
         nucleus_size=kept.nucleus.size,
         nucleus_size_full=full.size,
-        tail_mass=_rest(kept.top_k, total),
-        excluded_mass=_rest(kept.nucleus, total),
+        tail_mass=mass_outside(kept.top_k, total),
+        excluded_mass=mass_outside(kept.nucleus, total),
         entropy_nats=whole.entropy_nats,
         varentropy=whole.varentropy,
-        entropy_kept_nats=_entropy_kept(order, kept.nucleus, whole=whole.entropy_nats),
+        entropy_kept_nats=entropy_of_prefix(order, kept.nucleus, whole=whole.entropy_nats),
         margin_nats=_margin(order),
         close_tokens=_close_tokens(order, rule=rule),
         log_z=whole.log_z,
     )
 
 
-def _rest(prefix: Prefix, total: PerPosition) -> PerPosition:
+def mass_outside(prefix: Prefix, total: PerPosition) -> PerPosition:
+    """Probability outside a prefix; `total` is that of the same `Ranked`."""
     rest: PerPosition = np.maximum(total - prefix.weight, 0.0) / total
     return rest
 
 
-def _entropy_kept(order: Ranked, nucleus: Prefix, *, whole: PerPosition) -> PerPosition:
-    """Entropy of the renormalised prefix; the whole entropy where the prefix is everything."""
-    inside = nucleus.places(order)
-    scaled = np.where(inside, order.tempered.scaled, 0.0)
-    weight = np.where(inside, order.tempered.weight, 0.0)
-    mean = np.einsum("pc,pc->p", weight, scaled) / nucleus.weight
+def entropy_of_prefix(order: Ranked, nucleus: Prefix, *, whole: PerPosition) -> PerPosition:
+    """Entropy (nats) of the renormalised prefix.
+
+    Args:
+        order: the rows.
+        nucleus: a prefix of them.
+        whole: entropy of the whole distribution, which is the prefix's where that is everything.
+    """
+    known = np.where(np.isfinite(nucleus.size), nucleus.size, 0)
+    # No further than the largest nucleus; rows whose size is not known are not summed.
+    most = int(known.max(initial=0))
+    inside = np.arange(most) < known[:, None]
+    scaled = np.where(inside, order.tempered.scaled[:, :most], 0.0)
+    mean = np.einsum("pc,pc->p", order.tempered.weight[:, :most], scaled) / nucleus.weight
     entropy = np.maximum(np.log(nucleus.weight) - mean, 0.0)
     beyond = np.isinf(nucleus.size) & np.isfinite(nucleus.weight)
     return np.where(beyond, whole, entropy)
@@ -132,11 +141,10 @@ def _margin(order: Ranked) -> PerPosition:
 
 def _close_tokens(order: Ranked, *, rule: KindRule) -> PerPosition:
     edge = close_edge(rule)
-    seen = np.arange(order.logits.shape[1]) < order.exact[:, None]
-    close = (seen & (order.tempered.scaled >= edge)).sum(axis=1)
+    close = (order.tempered.scaled[:, : rule.close_among] >= edge).sum(axis=1)
     hidden = order.has_tail & (order.tempered.tail_scaled >= edge)
     unknown = hidden & (order.exact < rule.close_among)
-    return np.where(unknown, np.nan, np.minimum(close, rule.close_among))
+    return np.where(unknown, np.nan, np.minimum(close, order.exact))
 
 
 def close_edge(rule: KindRule) -> float:

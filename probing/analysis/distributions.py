@@ -7,13 +7,13 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Float
 
-from probing.vocabulary import CandidateIds, CandidateLogits, PerPosition, TailNodes
+from probing.vocabulary import CandidateIds, CandidateLogits, PerPosition, PositionIds, TailNodes
 
 Betas: TypeAlias = Float[np.ndarray, " beta"]
 """Inverse temperatures: the nodes of a tail grid, ascending."""
 
-BLOCK_ROWS = 2048
-"""Rows worked on at a time: their candidates stay in the processor's cache."""
+BLOCK_CELLS = 1 << 17
+"""Candidates of all rows worked on at a time: they stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class Distributions:
     betas: Betas
     is_mean: bool = False
 
-    def part(self, rows: slice) -> "Distributions":
-        """The same for a range of positions, without copying."""
+    def part(self, rows: slice | PositionIds) -> "Distributions":
+        """The same for some positions; a range of them is not copied."""
         tail = Tail(
             reference=self.tail.reference[rows],
             log_mass=self.tail.log_mass[rows],
@@ -74,5 +74,7 @@ class Distributions:
 
     def blocks(self) -> Iterator[slice]:
         """Ranges of positions that cover all rows, in order; one empty range if there are none."""
-        for start in range(0, max(len(self.ids), 1), BLOCK_ROWS):
-            yield slice(start, start + BLOCK_ROWS)
+        rows, width = self.ids.shape
+        step = max(1, BLOCK_CELLS // max(1, width))
+        for start in range(0, max(rows, 1), step):
+            yield slice(start, start + step)

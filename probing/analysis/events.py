@@ -86,12 +86,11 @@ def leading_words(
     logits = rows.logits
     top1 = (logits == logits.max(axis=1, keepdims=True)) & np.isfinite(logits)
     close = close_places(rows, temperature=temperature, rule=rule)
-    corrects = _marked(rows.ids, tokens.self_correction)
     return LeadingWords(
         top1=top1,
-        top1_corrects=(top1 & corrects).any(axis=1),
-        close_corrects=(close & corrects).any(axis=1),
-        close_ends=(close & _marked(rows.ids, tokens.think_close)).any(axis=1),
+        top1_corrects=_any_marked(top1, rows.ids, tokens.self_correction),
+        close_corrects=_any_marked(close, rows.ids, tokens.self_correction),
+        close_ends=_any_marked(close, rows.ids, tokens.think_close),
     )
 
 
@@ -103,18 +102,27 @@ def close_places(
     Tokens that tie for the last counted rank are all close.
     """
     settled, at = settle(rows, temperature=temperature)
-    rank = own_ranks(settled)
-    top = settled.logits.max(axis=1, keepdims=True)
+    logits = settled.logits
+    top = logits.max(axis=1, keepdims=True)
     with np.errstate(invalid="ignore"):
-        near = (settled.logits - top) / at >= close_edge(rule)
-    return np.asarray((rank > 0) & (rank <= rule.close_among) & near)
+        near = (logits - top) / at >= close_edge(rule)
+    near &= (logits >= settled.tail.reference[:, None]) & np.isfinite(logits)
+    # What is near comes before what is not, so ranks count only where more than enough is near.
+    many = np.flatnonzero(near.sum(axis=1) > rule.close_among)
+    near[many] &= own_ranks(settled.part(many)) <= rule.close_among
+    return np.asarray(near)
 
 
-def _marked(
-    ids: Int[np.ndarray, "position candidate"], mask: TokenMask
-) -> Bool[np.ndarray, "position candidate"]:
-    """Whether each candidate is in the mask; padding never is."""
-    return np.asarray(mask[np.maximum(ids, 0)] & (ids >= 0))
+def _any_marked(
+    places: Bool[np.ndarray, "position candidate"],
+    ids: Int[np.ndarray, "position candidate"],
+    mask: TokenMask,
+) -> PositionMask:
+    """Whether an id at one of the places is in the mask; the places are few and hold no padding."""
+    flat = np.flatnonzero(places)
+    found = np.zeros(len(places), dtype=bool)
+    found[flat[mask[ids.ravel()[flat]]] // places.shape[1]] = True
+    return found
 
 
 def same_top1(baseline: LeadingWords, other: LeadingWords) -> PositionMask:

@@ -1,11 +1,13 @@
 """Intervals for weighted means: whole clusters (problems) are resampled, never positions."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
+from scipy import sparse
 from scipy import stats as scipy_stats
 
 from probing.settings import Inference
@@ -14,12 +16,20 @@ from probing.vocabulary import PerPosition, PositionIds
 Columns: TypeAlias = Float[np.ndarray, "position column"]
 ClusterSums: TypeAlias = Float[np.ndarray, "cluster column"]
 PerColumn: TypeAlias = Float[np.ndarray, " column"]
+ColumnCounts: TypeAlias = Int[np.ndarray, " column"]
+Draws: TypeAlias = Float[np.ndarray, "draw column"]
 
 DRAW_BLOCK_COUNTS = 1 << 22
 """Cluster counts held at a time, over all draws of a block."""
 
+TOTALS_BLOCK_ROWS = 1 << 14
+"""Positions summed at a time: their numbers stay in the processor's cache."""
+
 UNDEFINED_DRAWS_ALLOWED = 0.01
 """Share of draws without a standard error (every drawn cluster alike) that may be left out."""
+
+TAIL_SHARE = 0.01
+"""Share of draws that must lie beyond a figure for their count to be its p-value."""
 
 
 class IntervalMethod(StrEnum):
@@ -60,6 +70,102 @@ class ClusterTotals(NamedTuple):
     weight: ClusterSums
     value: ClusterSums
 
+    def part(self, columns: PositionIds) -> "ClusterTotals":
+        """Some of the columns."""
+        return ClusterTotals(self.weight[:, columns], self.value[:, columns])
+
+
+class Bounds(NamedTuple):
+    """Ends of an interval per column; NaN with fewer than two clusters."""
+
+    low: PerColumn
+    high: PerColumn
+
+
+@dataclass(frozen=True)
+class Pivots:
+    """Figures over clusters, and how far off in standard errors such figures lie by chance.
+
+    Attributes:
+        estimate: NaN where nothing was measured.
+        error: linearised standard error over clusters; 0 with fewer than two.
+        clusters: with a measured value, of the side that has fewer.
+        bootstrapped: whether the draws are to be used: there are enough clusters, and they differ.
+        drawn: (estimate* - estimate) / error* of every draw; no draws where no column needs any.
+    """
+
+    estimate: PerColumn
+    error: PerColumn
+    clusters: ColumnCounts
+    bootstrapped: Bool[np.ndarray, " column"]
+    drawn: Draws
+
+    @property
+    def freedom(self) -> ColumnCounts:
+        """Degrees of freedom of Student's t."""
+        freedom: ColumnCounts = np.maximum(self.clusters - 1, 1)
+        return freedom
+
+    def part(self, columns: PositionIds) -> "Pivots":
+        """Some of the columns."""
+        return Pivots(
+            self.estimate[columns],
+            self.error[columns],
+            self.clusters[columns],
+            self.bootstrapped[columns],
+            self.drawn[:, columns],
+        )
+
+    def bounds(self, *, level: float) -> Bounds:
+        """The ends of the interval: the bootstrap's, and never inside those of t(G - 1)."""
+        upper: PerColumn = np.array(scipy_stats.t.ppf((1 + level) / 2, self.freedom))
+        lower = -upper
+        tails = [(1 - level) / 2, (1 + level) / 2]
+        for column in np.flatnonzero(self.bootstrapped):
+            drawn = self.drawn[:, column]
+            found = np.quantile(drawn[np.isfinite(drawn)], tails)
+            lower[column] = min(lower[column], found[0])
+            upper[column] = max(upper[column], found[1])
+        known = self.clusters >= 2
+        return Bounds(
+            low=np.where(known, self.estimate - upper * self.error, np.nan),
+            high=np.where(known, self.estimate - lower * self.error, np.nan),
+        )
+
+    def p_values(self) -> PerColumn:
+        """Two-sided p-value of every figure's being 0; NaN where the draws are not to be used.
+
+        As the interval, it is the more careful of two: the bootstrap's and that of t(G - 1). Beyond
+        all but `TAIL_SHARE` of the draws their count tells little; there Student's tail goes on
+        from the last draw that is not beyond.
+        """
+        p_values = np.full(len(self.estimate), np.nan)
+        for column in np.flatnonzero(self.bootstrapped):
+            signed = float(self.estimate[column] / self.error[column])
+            distance, freedom = abs(signed), int(self.freedom[column])
+            drawn = self.drawn[:, column] * np.sign(signed)
+            own = _tail(np.sort(drawn[np.isfinite(drawn)]), distance, freedom=freedom)
+            p_values[column] = min(1.0, 2 * max(own, scipy_stats.t.sf(distance, freedom)))
+        return p_values
+
+
+def _tail(drawn: Float[np.ndarray, " draw"], distance: float, *, freedom: int) -> float:
+    """How likely a draw lies at `distance` > 0 or beyond.
+
+    Args:
+        drawn: ascending.
+        distance: in standard errors.
+        freedom: of the Student's tail beyond the draws.
+    """
+    count = len(drawn)
+    beyond = count - int(np.searchsorted(drawn, distance))
+    least = max(1, int(TAIL_SHARE * count))
+    edge = drawn[-least]
+    if beyond >= least or not edge > 0:
+        return (1 + beyond) / (1 + count)
+    stretch = scipy_stats.t.isf((1 + least) / (1 + count), freedom) / edge
+    return float(scipy_stats.t.sf(distance * stretch, freedom))
+
 
 def cluster_interval(
     values: PerPosition,
@@ -85,9 +191,10 @@ def cluster_intervals(
 ) -> list[ClusterInterval]:
     """The weighted mean of each column with an interval (method.md section 7).
 
-    Bounds are those of the studentised bootstrap over whole clusters; all columns share the
-    draws. With fewer than `settings.few_clusters` clusters they are t(G - 1) over the clusters'
-    contributions, with a note; with one there are none.
+    Bounds are those of the studentised bootstrap over whole clusters, and nowhere inside those of
+    t(G - 1) over the clusters' contributions; all columns share the draws. With fewer than
+    `settings.few_clusters` clusters they are those of t(G - 1), with a note; with one there are
+    none.
 
     Args:
         values: One column per quantity; not finite = not measured: left out and counted.
@@ -104,34 +211,41 @@ def cluster_intervals(
         raise ValueError(f"weights must be finite and >= 0, got {weights[bad][0]} among them")
     counted = weights > 0
     values, weights = values[counted].astype(np.float64), weights[counted].astype(np.float64)
-    measured = np.isfinite(values)
-    present, index = np.unique(clusters[counted], return_inverse=True)
+    present = numbered(clusters[counted])
     each = np.broadcast_to(weights[:, None], values.shape)
-    sums = _used(cluster_totals(values, each, index, size=len(present)))
-    estimate = _ratio(sums.value.sum(axis=0), sums.weight.sum(axis=0))
-    count = (sums.weight > 0).sum(axis=0)
-    error = _standard_error(sums, estimate, count)
-    quantiles = _t_quantiles(count, level=settings.level)
-    enough = count >= max(settings.few_clusters, 2)
-    if enough.any():
-        drawn = _draw(sums, estimate, count, settings=settings, rng=rng)
-        enough &= np.isfinite(drawn).mean(axis=0) >= 1 - UNDEFINED_DRAWS_ALLOWED
-        for column in np.flatnonzero(enough):
-            quantiles[:, column] = _quantiles(drawn[:, column], level=settings.level)
-    low = np.where(count < 2, np.nan, estimate - quantiles[1] * error)
-    high = np.where(count < 2, np.nan, estimate - quantiles[0] * error)
+    sums = cluster_totals(values, each, present.number, size=present.size)
+    found = pivots([sums], settings=settings, rng=rng)
+    positions = np.isfinite(values).sum(axis=0)
+    missing = len(values) - positions
+    return intervals(found, positions=positions, missing=missing, settings=settings)
+
+
+def intervals(
+    found: Pivots, *, positions: ColumnCounts, missing: ColumnCounts, settings: Inference
+) -> list[ClusterInterval]:
+    """One interval per column, with what it rests on.
+
+    Args:
+        found: of `pivots`.
+        positions: measured ones of each column.
+        missing: of each column.
+        settings: level, few clusters.
+    """
+    bounds = found.bounds(level=settings.level)
     return [
         ClusterInterval(
-            estimate=float(estimate[column]),
-            low=float(low[column]),
-            high=float(high[column]),
-            clusters=int(count[column]),
-            positions=int(measured[:, column].sum()),
-            missing=int((~measured[:, column]).sum()),
-            method=_method(int(count[column]), bool(enough[column])),
-            note=_note(int(count[column]), bool(enough[column]), settings=settings),
+            estimate=float(found.estimate[column]),
+            low=float(bounds.low[column]),
+            high=float(bounds.high[column]),
+            clusters=int(found.clusters[column]),
+            positions=int(positions[column]),
+            missing=int(missing[column]),
+            method=_method(int(found.clusters[column]), bool(found.bootstrapped[column])),
+            note=_note(
+                int(found.clusters[column]), bool(found.bootstrapped[column]), settings=settings
+            ),
         )
-        for column in range(values.shape[1])
+        for column in range(len(found.estimate))
     ]
 
 
@@ -151,6 +265,25 @@ def _note(clusters: int, enough: bool, *, settings: Inference) -> str:
     return "" if enough else "nearly all problems are alike: t(G - 1), not the bootstrap"
 
 
+class Numbered(NamedTuple):
+    """The clusters of positions as 0 … size - 1, in their order."""
+
+    number: PositionIds
+    size: int
+
+
+def numbered(clusters: PositionIds) -> Numbered:
+    """Number the clusters that occur; small numbers are looked up, where others are sorted."""
+    low, high = int(clusters.min(initial=0)), int(clusters.max(initial=0))
+    if high - low > len(clusters):
+        present, index = np.unique(clusters, return_inverse=True)
+        return Numbered(index, len(present))
+    occurs = np.zeros(high - low + 1, dtype=bool)
+    occurs[clusters - low] = True
+    place = np.cumsum(occurs) - 1
+    return Numbered(place[clusters - low], int(occurs.sum()))
+
+
 def cluster_totals(
     values: Columns, weights: Columns, clusters: PositionIds, *, size: int
 ) -> ClusterTotals:
@@ -162,21 +295,59 @@ def cluster_totals(
         clusters: of positions.
         size: how many clusters there are.
     """
-    shape = (size, values.shape[1])
-    weight, value = np.zeros(shape), np.zeros(shape)
-    for column in range(values.shape[1]):
-        here = np.isfinite(values[:, column])
-        own, own_weights = clusters[here], weights[here, column]
-        weight[:, column] = np.bincount(own, weights=own_weights, minlength=size)
-        products = own_weights * values[here, column]
-        value[:, column] = np.bincount(own, weights=products, minlength=size)
-    return ClusterTotals(weight=weight, value=value)
+    totals = ClusterTotals(*np.zeros((2, size, values.shape[1])))
+    for start in range(0, len(clusters), TOTALS_BLOCK_ROWS):
+        block = slice(start, start + TOTALS_BLOCK_ROWS)
+        own, measured = clusters[block], np.isfinite(values[block])
+        products = np.zeros(measured.shape)
+        np.multiply(weights[block], values[block], out=products, where=measured)
+        # One entry per position: the cluster that its row of numbers is added to.
+        member = sparse.csc_array(
+            (np.ones(len(own)), own, np.arange(len(own) + 1)), shape=(size, len(own))
+        )
+        np.add(totals.weight, member @ np.where(measured, weights[block], 0.0), out=totals.weight)
+        np.add(totals.value, member @ products, out=totals.value)
+    return totals
 
 
-def _used(totals: ClusterTotals) -> ClusterTotals:
-    """Without the clusters that are measured in no column."""
-    used = (totals.weight > 0).any(axis=1)
-    return ClusterTotals(weight=totals.weight[used], value=totals.value[used])
+def pivots(
+    sides: Sequence[ClusterTotals],
+    *,
+    factors: Sequence[float] = (1.0,),
+    settings: Inference,
+    rng: np.random.Generator,
+) -> Pivots:
+    """The sum of factor times weighted mean over the sides, with draws of whole clusters.
+
+    Args:
+        sides: of the same clusters in the same order; all sides of a cluster are drawn together.
+        factors: one per side.
+        settings: draws, few clusters.
+        rng: draws the clusters.
+    """
+    used = np.logical_or.reduce([(side.weight > 0).any(axis=1) for side in sides])
+    sides = [ClusterTotals(side.weight[used], side.value[used]) for side in sides]
+    total = [side.weight.sum(axis=0) for side in sides]
+    means = [_ratio(s.value.sum(axis=0), t) for s, t in zip(sides, total, strict=True)]
+    estimate: PerColumn = np.sum([f * m for f, m in zip(factors, means, strict=True)], axis=0)
+    count: ColumnCounts = np.min([(side.weight > 0).sum(axis=0) for side in sides], axis=0)
+    # Residuals about the mean: what is squared stays small beside what it is compared with.
+    residuals = [s.value - m * s.weight for s, m in zip(sides, means, strict=True)]
+    influence: ClusterSums = np.sum(
+        [
+            f * _ratio(r, np.broadcast_to(t, r.shape))
+            for f, r, t in zip(factors, residuals, total, strict=True)
+        ],
+        axis=0,
+    )
+    error: PerColumn = np.nan_to_num(np.sqrt((influence**2).sum(axis=0) * _correction(count)))
+    enough = count >= max(settings.few_clusters, 2)
+    drawn: Draws = np.zeros((0, len(estimate)))
+    if enough.any():
+        terms = [(r, s.weight) for r, s in zip(residuals, sides, strict=True)]
+        drawn = _draw(terms, factors, settings=settings, rng=rng) / np.sqrt(_correction(count))
+        enough &= np.isfinite(drawn).mean(axis=0) >= 1 - UNDEFINED_DRAWS_ALLOWED
+    return Pivots(estimate, error, count, enough, drawn)
 
 
 def _ratio(
@@ -187,72 +358,70 @@ def _ratio(
     return ratio
 
 
-def _standard_error(
-    sums: ClusterTotals, estimate: PerColumn, count: Int[np.ndarray, " column"]
-) -> PerColumn:
-    """Linearised (ratio) error: clusters' summed residuals over the summed weight."""
-    residuals = sums.value - estimate * sums.weight
-    squares: PerColumn = (residuals**2).sum(axis=0)
-    error = np.zeros_like(squares)
-    total = sums.weight.sum(axis=0)
-    np.divide(np.sqrt(squares * _correction(count)), total, out=error, where=total > 0)
-    return error
-
-
-def _correction(count: Int[np.ndarray, " column"]) -> PerColumn:
+def _correction(count: ColumnCounts) -> PerColumn:
     correction: PerColumn = count / np.maximum(count - 1, 1)
     return correction
 
 
-def _t_quantiles(
-    count: Int[np.ndarray, " column"], *, level: float
-) -> Float[np.ndarray, "bound column"]:
-    upper = scipy_stats.t.ppf((1 + level) / 2, np.maximum(count - 1, 1))
-    return np.stack([-upper, upper])
-
-
-def _quantiles(drawn: Float[np.ndarray, " draw"], *, level: float) -> Float[np.ndarray, " bound"]:
-    tails = [(1 - level) / 2, (1 + level) / 2]
-    found: Float[np.ndarray, " bound"] = np.quantile(drawn[np.isfinite(drawn)], tails)
-    return found
-
-
 def _draw(
-    sums: ClusterTotals,
-    estimate: PerColumn,
-    count: Int[np.ndarray, " column"],
+    terms: Sequence[tuple[ClusterSums, ClusterSums]],
+    factors: Sequence[float],
     *,
     settings: Inference,
     rng: np.random.Generator,
-) -> Float[np.ndarray, "draw column"]:
-    """Studentised draws, (mean* - mean) / error*; NaN where a draw has no error.
+) -> Draws:
+    """Studentised draws, (estimate* - estimate) / error*; NaN where a draw has no error.
 
     A draw's sums are how often each cluster was drawn, times the clusters' sums.
+
+    Args:
+        terms: residuals and weights of every side.
+        factors: one per side.
+        settings: draws.
+        rng: draws the clusters.
     """
-    clusters = len(sums.weight)
-    # Residuals about the estimate: what is squared stays small beside what it is compared with.
-    residual = sums.value - estimate * sums.weight
-    terms = np.concatenate(
-        [residual, sums.weight, residual**2, residual * sums.weight, sums.weight**2], axis=1
-    )
-    step = max(1, DRAW_BLOCK_COUNTS // clusters)
+    own = [term for side in terms for term in side]
+    clusters, columns = own[0].shape
+    pairs = [(i, j) for i in range(len(own)) for j in range(i, len(own))]
+    table = np.concatenate([*own, *(own[i] * own[j] for i, j in pairs)], axis=1)
+    step = max(1, DRAW_BLOCK_COUNTS // max(clusters, 1))
     parts = []
     for start in range(0, settings.draws, step):
         block = min(step, settings.draws - start)
         picks = rng.integers(0, clusters, size=(block, clusters))
         picks += np.arange(block)[:, None] * clusters
         counts = np.bincount(picks.ravel(), minlength=block * clusters).reshape(block, clusters)
-        parts.append(_studentised(counts.astype(np.float64) @ terms, count))
+        sums = np.split(counts.astype(np.float64) @ table, table.shape[1] // columns, axis=1)
+        squares = dict(zip(pairs, sums[len(own) :], strict=True))
+        parts.append(_studentised(sums[: len(own)], squares, factors))
     return np.concatenate(parts)
 
 
 def _studentised(
-    drawn: Float[np.ndarray, "draw term"], count: Int[np.ndarray, " column"]
-) -> Float[np.ndarray, "draw column"]:
-    residual, weight, square, cross, weight_square = np.split(drawn, 5, axis=1)
-    shift = _ratio(residual, weight)
-    variance = square - 2 * shift * cross + shift**2 * weight_square
+    sums: Sequence[Draws], squares: dict[tuple[int, int], Draws], factors: Sequence[float]
+) -> Draws:
+    """Shift of every draw over its error, G / (G - 1) left out.
+
+    A cluster moves a draw by the sum over the sides of factor (residual - shift weight) / total
+    weight: its square is a sum over pairs of residuals and weights.
+
+    Args:
+        sums: drawn sums of residuals and weights, side by side.
+        squares: drawn sums of products of any two of them.
+        factors: one per side.
+    """
+    shift: Draws = np.zeros_like(sums[0])
+    scales: list[Draws] = []
+    for side, factor in enumerate(factors):
+        residual, weight = sums[2 * side], sums[2 * side + 1]
+        own, each = _ratio(residual, weight), factor * _ratio(np.ones_like(weight), weight)
+        shift += factor * own
+        scales += [each, -own * each]
+    variance: Draws = np.zeros_like(shift)
+    floor: Draws = np.zeros_like(shift)
+    for (i, j), square in squares.items():
+        variance += (1 if i == j else 2) * scales[i] * scales[j] * square
+        if i == j and i % 2 == 0:
+            floor += scales[i] ** 2 * square
     # What rounding leaves of a draw whose clusters are all alike is no error.
-    floor = 1e-12 * square
-    error = np.sqrt(np.where(variance > floor, variance, 0.0) * _correction(count))
-    return _ratio(shift * weight, error)
+    return _ratio(shift, np.sqrt(np.where(variance > 1e-12 * floor, variance, 0.0)))

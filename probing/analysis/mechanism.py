@@ -59,9 +59,13 @@ FIGURES = (
     "gap",
     "support at locks",
     "support at forks",
+    "support, fork - lock",
     "within at locks",
     "within at forks",
+    "entropy within S at locks",
+    "entropy within S at forks",
     "entropy within S, fork - lock",
+    "top-1, fork - lock",
     "sign of the top-1 change",
 )
 """Names of what `evidence` tests, in order."""
@@ -75,12 +79,14 @@ class Evidence:
         figures: by a name of `FIGURES`.
         temperature: the temperature null.
         tokens: whether single tokens moved alike everywhere.
+        r_squared: share of the change inside the support, within positions, that the slope tells.
         noise: standard deviation of the drift null's noise, logits, mean over positions.
     """
 
     figures: dict[str, Tested]
     temperature: TemperatureNull
     tokens: Consistency
+    r_squared: float
     noise: float
 
 
@@ -122,28 +128,26 @@ def evidence(
     a, b = pair.baseline, pair.other
     stats_a, stats_b, stats_mean = (_stats(each, reading) for each in (a, b, pair.mean))
     kind = kinds(stats_mean, rule=reading.rule)
-    own = _figures(a, b, (stats_a, stats_b), kind, counted=counted, reading=reading)
-    swapped = _figures(b, a, (stats_b, stats_a), kind, counted=counted, reading=reading)
     noise = standard_noise(a, rng)
     scale = matching_scale(
         surprise(a, noise), kl, groups=kinds(stats_a, rule=reading.rule), weights=counted.weights
     )
     noisy, between = drifted(a, noise, scale=scale), drifted(a, noise, scale=scale / 2)
-    drift = _figures(
-        a,
-        noisy,
-        (stats_a, _stats(noisy, reading)),
-        kinds(_stats(between, reading), rule=reading.rule),
-        counted=counted,
-        reading=reading,
-    )
+    kind_between = kinds(_stats(between, reading), rule=reading.rule)
+    target_a, target_b = (ssd_target(each, training=reading.training) for each in (a, b))
+    own = _View(a, b, stats_a, stats_b, kind, target_a)
+    swapped = _View(b, a, stats_b, stats_a, kind, target_b)
+    drift = _View(a, noisy, stats_a, _stats(noisy, reading), kind_between, target_a)
+    figures, exchanged, by_noise = (_figures(each, counted) for each in (own, swapped, drift))
+    around = edge(a, b, target_a)
     return Evidence(
         figures={
-            name: Tested(own[name], own[name].half_sum(swapped[name]), drift[name])
+            name: Tested(figures[name], figures[name].half_sum(exchanged[name]), by_noise[name])
             for name in FIGURES
         },
         temperature=temperature_null(pair, counted, rng),
-        tokens=token_consistency(edge(a, b, training=reading.training), counted, rng),
+        tokens=token_consistency(around, counted, rng),
+        r_squared=predicted_slope(around, counted).r_squared,
         noise=float(np.average(scale, weights=counted.weights)),
     )
 
@@ -152,52 +156,58 @@ def _stats(rows: Distributions, reading: Reading) -> Statistics:
     return statistics(rows, decoding=reading.kinds, rule=reading.rule)
 
 
-def _figures(
-    a: Distributions,
-    b: Distributions,
-    stats: tuple[Statistics, Statistics],
-    kind: PositionIds,
-    *,
-    counted: Weighted,
-    reading: Reading,
-) -> dict[str, Estimate]:
-    """Every figure of b against a, in the order of `FIGURES`."""
-    training = reading.training
-    around = edge(a, b, training=training)
-    target = ssd_target(
-        a, temperature=training.temperature, top_k=training.top_k, top_p=training.top_p
-    )
-    moved = progress(a, b, target)
-    trend, gap = at_edge(around, counted)
-    locks, forks = (kind == CODES[each] for each in (Kind.LOCK, Kind.FORK))
+@dataclass(frozen=True)
+class _View:
+    """Model b against model a, a kind for every position, and the target made from a."""
 
-    def at(values: PerPosition, where: np.ndarray) -> Estimate:
+    a: Distributions
+    b: Distributions
+    stats_a: Statistics
+    stats_b: Statistics
+    kind: PositionIds
+    target: Distributions
+
+
+def _figures(view: _View, counted: Weighted) -> dict[str, Estimate]:
+    """Every figure of b against a, in the order of `FIGURES`."""
+    around = edge(view.a, view.b, view.target)
+    moved = progress(view.a, view.b, view.target)
+    trend, gap = at_edge(around, counted)
+
+    def mean(values: PerPosition, kind: Kind | None = None) -> Estimate:
+        inside = True if kind is None else view.kind == CODES[kind]
         return mean_estimate(
             values,
-            weights=np.where(where, counted.weights, 0.0),
+            weights=np.where(inside, counted.weights, 0.0),
             clusters=counted.clusters,
             size=counted.size,
         )
 
-    entropy = delta(stats[0].entropy_kept_nats, stats[1].entropy_kept_nats)
+    entropy = delta(view.stats_a.entropy_kept_nats, view.stats_b.entropy_kept_nats)
+    top1 = delta(view.stats_a.top1_prob, view.stats_b.top1_prob)
+    support, within, entropies, tops = (
+        (mean(values, Kind.LOCK), mean(values, Kind.FORK))
+        for values in (moved.support, moved.within, entropy, top1)
+    )
     found = (
         predicted_slope(around, counted).coefficients[0],
         trend,
         gap,
-        at(moved.support, locks),
-        at(moved.support, forks),
-        at(moved.within, locks),
-        at(moved.within, forks),
-        at(entropy, forks) - at(entropy, locks),
-        at(_agreement(a, b, around), np.ones(len(kind), dtype=bool)),
+        *support,
+        support[1] - support[0],
+        *within,
+        *entropies,
+        entropies[1] - entropies[0],
+        tops[1] - tops[0],
+        mean(_agreement(view, around)),
     )
     return dict(zip(FIGURES, found, strict=True))
 
 
-def _agreement(a: Distributions, b: Distributions, around: Edge) -> PerPosition:
+def _agreement(view: _View, around: Edge) -> PerPosition:
     """1 where the top-1 probability moved the way the target says, -1 where not, NaN if unsaid."""
-    top = top1_id(a)
-    before, after = (probability_of(each, top, temperature=1.0) for each in (a, b))
+    top = top1_id(view.a)
+    before, after = (probability_of(each, top, temperature=1.0) for each in (view.a, view.b))
     aimed = np.where((around.ids == top[:, None]) & around.inside, around.q, 0.0).sum(axis=1)
     predicted = aimed - before
     agreement: PerPosition = np.sign(predicted) * np.sign(after - before)

@@ -19,11 +19,16 @@ def top1_id(rows: Distributions) -> PositionIds:
 
     `PADDING_ID` where the largest logit lies outside the candidates (only under a mean).
     """
-    largest = rows.logits.max(axis=1, keepdims=True)
+    place = rows.logits.argmax(axis=1)[:, None]
+    largest = np.take_along_axis(rows.logits, place, axis=1)
+    found = np.take_along_axis(rows.ids, place, axis=1)[:, 0]
     # Unused places hold -inf and cannot tie with a row's largest logit.
-    tied = np.where(rows.logits == largest, rows.ids, np.iinfo(rows.ids.dtype).max)
+    tied = rows.logits == largest
+    several = tied.sum(axis=1) > 1
+    among = np.where(tied[several], rows.ids[several], np.iinfo(rows.ids.dtype).max)
+    found[several] = among.min(axis=1)
     known = largest[:, 0] >= rows.tail.reference
-    ids: PositionIds = np.where(known, tied.min(axis=1), PADDING_ID)
+    ids: PositionIds = np.where(known, found, PADDING_ID)
     return ids
 
 
@@ -91,7 +96,9 @@ def temper(rows: Distributions, *, temperature: float) -> Tempered:
     tail = at_temperature(rows.tail, rows.betas, temperature=temperature)
     reference = rows.tail.reference.astype(np.float64)
     top = np.maximum(rows.logits.max(axis=1), reference)
-    scaled = (rows.logits - top[:, None]) * beta
+    scaled = rows.logits.astype(np.float64)
+    scaled -= top[:, None]
+    scaled *= beta
     weight = np.exp(scaled)
     tail_scaled = (reference - top) * beta
     tail_weight = np.exp(tail_scaled + tail.log_mass)

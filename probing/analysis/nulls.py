@@ -1,13 +1,15 @@
 """Nulls: what a delta would be if nothing had happened but selection (method.md section 5)."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from scipy import stats as scipy_stats
 
-from probing.analysis.inference import Columns, cluster_totals
-from probing.vocabulary import PositionIds
+from probing.analysis.estimates import Estimate, mean_estimate
+from probing.analysis.inference import ClusterTotals, Columns, cluster_totals
+from probing.vocabulary import PerPosition, PositionIds
 
 
 class Sample(NamedTuple):
@@ -44,7 +46,13 @@ def role_exchange(own: Sample, exchanged: Sample, *, level: float) -> Null:
     """
     clusters = np.concatenate([own.clusters, exchanged.clusters])
     size = int(clusters.max()) + 1 if len(clusters) else 0
-    first, second = (cluster_totals(*side, size=size) for side in (own, exchanged))
+    return role_exchange_of(
+        *(cluster_totals(*side, size=size) for side in (own, exchanged)), level=level
+    )
+
+
+def role_exchange_of(first: ClusterTotals, second: ClusterTotals, *, level: float) -> Null:
+    """`role_exchange` of sums over the same clusters on both sides."""
     means = [_mean(side.value.sum(axis=0), side.weight.sum(axis=0)) for side in (first, second)]
     value: Float[np.ndarray, " column"] = (means[0] + means[1]) / 2
     parts = [
@@ -66,3 +74,45 @@ def _mean(
     mean: Float[np.ndarray, "*any column"] = np.full_like(value, np.nan)
     np.divide(value, weight, out=mean, where=weight > 0)
     return mean
+
+
+@dataclass(frozen=True)
+class BesideNull:
+    """A mean delta where a rule selects, and its role-exchange null, over the same problems."""
+
+    own: Estimate
+    null: Estimate
+
+    @property
+    def beyond(self) -> Estimate:
+        """What is left of the delta beside the null."""
+        return self.own - self.null
+
+    def __sub__(self, other: "BesideNull") -> "BesideNull":
+        return BesideNull(self.own - other.own, self.null - other.null)
+
+
+def beside_null(
+    delta: PerPosition,
+    *,
+    weights: PerPosition,
+    exchanged_weights: PerPosition,
+    clusters: PositionIds,
+    size: int,
+) -> BesideNull:
+    """The weighted mean delta beside its role-exchange null, as estimates.
+
+    For quantities that treat the models alike, so that exchanging them turns the delta's sign.
+
+    Args:
+        delta: other - baseline; not finite = not measured.
+        weights: of positions; 0 where the rule does not select.
+        exchanged_weights: the same with the models in each other's place.
+        clusters: problem of each position, 0 ... size - 1.
+        size: how many problems.
+    """
+    own, mirror = (
+        mean_estimate(values, weights=each, clusters=clusters, size=size)
+        for values, each in ((delta, weights), (-delta, exchanged_weights))
+    )
+    return BesideNull(own, own.half_sum(mirror))

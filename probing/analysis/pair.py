@@ -8,8 +8,6 @@ from jaxtyping import Bool, Float
 from probing.analysis.decoding import own_ranks
 from probing.analysis.distributions import Distributions
 from probing.analysis.progress import in_support, log_probabilities, probabilities
-from probing.analysis.target import ssd_target
-from probing.settings import Decoding
 from probing.vocabulary import CandidateIds, CandidateLogits, PerPosition, PositionIds, TailNodes
 
 NEAR = 10
@@ -73,20 +71,14 @@ class Edge:
         return used
 
 
-def edge(a: Distributions, b: Distributions, *, training: Decoding) -> Edge:
+def edge(a: Distributions, b: Distributions, target: Distributions) -> Edge:
     """The tokens around the edge of what sampling from `a` keeps.
 
     Args:
         a: whose support it is.
         b: the other model.
-        training: T_train, k and p of the samples that were trained on.
-
-    Raises:
-        OutsideContract: the candidates cannot tell what is kept.
+        target: of `target.ssd_target`, made from `a`.
     """
-    target = ssd_target(
-        a, temperature=training.temperature, top_k=training.top_k, top_p=training.top_p
-    )
     inside, rank = in_support(target), own_ranks(a)
     last = inside.sum(axis=1, keepdims=True) + NEAR
     log_a, log_b = log_probabilities(a), log_probabilities(b)

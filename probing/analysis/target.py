@@ -10,18 +10,14 @@ from probing.errors import OutsideContract
 from probing.settings import Decoding
 
 
-def ssd_target(
-    rows: Distributions, *, temperature: float, top_k: int, top_p: float
-) -> Distributions:
+def ssd_target(rows: Distributions, *, training: Decoding) -> Distributions:
     """What samples of `rows` at this decoding are distributed as (method.md section 10).
 
     q(v) proportional to p_1(v)^(1/T) on the tokens that truncation keeps, 0 elsewhere.
 
     Args:
         rows: The baseline.
-        temperature: T_train.
-        top_k: 0 switches it off.
-        top_p: 1 switches it off.
+        training: T_train, k and p of the samples; its order is that of the sampler.
 
     Returns:
         q over the same candidates: logits are log q (float64), -inf where cut, and no tail.
@@ -30,13 +26,12 @@ def ssd_target(
         OutsideContract: as `decoding.statistics`; also where the candidates cannot tell what is
             kept.
     """
-    decoding = Decoding(temperature=temperature, top_k=top_k, top_p=top_p)
-    kept = kept_probabilities(rows, decoding=decoding).kept
+    kept = kept_probabilities(rows, decoding=training).kept
     unknown = int((~np.isfinite(kept).all(axis=1)).sum())
     if unknown:
         raise OutsideContract(
             f"what truncation keeps must lie within the candidates, got {unknown} positions where "
-            f"it may not under {decoding}; set top_k to at most the ranks known exactly"
+            f"it may not under {training}; set top_k to at most the ranks known exactly"
         )
     logits = np.full(kept.shape, -np.inf)
     np.log(kept, out=logits, where=kept > 0)

@@ -3,7 +3,8 @@
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from scipy import stats as scipy_stats
 
 PValues: TypeAlias = Float[np.ndarray, " test"]
 
@@ -75,4 +76,24 @@ def sign_flip_p_value(
         return float((sums >= abs(values.sum()) * (1 - 1e-12)).mean())
     signs = 1 - 2 * rng.integers(0, 2, size=(draws, count))
     sums = np.abs(signs @ values)
-    return float((1 + (sums >= abs(values.sum())).sum()) / (1 + draws))
+    return float((1 + (sums >= abs(values.sum()) * (1 - 1e-12)).sum()) / (1 + draws))
+
+
+def detectable_effect(
+    error: Float[np.ndarray, " test"],
+    *,
+    freedom: Float[np.ndarray, " test"] | Int[np.ndarray, " test"],
+    level: float,
+    power: float,
+) -> Float[np.ndarray, " test"]:
+    """The smallest effect that a two-sided test at 1 - level finds with this probability.
+
+    Args:
+        error: standard errors.
+        freedom: degrees of freedom of Student's t.
+        level: of the interval, such as 0.95.
+        power: such as 0.8.
+    """
+    reach = scipy_stats.t.ppf((1 + level) / 2, freedom) + scipy_stats.t.ppf(power, freedom)
+    found: Float[np.ndarray, " test"] = reach * error
+    return found

@@ -7,6 +7,7 @@ import numpy as np
 
 from probing.analysis.mechanism import Evidence
 from probing.analysis.testing import holm
+from probing.settings import Rules
 
 
 class Mechanism(StrEnum):
@@ -19,16 +20,6 @@ class Mechanism(StrEnum):
     NONE = "no detectable change"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rules:
-    """Thresholds of the verdict (docs/method.md)."""
-
-    level: float = 0.01
-    temperature_share: float = 0.7
-    token_share: float = 0.05
-    least_gap: float = 0.1
-
-
 @dataclass(frozen=True)
 class Verdict:
     """A mechanism, and the rule that gave it."""
@@ -39,29 +30,47 @@ class Verdict:
 
 TOKENS, TEMPERATURE = "single tokens", "share of T*"
 
+FAMILY = (
+    "slope",
+    "gap",
+    "support at locks",
+    "support at forks",
+    "entropy within S, fork - lock",
+    TOKENS,
+    TEMPERATURE,
+)
+"""What the verdict reads; its p-values are adjusted together."""
+
+PRIMARY: dict[str, str] = {
+    "slope": "P1",
+    "support at locks": "P2",
+    "support at forks": "P2",
+    "entropy within S, fork - lock": "P3",
+    TEMPERATURE: "P4",
+}
+"""Primary contrasts of one model; P5 is the difference of P1 to P3 from a control."""
+
+
+def p_values(found: Evidence) -> dict[str, float]:
+    """Of every figure, of single tokens, and of the share of T* (1 where that is not above 0)."""
+    share = found.temperature.share
+    return {
+        **{name: tested.p_value for name, tested in found.figures.items()},
+        TOKENS: found.tokens.p_value,
+        TEMPERATURE: share.p_value() if share.value > 0 else 1.0,
+    }
+
 
 def adjusted_p_values(found: Evidence) -> dict[str, float]:
-    """Holm-adjusted p-values of the family that the verdict reads."""
-    raw = {
-        name: found.figures[name].p_value
-        for name in (
-            "slope",
-            "gap",
-            "support at locks",
-            "support at forks",
-            "entropy within S, fork - lock",
-        )
-    }
-    raw[TOKENS] = found.tokens.p_value
-    share = found.temperature.share
-    raw[TEMPERATURE] = share.p_value() if share.value > 0 else 1.0
-    return dict(zip(raw, holm(np.array(list(raw.values()))).tolist(), strict=True))
+    """Holm-adjusted p-values of `FAMILY`."""
+    raw = p_values(found)
+    adjusted = holm(np.array([raw[name] for name in FAMILY]))
+    return dict(zip(FAMILY, adjusted.tolist(), strict=True))
 
 
 def verdict(found: Evidence, *, rules: Rules) -> Verdict:
     """Apply the rules, in this order."""
-    p_values = adjusted_p_values(found)
-    beyond = {name for name, p in p_values.items() if p <= rules.level}
+    beyond = {name for name, p in adjusted_p_values(found).items() if p <= rules.level}
     gap = found.figures["gap"].own.value
     edge = "gap" in beyond and gap <= -rules.least_gap
     tokens = TOKENS in beyond and found.tokens.share >= rules.token_share

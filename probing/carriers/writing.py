@@ -104,10 +104,8 @@ def write_whole(data: bytes, path: Path) -> None:
     Raises:
         UnwritablePath: the file cannot be written, or the path is no regular file.
     """
-    if path.exists() and not path.is_file():
-        raise UnwritablePath(f"cannot write {path}: it is no regular file; choose another")
-    # In the same folder: a rename is whole only within one file system.
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    _require_file(path)
+    unfinished = _unfinished(path)
     try:
         with unfinished.open("wb") as file:
             file.write(data)
@@ -115,9 +113,37 @@ def write_whole(data: bytes, path: Path) -> None:
             os.fsync(file.fileno())
         unfinished.replace(path)
     except OSError as error:
-        reason = error.strerror or error
-        raise UnwritablePath(f"cannot write {path}: {reason}; choose another") from error
+        raise _refused(path, error) from error
     finally:
         # After the rename nothing stands there. Where no file could be made, none can be removed.
         with contextlib.suppress(OSError):
             unfinished.unlink()
+
+
+def require_writable(path: Path) -> None:
+    """Refuse a file that `write_whole` could not put in place, before the work that fills it.
+
+    Raises:
+        UnwritablePath: no file can be made there, or the path is no regular file.
+    """
+    _require_file(path)
+    try:
+        with _unfinished(path).open("wb"):
+            pass
+        _unfinished(path).unlink()
+    except OSError as error:
+        raise _refused(path, error) from error
+
+
+def _require_file(path: Path) -> None:
+    if path.exists() and not path.is_file():
+        raise UnwritablePath(f"cannot write {path}: it is no regular file; choose another")
+
+
+def _unfinished(path: Path) -> Path:
+    """Where a file grows: in the same folder, as a rename is whole only within one file system."""
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+
+
+def _refused(path: Path, error: OSError) -> UnwritablePath:
+    return UnwritablePath(f"cannot write {path}: {error.strerror or error}; choose another")

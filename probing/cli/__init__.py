@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from probing.cli import reading, scoring, serving
+from probing.cli import judging, reading, scoring, serving, sweeping
 from probing.cli.console import (
     EXIT_FAULT,
     EXIT_INTERRUPTED,
@@ -46,6 +46,10 @@ for command in (
     reading.summary,
     reading.positions,
     reading.examples,
+    judging.verdict,
+    judging.report,
+    sweeping.sweep,
+    sweeping.multiverse,
     serving.dashboard,
     serving.doctor,
 ):

@@ -84,14 +84,17 @@ Formats = Mapping[str, Callable[[Any], str]]
 """By column, how its values are shown."""
 
 
-def print_table(frame: pd.DataFrame, *, formats: Formats = MappingProxyType({})) -> None:
+def print_table(
+    frame: pd.DataFrame, *, formats: Formats = MappingProxyType({}), tight: bool = False
+) -> None:
     """A table, numbers to the right, texts never as markup.
 
     Args:
         frame: what is shown.
         formats: of columns of figures that are not shown as numbers of four digits.
+        tight: one space between columns instead of two.
     """
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=tight)
     for name in frame.columns:
         numeric = name in formats or pd.api.types.is_numeric_dtype(frame[name])
         table.add_column(Text(str(name)), justify="right" if numeric else "left", overflow="fold")

@@ -12,9 +12,19 @@ from probing.settings import (
     KIND_PRESETS,
     Decoding,
     KindRule,
+    Training,
     require,
 )
 from probing.vocabulary import Assignment, Stratum
+
+
+class DecodingOrder(StrEnum):
+    """Orders of truncation; see `Decoding`."""
+
+    SEQUENTIAL = "sequential"
+    VLLM = "vllm"
+    JOINT = "joint"
+    TRUNCATE_FIRST = "truncate_first"
 
 
 class SummaryTable(StrEnum):
@@ -42,10 +52,23 @@ TemperatureOption = Annotated[
 ]
 TopKOption = Annotated[int, typer.Option(help="Keep the k likeliest tokens; 0 switches it off.")]
 TopPOption = Annotated[float, typer.Option(help="Keep the nucleus of this mass; 1 is all.")]
+MinPOption = Annotated[
+    float, typer.Option(help="Keep tokens of at least this share of the likeliest; 0 is off.")
+]
+OrderOption = Annotated[
+    DecodingOrder,
+    typer.Option("--decode", help="As in Transformers, vLLM, SGLang (joint), mlx-lm (last)."),
+]
 PresetOption = Annotated[str, typer.Option(help=f"Thresholds: {', '.join(KIND_PRESETS)}.")]
 AssignmentOption = Annotated[
     Assignment, typer.Option(help="Whose distribution gives a position its kind.")
 ]
+TrainTemperatureOption = Annotated[
+    float,
+    typer.Option("--train-temperature", help="Temperature of the samples that were trained on."),
+]
+TrainTopKOption = Annotated[int, typer.Option("--train-top-k", help="Their top-k; 0 is none.")]
+TrainTopPOption = Annotated[float, typer.Option("--train-top-p", help="Their top-p; 1 is none.")]
 CsvOption = Annotated[Path | None, typer.Option("--csv", help="Write a CSV file instead.")]
 ByOption = Annotated[
     list[Stratum] | None,
@@ -68,7 +91,21 @@ WhereOption = Annotated[
         help="Keep only these positions; repeatable. Strata as in --by, but for selectors.",
     ),
 ]
-DEFAULT, DEFAULT_RULE = Decoding(), KindRule()
+DEFAULT, DEFAULT_RULE, DEFAULT_TRAINING = Decoding(), KindRule(), Training()
+DEFAULT_ORDER = DecodingOrder(DEFAULT.order)
+
+
+def decoding_of(
+    temperature: float, top_k: int, top_p: float, *, min_p: float, order: DecodingOrder
+) -> Decoding:
+    """The decoding that the options name."""
+    return Decoding(
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        order=order.value,
+    )
 
 
 def rule_of(preset: str) -> KindRule:

@@ -13,11 +13,14 @@ from rich.text import Text
 from probing.cli.console import err, out, print_table, show_or_write, write
 from probing.cli.options import (
     DEFAULT,
+    DEFAULT_ORDER,
     DEFAULT_RULE,
     AssignmentOption,
     ByOption,
     ControlOption,
     CsvOption,
+    MinPOption,
+    OrderOption,
     OtherOption,
     PresetOption,
     RunArgument,
@@ -27,10 +30,11 @@ from probing.cli.options import (
     TopKOption,
     TopPOption,
     WhereOption,
+    decoding_of,
     filters_of,
     rule_of,
 )
-from probing.settings import DEFAULT_ASSIGNMENT, Decoding, require
+from probing.settings import DEFAULT_ASSIGNMENT, require
 from probing.vocabulary import Stratum
 
 if TYPE_CHECKING:
@@ -56,6 +60,8 @@ def summary(
     temperature: TemperatureOption = DEFAULT.temperature,
     top_k: TopKOption = DEFAULT.top_k,
     top_p: TopPOption = DEFAULT.top_p,
+    min_p: MinPOption = DEFAULT.min_p,
+    decode: OrderOption = DEFAULT_ORDER,
     preset: PresetOption = DEFAULT_RULE.preset,
     assignment: AssignmentOption = DEFAULT_ASSIGNMENT,
     table: TableOption = SummaryTable.DELTAS,
@@ -64,7 +70,8 @@ def summary(
     """What training did: mean deltas (other - baseline) of every group, or another table.
 
     Intervals resample problems. A control stands beside the other model, and the difference of
-    their deltas beside both. `null` is what a figure would be by selection alone.
+    their deltas beside both. `null` is what a figure would be by selection alone; `p` and
+    `reads` are of delta - null, adjusted over the whole table.
     """
     from probing.reporting import tables
     from probing.reporting.display import decoding_text
@@ -76,7 +83,7 @@ def summary(
     opened = open_run(run)
     name = other or opened.model_names[1]
     beside = tables.control_of(opened, other=name, wanted=control)
-    decoding = Decoding(temperature=temperature, top_k=top_k, top_p=top_p)
+    decoding = decoding_of(temperature, top_k, top_p, min_p=min_p, order=decode)
     groups = list(dict.fromkeys(by or [Stratum.KIND]))
     chosen = filters_of(where, assignment=assignment)
     compared = tables.all_comparisons(
@@ -106,10 +113,13 @@ def summary(
 
 def _print_deltas(table: pd.DataFrame, *, groups: Sequence[str]) -> None:
     """A table of deltas and what its reader must know."""
-    from probing.reporting.display import DELTA_FORMATS, printed_deltas
+    from probing.reporting.deltas import DEFAULT_INFERENCE
+    from probing.reporting.display import DELTA_FORMATS, family_notes, printed_deltas
 
-    print_table(printed_deltas(table, by=groups), formats=DELTA_FORMATS)
-    for note in _notes(table, groups):
+    shown = printed_deltas(table, by=groups).rename(columns={"p_adjusted": "p"})
+    print_table(shown, formats=DELTA_FORMATS | {"p": DELTA_FORMATS["p_adjusted"]}, tight=True)
+    family = family_notes(table, inference=DEFAULT_INFERENCE)
+    for note in [*family, *_notes(table, groups)]:
         out.print(f"note: {note}", markup=False)
 
 
@@ -156,6 +166,8 @@ def positions(
     temperature: TemperatureOption = DEFAULT.temperature,
     top_k: TopKOption = DEFAULT.top_k,
     top_p: TopPOption = DEFAULT.top_p,
+    min_p: MinPOption = DEFAULT.min_p,
+    decode: OrderOption = DEFAULT_ORDER,
     preset: PresetOption = DEFAULT_RULE.preset,
     csv: CsvOption = None,
     parquet: Annotated[Path | None, typer.Option(help="Write a Parquet file instead.")] = None,
@@ -164,7 +176,7 @@ def positions(
     from probing.reporting.tables import position_table
     from probing.store.reader import open_run
 
-    decoding = Decoding(temperature=temperature, top_k=top_k, top_p=top_p)
+    decoding = decoding_of(temperature, top_k, top_p, min_p=min_p, order=decode)
     opened = open_run(run)
     _say_incomplete(opened)
     table = position_table(opened, decoding=decoding, rule=rule_of(preset))
@@ -190,6 +202,8 @@ def examples(
     temperature: TemperatureOption = DEFAULT.temperature,
     top_k: TopKOption = DEFAULT.top_k,
     top_p: TopPOption = DEFAULT.top_p,
+    min_p: MinPOption = DEFAULT.min_p,
+    decode: OrderOption = DEFAULT_ORDER,
     csv: CsvOption = None,
 ) -> None:
     """Single positions: the text around them and the models' top tokens side by side.
@@ -208,7 +222,7 @@ def examples(
     require(order in orders, f"--order takes {', '.join(orders)}", order)
     opened = open_run(run)
     name = other or opened.model_names[1]
-    decoding = Decoding(temperature=temperature, top_k=top_k, top_p=top_p)
+    decoding = decoding_of(temperature, top_k, top_p, min_p=min_p, order=decode)
     beside = tables.control_of(opened, other=name, wanted=control)
     filters = filters_of(where, assignment=DEFAULT_ASSIGNMENT)
     comparison = tables.comparison_table(opened, other=name, decoding=decoding, rule=DEFAULT_RULE)

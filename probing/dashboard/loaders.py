@@ -9,6 +9,9 @@ import pandas as pd
 import streamlit as st
 
 from probing.reporting import tables
+from probing.reporting.curves import CurvesAsked, CurveTables
+from probing.reporting.mechanism import Asked, Found
+from probing.reporting.sweeps import Sweep
 from probing.settings import Decoding, KindRule
 from probing.store.reader import Run, open_run
 
@@ -111,3 +114,67 @@ def _kinds_of_all(
     fingerprint: str, rule: KindRule, kind_decoding: Decoding, *, _run: Run
 ) -> "pd.Categorical[str]":
     return tables.kinds_of_all(_run, rule=rule, kind_decoding=kind_decoding)
+
+
+def mechanism(run: Run, other: str, *, asked: Asked) -> Found:
+    """Evidence and verdict of one model, computed once per run and settings."""
+    return _mechanism(run.fingerprint, other, asked, _run=run)
+
+
+@st.cache_data(max_entries=16, show_spinner="Weighing the evidence …")
+def _mechanism(fingerprint: str, other: str, asked: Asked, *, _run: Run) -> Found:
+    return tables.mechanism(_run, other, asked=asked)
+
+
+def beside_temperature(run: Run, other: str, found: Found, *, asked: Asked) -> pd.DataFrame:
+    """Deltas against the baseline at T*, computed once per run and settings."""
+    return _beside_temperature(run.fingerprint, other, asked, _run=run, _found=found)
+
+
+@st.cache_data(max_entries=16, show_spinner="Taking the temperature out …")
+def _beside_temperature(
+    fingerprint: str, other: str, asked: Asked, *, _run: Run, _found: Found
+) -> pd.DataFrame:
+    return tables.beside_temperature(_run, other, _found, asked=asked)
+
+
+def progress(run: Run, other: str, found: Found, *, asked: Asked) -> pd.DataFrame:
+    """Progress towards the target by kind and event, computed once per run and settings."""
+    return _progress(run.fingerprint, other, asked, _run=run, _found=found)
+
+
+@st.cache_data(max_entries=16, show_spinner="Measuring the way to the target …")
+def _progress(
+    fingerprint: str, other: str, asked: Asked, *, _run: Run, _found: Found
+) -> pd.DataFrame:
+    return tables.progress_table(_run, other, _found, asked=asked)
+
+
+def curves(run: Run, other: str, *, asked: CurvesAsked) -> CurveTables:
+    """The curves of one comparison, computed once per run and settings."""
+    return _curves(run.fingerprint, other, asked, _run=run)
+
+
+@st.cache_data(max_entries=8, show_spinner="Taking every temperature …")
+def _curves(fingerprint: str, other: str, asked: CurvesAsked, *, _run: Run) -> CurveTables:
+    return tables.curve_tables(_run, other, asked=asked)
+
+
+def sweep(run: Run, other: str, *, sweep: Sweep) -> pd.DataFrame:
+    """One threshold over its values, computed once per run and settings."""
+    return _sweep(run.fingerprint, other, sweep, _run=run)
+
+
+@st.cache_data(max_entries=16, show_spinner="Moving the threshold …")
+def _sweep(fingerprint: str, other: str, sweep: Sweep, *, _run: Run) -> pd.DataFrame:
+    return tables.sweep_table(_run, other, sweep=sweep)
+
+
+def multiverse(run: Run, other: str) -> pd.DataFrame:
+    """The multiverse of one comparison, computed once per run."""
+    return _multiverse(run.fingerprint, other, _run=run)
+
+
+@st.cache_data(max_entries=8, show_spinner="Combining the settings …")
+def _multiverse(fingerprint: str, other: str, *, _run: Run) -> pd.DataFrame:
+    return tables.multiverse_table(_run, other)

@@ -10,6 +10,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from probing.dashboard.controls import Choice
 from probing.reporting import charts, display, export, shares
+from probing.reporting.deltas import DEFAULT_INFERENCE
 from probing.reporting.quantities import QUANTITIES
 from probing.reporting.remaking import TableSettings
 from probing.vocabulary import Stratum
@@ -75,6 +76,8 @@ def delta_frame(table: pd.DataFrame, *, by: list[str], key: str) -> None:
         placeholder=display.NOT_MEASURED,
         alt="Deltas by group",
     )
+    if family := display.family_notes(table, inference=DEFAULT_INFERENCE):
+        st.caption(f"{'; '.join(family)}.")
     if notes := display.notes(table, by=by):
         st.text(notes)
 
@@ -88,7 +91,7 @@ def rules(choice: Choice, *, by: Sequence[str]) -> None:
         "95 % intervals resample whole problems. *Null*: what the delta would be by selection "
         "alone, with the two models' roles exchanged (by the mean's kinds 0 by symmetry); a "
         "direction is claimed only outside it, under all three assignments. What drift of the "
-        "same size would do (the drift null) is not computed yet."
+        "same size would do stands on the page *Mechanism*."
         + (f" The null is 0 by symmetry where {alike}." if alike else "")
     )
 

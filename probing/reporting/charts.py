@@ -199,6 +199,11 @@ def transition_chart(table: pd.DataFrame, *, other: str) -> alt.LayerChart:
     data = table.assign(
         text=[f"{share:.1%}" if share >= 0.0005 else "" for share in table["share"].fillna(0)],
         within=table["share"] / table.groupby("baseline")["share"].transform("sum"),
+        described=table["baseline"]
+        + " to "
+        + table["other"]
+        + ": "
+        + table["share"].map("{:.1%}".format),
     )
     base = alt.Chart(data).encode(
         x=alt.X(
@@ -210,11 +215,13 @@ def transition_chart(table: pd.DataFrame, *, other: str) -> alt.LayerChart:
         y=alt.Y("baseline:N", sort=kinds, title="under the baseline", axis=_names()),
         tooltip=[
             alt.Tooltip("baseline:N", title="under the baseline"),
-            alt.Tooltip("other:N", title=f"under {other}"),
+            alt.Tooltip("other:N", title="under the other model"),
             alt.Tooltip("share:Q", title="share of all", format=".2%"),
             alt.Tooltip("within:Q", title="share of this baseline kind", format=".1%"),
             alt.Tooltip("positions:Q", title="positions", format=","),
         ],
+        # Vega writes titles into expressions, unescaped, unless it is told what to say of a cell.
+        description="described:N",
     )
     cells = base.mark_rect(stroke=NEUTRAL, strokeOpacity=0.35).encode(
         color=alt.Color("baseline:N", scale=_scale(), legend=None),
@@ -266,4 +273,59 @@ def shares_chart(shares: pd.DataFrame) -> alt.LayerChart:
     chart: alt.LayerChart = (bars + texts).properties(
         height=BAR_HEIGHT * len(Assignment) + LEGEND_HEIGHT + AXIS_HEIGHT
     )
+    return chart
+
+
+def evidence_chart(table: pd.DataFrame, *, figure: str) -> alt.LayerChart:
+    """One figure of the evidence: per comparison its estimate, interval, and both nulls.
+
+    A long tick is the role-exchange null, a short one the drift null; dashed is zero.
+
+    Args:
+        table: of `predictions.evidence_table`.
+        figure: which of its figures.
+    """
+    data = table.loc[
+        table["figure"] == figure,
+        ["comparison", "estimate", "low", "high", "null_exchange", "null_drift"],
+    ]
+    names = list(data["comparison"])
+    base = alt.Chart(data).encode(
+        y=alt.Y("comparison:N", sort=names, title=None, axis=_names()),
+        tooltip=[
+            alt.Tooltip("comparison:N"),
+            alt.Tooltip("estimate:Q", format="+.4f"),
+            alt.Tooltip("low:Q", title="95 % from", format="+.4f"),
+            alt.Tooltip("high:Q", title="to", format="+.4f"),
+            alt.Tooltip("null_exchange:Q", title="null: exchange", format="+.4f"),
+            alt.Tooltip("null_drift:Q", title="null: drift", format="+.4f"),
+        ],
+    )
+    axis = alt.Axis(
+        tickCount=4,
+        gridOpacity=0.35,
+        labelFlush=False,
+        labelExpr="datum.value == 0 ? '0' : format(datum.value, '+.3~g')",
+    )
+
+    def at(column: str) -> alt.X:
+        return alt.X(f"{column}:Q", title=None, axis=axis)
+
+    color = KIND_COLORS[Kind.LOCK.value]
+    interval = base.mark_rule(strokeWidth=4, opacity=0.5, strokeCap="round", color=color)
+    point = base.mark_point(filled=True, size=80, opacity=1, color=color)
+    exchange = base.mark_tick(thickness=2.5, size=18, color=NEUTRAL)
+    drift = base.mark_tick(thickness=2.5, size=9, color=NEUTRAL)
+    zero = (
+        alt.Chart(pd.DataFrame({"zero": [0.0]}))
+        .mark_rule(strokeDash=[3, 3], color=NEUTRAL)
+        .encode(x="zero:Q")
+    )
+    chart: alt.LayerChart = (
+        zero
+        + interval.encode(x=at("low"), x2="high:Q")
+        + exchange.encode(x=at("null_exchange"))
+        + drift.encode(x=at("null_drift"))
+        + point.encode(x=at("estimate"))
+    ).properties(height=ROW_HEIGHT * len(names) + AXIS_HEIGHT)
     return chart

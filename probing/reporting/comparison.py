@@ -14,11 +14,12 @@ from probing.analysis.decoding import (
     realised_logprob,
 )
 from probing.analysis.deltas import delta
-from probing.analysis.kinds import kinds
+from probing.analysis.kinds import KindCodes, kinds, with_entropy_cut
 from probing.analysis.moments import kl_nats
+from probing.analysis.side_by_side import side_by_side
 from probing.errors import NoCarriersLeft
-from probing.reporting.happenings import KindCodes, event_columns, labelled
-from probing.reporting.places import place_table, right_models
+from probing.reporting.happenings import event_columns, labelled
+from probing.reporting.places import headline_weights, place_table, right_models
 from probing.reporting.quantities import (
     MODEL_QUANTITIES,
     PAIR_QUANTITIES,
@@ -70,6 +71,18 @@ def mean_measure(run: Run, other: str) -> int:
     return len(run.model_names) + other_index(run, other) - 1
 
 
+def settled_rule(run: Run, rule: KindRule, *, kind_decoding: Decoding = KIND_DECODING) -> KindRule:
+    """The rule with the cut of its forks, taken over all headline positions, if it needs one."""
+    if rule.fork_entropy_share == 0 or rule.fork_entropy is not None:
+        return rule
+    baseline = run.statistics(run.model_names[0], decoding=kind_decoding, rule=rule)
+    return with_entropy_cut(
+        rule,
+        entropy_nats=baseline.entropy_nats.astype(np.float64),
+        weights=headline_weights(place_table(run)),
+    )
+
+
 def comparison_table(
     run: Run,
     *,
@@ -100,19 +113,25 @@ def comparison_table(
     other_index(run, other)
     _refuse_empty(run)
     baseline = run.model_names[0]
-    stats = {name: run.statistics(name, decoding=decoding, rule=rule) for name in (baseline, other)}
+    stats: dict[str | int, Statistics] = {
+        name: run.statistics(name, decoding=decoding, rule=rule) for name in (baseline, other)
+    }
     top_ids = stats[baseline].top1_id
     values_a = model_columns(run, baseline, stats[baseline], top_ids, decoding=decoding)
     values_b = model_columns(run, other, stats[other], top_ids, decoding=decoding)
+    at_hand = stats if kind_decoding == decoding else {}
+    of_kinds = {
+        assignment: at_hand.get(measure)
+        or run.statistics(measure, decoding=kind_decoding, rule=rule)
+        for assignment, measure in (
+            (Assignment.MEAN, mean_measure(run, other)),
+            (Assignment.BASELINE, baseline),
+            (Assignment.OTHER, other),
+        )
+    }
+    settled = settled_rule(run, rule, kind_decoding=kind_decoding)
     deciding = KindCodes(
-        **{
-            assignment.value: kind_codes(run, measure, rule=rule, decoding=kind_decoding)
-            for assignment, measure in (
-                (Assignment.MEAN, mean_measure(run, other)),
-                (Assignment.BASELINE, baseline),
-                (Assignment.OTHER, other),
-            )
-        }
+        **{assignment.value: kinds(each, rule=settled) for assignment, each in of_kinds.items()}
     )
     columns: dict[str, Any] = {
         kind_column(assignment): kind_labels(deciding.by(assignment)) for assignment in Assignment
@@ -121,7 +140,7 @@ def comparison_table(
         run,
         other,
         kinds=deciding,
-        entropy_change=_entropy_change(run, other, rule=rule, decoding=kind_decoding),
+        entropy_change=_entropy_change(of_kinds[Assignment.BASELINE], of_kinds[Assignment.OTHER]),
         rule=rule,
         kind_decoding=kind_decoding,
     )
@@ -147,25 +166,24 @@ def exchanged_top1(
         decoding: of the probabilities.
     """
     return {
-        column: np.concatenate(
-            [
-                probability_of(
-                    run.distributions(model, rows=rows),
-                    top_ids[rows],
-                    temperature=decoding.temperature,
-                )
-                for rows in run.row_blocks()
-            ]
-        )
+        column: _probabilities(run, model, top_ids, temperature=decoding.temperature)
         for column, model in zip(EXCHANGED_TOP1, (run.model_names[0], other), strict=True)
     }
 
 
-def _entropy_change(run: Run, other: str, *, rule: KindRule, decoding: Decoding) -> PerPosition:
-    first, second = (
-        run.statistics(name, decoding=decoding, rule=rule).entropy_nats.astype(np.float64)
-        for name in (run.model_names[0], other)
+def _probabilities(run: Run, model: str, ids: PositionIds, *, temperature: float) -> PerPosition:
+    """`probability_of` for every row of the run."""
+    parts = side_by_side(
+        lambda rows: probability_of(
+            run.distributions(model, rows=rows), ids[rows], temperature=temperature
+        ),
+        run.row_blocks(),
     )
+    return np.concatenate(parts)
+
+
+def _entropy_change(baseline: Statistics, other: Statistics) -> PerPosition:
+    first, second = (stats.entropy_nats.astype(np.float64) for stats in (baseline, other))
     change: PerPosition = second - first
     return change
 
@@ -213,7 +231,8 @@ def position_table(
 
 def kind_codes(run: Run, measure: str | int, *, rule: KindRule, decoding: Decoding) -> PositionIds:
     """The kind of every position by one measure, as codes."""
-    return kinds(run.statistics(measure, decoding=decoding, rule=rule), rule=rule)
+    settled = settled_rule(run, rule, kind_decoding=decoding)
+    return kinds(run.statistics(measure, decoding=decoding, rule=rule), rule=settled)
 
 
 def kind_labels(codes: PositionIds) -> "pd.Categorical[str]":
@@ -244,14 +263,8 @@ def model_columns(
         for field in dataclasses.fields(Statistics)
         if field.name in MODEL_QUANTITIES
     }
-    parts = [
-        probability_of(
-            run.distributions(model, rows=rows), top_ids[rows], temperature=decoding.temperature
-        )
-        for rows in run.row_blocks()
-    ]
     return known | {
-        "baseline_top1_prob": np.concatenate(parts),
+        "baseline_top1_prob": _probabilities(run, model, top_ids, temperature=decoding.temperature),
         "realised_logprob": realised_logprob(
             run.array("realised_logit")[:, index],
             log_z=stats.log_z,
@@ -274,7 +287,9 @@ def pair_columns(run: Run, other: str, *, decoding: Decoding) -> dict[str, PerPo
     At the temperatures named when the run was scored, divergences are the exact stored ones; at
     others the KLs come from candidates and tail, and the JS is NaN, since it cannot be recovered.
     """
-    blocks = [_pair_block(run, other, rows, decoding=decoding) for rows in run.row_blocks()]
+    blocks = side_by_side(
+        lambda rows: _pair_block(run, other, rows, decoding=decoding), run.row_blocks()
+    )
     columns = {
         field.name: np.concatenate([getattr(block, field.name) for block in blocks])
         for field in dataclasses.fields(_PairBlock)

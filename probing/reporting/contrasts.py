@@ -20,6 +20,7 @@ from probing.reporting.deltas import (
     DEFAULT_INFERENCE,
     DEFAULT_WEIGHTING,
     delta_table,
+    with_family,
 )
 from probing.reporting.filters import Filters, Weighting
 from probing.reporting.happenings import EVENT_NAMES, event_column, exchanged_event_column
@@ -174,6 +175,8 @@ def delta_tables(
 ) -> pd.DataFrame:
     """`delta_table` of every comparison, one under the other, named in a first column.
 
+    The tests of all of them are one family.
+
     Args:
         compared: of `comparisons`.
         by: as `delta_table`.
@@ -194,4 +197,4 @@ def delta_tables(
         )
         table.insert(0, COMPARISON, name)
         parts.append(table)
-    return pd.concat(parts, ignore_index=True)
+    return with_family(pd.concat(parts, ignore_index=True), inference=inference)

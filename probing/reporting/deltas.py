@@ -1,31 +1,51 @@
-"""Aggregate deltas with intervals, and the shares of kinds."""
+"""Aggregate deltas with intervals, nulls and tests."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
-from probing.analysis.inference import ClusterInterval, cluster_intervals
-from probing.analysis.nulls import Sample, role_exchange
+from probing.analysis.excess import Excess, excess
+from probing.analysis.inference import ClusterSums, ClusterTotals, PerColumn, intervals, pivots
+from probing.analysis.nulls import role_exchange_of
+from probing.analysis.testing import benjamini_hochberg
 from probing.reporting.comparison import kind_column
-from probing.reporting.exchange import exchanged
-from probing.reporting.filters import Average, Filters, Weighting, keep, selected, weights
-from probing.reporting.happenings import event_column
-from probing.reporting.quantities import (
-    QUANTITIES,
-    SHOWN_FIRST,
-    baseline_column,
-    delta_column,
-    other_column,
+from probing.reporting.exchange import TOP, changes_selection, exchanged, with_partners
+from probing.reporting.filters import (
+    STRATUM_FILTERS,
+    WEIGHED_BY,
+    Filters,
+    Weighting,
+    selected,
 )
+from probing.reporting.happenings import event_column
+from probing.reporting.quantities import QUANTITIES, SHOWN_FIRST, baseline_column, delta_column
+from probing.reporting.sums import ALL, GroupSums, counted_side, group_sums
 from probing.settings import Inference
-from probing.vocabulary import Assignment, PerPosition, PositionIds, PositionMask, Stratum
+from probing.vocabulary import Assignment, PositionIds, PositionMask, Stratum
+
+__all__ = [
+    "ALL",
+    "CANNOT_TELL",
+    "CHANGED",
+    "DELTA_COLUMNS",
+    "PRESERVED",
+    "SMALL_CHANGE",
+    "delta_table",
+    "grouping",
+    "in_group",
+    "joined",
+    "with_family",
+]
 
 DEFAULT_FILTERS, DEFAULT_WEIGHTING, DEFAULT_INFERENCE = Filters(), Weighting(), Inference()
 
-ALL = "all"
-"""What stands in the grouping columns of the row over all groups."""
+UNTESTED = frozenset({TOP})
+"""Quantities whose delta is no finding by itself: this one is negative by selection."""
+
+CHANGED, PRESERVED = "changed", "preserved"
+SMALL_CHANGE, CANNOT_TELL = "small change", "cannot tell"
 
 
 def delta_table(
@@ -47,6 +67,13 @@ def delta_table(
     interval. Whole problems are resampled; the same seed gives the same bounds for the same
     positions.
 
+    Of the test (method.md section 7): `excess` (delta - null) with `excess_low` and `excess_high`,
+    `p_value` of its being 0, `detectable` (the smallest excess found with the settings' power),
+    `margin`, `preserved` (whether two one-sided tests put the excess within +-margin), and those of
+    `with_family`. Pair quantities have no null, `baseline_top1_prob` is negative by selection:
+    neither is tested, all of these are empty. `preserved` and `margin` are empty too where the
+    settings have no margin for the quantity.
+
     Args:
         comparison: of `comparison_table`, all positions: the null needs those that the filters
             would keep if the models changed places.
@@ -57,35 +84,32 @@ def delta_table(
         filters: which positions are kept, and whose kind counts.
         quantities: at least one name, in the order of the rows.
         weighting: which positions carry the figures, and what each counts.
-        inference: level, draws and seed of the intervals.
+        inference: level, draws and seed of the intervals; power and margins of the tests.
 
     Raises:
         KeyError: an unknown quantity or stratum.
     """
     columns = [str(column) for column in by]
-    codes = {problem: code for code, problem in enumerate(comparison["problem_id"].unique())}
-    own, mirror = (
-        _counted(
-            keep(side, filters=filters),
-            groups=grouping(by=columns, assignment=filters.assignment),
-            weighting=weighting,
-            codes=codes,
-        )
-        for side in (comparison, exchanged(comparison))
-    )
-    total = own.weight.sum()
-    empty = np.zeros(0, dtype=np.int64)
+    groups = grouping(by=columns, assignment=filters.assignment)
+    needed = _needed(comparison, quantities=quantities, filters=filters, groups=groups)
+    problems = int(needed["problem_code"].max()) + 1 if len(needed) else 0
+    counted = partial(counted_side, filters=filters, weighting=weighting, groups=groups)
+    own = group_sums(counted(needed, quantities=quantities, exchanged=False), problems=problems)
+    drawn_anew = _told_apart(quantities, filters=filters, groups=groups)
+    mirror = {}
+    if drawn_anew:
+        side = counted(exchanged(needed), quantities=drawn_anew, exchanged=True)
+        mirror = group_sums(side, problems=problems)
+    total = own[(ALL,) * len(columns)].weight
     rows: list[dict[str, object]] = []
-    for key, inside in own.members.items():
-        part = own.part(inside)
-        other_side = mirror.part(mirror.members.get(key, empty))
-        share = own.weight[inside].sum() / total if total else np.nan
-        group = dict(zip(columns, key, strict=True))
-        summaries = _summaries(
-            part, other_side, quantities, weighting=weighting, inference=inference
-        )
-        rows += [{**group, **summary, "share": share} for summary in summaries]
-    return pd.DataFrame(rows, columns=[*columns, *DELTA_COLUMNS])
+    for key, sums in own.items():
+        other_side = _mirrored(sums.deltas, quantities, known=drawn_anew, mirror=mirror.get(key))
+        group: dict[str, object] = dict(zip(columns, key, strict=True))
+        group["share"] = sums.weight / total if total else np.nan
+        summaries = _summaries(sums, other_side, quantities, inference=inference)
+        rows += [{**group, **summary} for summary in summaries]
+    table = pd.DataFrame(rows, columns=[*columns, *DELTA_COLUMNS])
+    return with_family(table.astype({"preserved": "boolean"}), inference=inference)
 
 
 DELTA_COLUMNS = (
@@ -98,6 +122,16 @@ DELTA_COLUMNS = (
     "null",
     "null_low",
     "null_high",
+    "excess",
+    "excess_low",
+    "excess_high",
+    "p_value",
+    "p_adjusted",
+    "family",
+    "detectable",
+    "margin",
+    "preserved",
+    "reads",
     "positions",
     "carriers",
     "problems",
@@ -109,39 +143,93 @@ DELTA_COLUMNS = (
 """Columns of a delta table after the grouping ones."""
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Positions of one group and the problem of each as a number."""
+def with_family(table: pd.DataFrame, *, inference: Inference = DEFAULT_INFERENCE) -> pd.DataFrame:
+    """A delta table whose tests are one family: all rows that have a p-value.
 
-    frame: pd.DataFrame
-    clusters: PositionIds
+    Columns set: `p_adjusted` (Benjamini-Hochberg), `family` (how many tests it holds; empty where
+    there is none), `reads`: `CHANGED` (the adjusted p-value is at most 1 - level), `PRESERVED`,
+    `SMALL_CHANGE` (both: beyond the null, and within the margin), `CANNOT_TELL` (neither), and
+    empty where nothing is tested.
+
+    Args:
+        table: of `delta_table`, or several of them.
+        inference: its level.
+    """
+    p_values = table["p_value"].to_numpy(dtype=np.float64)
+    adjusted = benjamini_hochberg(p_values)
+    tested = pd.Series(np.isfinite(p_values), index=table.index)
+    family = pd.Series(int(tested.sum()), index=table.index, dtype="Int64").where(tested)
+    # A level of 0.95 leaves 0.05000000000000004.
+    told = adjusted <= round(1 - inference.level, 12)
+    preserved = table["preserved"].fillna(False).to_numpy(dtype=bool)
+    reads = np.select(
+        [table["excess"].isna().to_numpy(), told & preserved, told, preserved],
+        ["", SMALL_CHANGE, CHANGED, PRESERVED],
+        default=CANNOT_TELL,
+    )
+    return table.assign(
+        p_adjusted=adjusted, family=family, reads=pd.Series(reads, index=table.index, dtype="str")
+    )
 
 
-@dataclass(frozen=True)
-class _Counted:
-    """Positions that count, and which of them make up each group; that of all comes first."""
+def _told_apart(
+    quantities: Sequence[str], *, filters: Filters, groups: dict[str, str]
+) -> list[str]:
+    """Quantities whose sums in exchanged roles are not those of the deltas with the other sign.
 
-    frame: pd.DataFrame
-    weight: PerPosition
-    clusters: PositionIds
-    members: dict[tuple[str, ...], PositionIds]
+    Where exchanging selects the same positions, only the one that looks at the baseline's token.
+    """
+    selecting = [*groups.values()]
+    selecting += [kind_column(filters.assignment)] * bool(filters.kind)
+    selecting += [event_column(filters.assignment)] * bool(filters.event)
+    if changes_selection(selecting):
+        return list(quantities)
+    return [name for name in quantities if name == TOP]
 
-    def part(self, inside: PositionIds) -> _Part:
-        """One group."""
-        return _Part(self.frame.iloc[inside], self.clusters[inside])
+
+def _mirrored(
+    own: ClusterTotals, quantities: Sequence[str], *, known: Sequence[str], mirror: GroupSums | None
+) -> ClusterTotals:
+    """Sums of one group's deltas in exchanged roles, a column per quantity; pairs have none.
+
+    Args:
+        own: of the deltas.
+        quantities: names of the columns.
+        known: names of the columns of `mirror`.
+        mirror: sums over the positions that exchanged roles select; None: there are none.
+    """
+    weight, value = np.zeros_like(own.weight), np.zeros_like(own.value)
+    for place, name in enumerate(quantities):
+        if name in known:
+            if mirror is not None:
+                column = known.index(name)
+                weight[:, place] = mirror.deltas.weight[:, column]
+                value[:, place] = mirror.deltas.value[:, column]
+        elif QUANTITIES[name].of == "model":
+            weight[:, place], value[:, place] = own.weight[:, place], -own.value[:, place]
+    return ClusterTotals(weight, value)
 
 
-def _counted(
-    kept: pd.DataFrame,
+def _needed(
+    comparison: pd.DataFrame,
     *,
+    quantities: Sequence[str],
+    filters: Filters,
     groups: dict[str, str],
-    weighting: Weighting,
-    codes: dict[str, int],
-) -> _Counted:
-    weight = weights(kept, weighting=weighting)
-    frame = kept[weight > 0]
-    clusters = frame["problem_id"].map(codes).to_numpy(dtype=np.int64)
-    return _Counted(frame, weight[weight > 0], clusters, _members(frame[[*groups.values()]]))
+) -> pd.DataFrame:
+    """What a table needs of a comparison, problems and labels as codes."""
+    wanted = [*WEIGHED_BY, *groups.values()]
+    wanted += [column.value for column in STRATUM_FILTERS if getattr(filters, column.value)]
+    wanted += [kind_column(filters.assignment)] * bool(filters.kind)
+    wanted += [event_column(filters.assignment)] * bool(filters.event)
+    for name in quantities:
+        wanted.append(delta_column(name))
+        wanted += [baseline_column(name)] * (QUANTITIES[name].of == "model")
+    found = comparison[with_partners(wanted)]
+    texts = found.select_dtypes(include=["object", "string"])
+    codes = {str(column): texts[column].astype("category") for column in texts}
+    problem_code = pd.factorize(comparison["problem_id"])[0].astype(np.int64)
+    return found.assign(problem_code=problem_code, **codes)
 
 
 def grouping(*, by: Sequence[str], assignment: Assignment) -> dict[str, str]:
@@ -157,25 +245,6 @@ def joined(table: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
     """The labels of several columns as one: `lock-like / easy`; empty texts without columns."""
     rows = table[list(columns)].astype("str").itertuples(index=False)
     return pd.Series([" / ".join(row) for row in rows], index=table.index, dtype="str")
-
-
-def _members(groups: pd.DataFrame) -> dict[tuple[str, ...], PositionIds]:
-    """Positions of all, then of every group that occurs, by what identifies it.
-
-    A position is in the group of every selector that chose it.
-    """
-    columns = list(groups.columns)
-    found: dict[tuple[str, ...], PositionIds] = {(ALL,) * len(columns): np.arange(len(groups))}
-    if columns:
-        single = groups.reset_index(drop=True)
-        if Stratum.SELECTOR in columns:
-            single[Stratum.SELECTOR] = single[Stratum.SELECTOR].str.split()
-            single = single.explode(Stratum.SELECTOR)
-        positions = single.index.to_numpy()
-        for key, places in single.groupby(columns, observed=True).indices.items():
-            values = key if isinstance(key, tuple) else (key,)
-            found[tuple(str(value) for value in values)] = positions[places]
-    return found
 
 
 def in_group(
@@ -198,83 +267,105 @@ def in_group(
 
 
 def _summaries(
-    part: _Part,
-    mirror: _Part,
-    quantities: Sequence[str],
-    *,
-    weighting: Weighting,
-    inference: Inference,
+    sums: GroupSums, mirror: ClusterTotals, quantities: Sequence[str], *, inference: Inference
 ) -> list[dict[str, object]]:
-    """One row per quantity, over one group of positions."""
-    own = _sample(part, quantities, weighting=weighting)
-    # Columns that weigh positions alike share the draws, and the work.
-    batches = [slice(0, len(quantities))]
-    if (own.weights != own.weights[:, :1]).any():
-        batches = [slice(i, i + 1) for i in range(len(quantities))]
-    intervals = [
-        interval
-        for batch in batches
-        for interval in cluster_intervals(
-            own.values[:, batch],
-            weights=own.weights[:, batch.start],
-            clusters=own.clusters,
-            settings=inference,
-            rng=np.random.default_rng(inference.seed),
+    """One row per quantity, over one group of positions.
+
+    Args:
+        sums: of the group.
+        mirror: sums of its deltas in exchanged roles.
+        quantities: names.
+        inference: level, draws, seed, power, margins.
+    """
+    null = role_exchange_of(sums.deltas, mirror, level=inference.level)
+    rows: list[dict[str, object]] = [{} for _ in quantities]
+    for batch in _alike(sums.deltas.weight):
+        own = sums.deltas.part(batch)
+        found = pivots([own], settings=inference, rng=np.random.default_rng(inference.seed))
+        positions = sums.positions[batch]
+        shown = intervals(
+            found, positions=positions, missing=sums.size - positions, settings=inference
         )
-    ]
-    other_side = _sample(mirror, quantities, weighting=weighting)
-    null = role_exchange(own, other_side, level=inference.level)
+        for place, interval in zip(batch, shown, strict=True):
+            baseline = sums.baseline[place]
+            rows[place] = {
+                "quantity": quantities[place],
+                "baseline": baseline,
+                "other": baseline + interval.estimate,
+                "delta": interval.estimate,
+                "low": interval.low,
+                "high": interval.high,
+                "null": null.value[place],
+                "null_low": null.low[place],
+                "null_high": null.high[place],
+                "positions": interval.positions,
+                "carriers": int(sums.carriers[place]),
+                "problems": interval.clusters,
+                "missing": interval.missing,
+                "method": str(interval.method),
+                "note": interval.note,
+            }
+        tested = np.array(
+            [
+                place
+                for place, column in enumerate(batch)
+                if quantities[column] not in UNTESTED and np.isfinite(null.value[column])
+            ],
+            dtype=np.int64,
+        )
+        if len(tested):
+            beyond = excess(
+                own.part(tested),
+                mirror.part(batch[tested]),
+                settings=inference,
+                rng=np.random.default_rng(inference.seed),
+                of_deltas=found.part(tested),
+            )
+            names = [quantities[column] for column in batch[tested]]
+            margins = _margins(names, sums.baseline[batch[tested]], inference=inference)
+            for column, tests in zip(batch[tested], _tests(beyond, margins), strict=True):
+                rows[column] |= tests
+    return rows
+
+
+def _alike(weight: ClusterSums) -> list[PositionIds]:
+    """Columns in batches in which problems weigh alike: they share the draws, and the work."""
+    batches: list[list[int]] = []
+    for column in range(weight.shape[1]):
+        for batch in batches:
+            if np.array_equal(weight[:, column], weight[:, batch[0]]):
+                batch.append(column)
+                break
+        else:
+            batches.append([column])
+    return [np.array(batch, dtype=np.int64) for batch in batches]
+
+
+def _margins(names: Sequence[str], baseline: PerColumn, *, inference: Inference) -> PerColumn:
+    """Within what each quantity counts as preserved; NaN without a margin."""
+    margins = inference.margins
+    known = {"top1_prob": margins.top1_prob, "entropy_kept_nats": margins.entropy_kept_nats}
+    return np.array(
+        [
+            margins.nucleus_size_share * mean if name == "nucleus_size" else known.get(name, np.nan)
+            for name, mean in zip(names, baseline, strict=True)
+        ]
+    )
+
+
+def _tests(beyond: Excess, margins: PerColumn) -> list[dict[str, object]]:
+    """What a row says of its test."""
+    within = beyond.within(margins)
+    known = np.isfinite(margins) & np.isfinite(beyond.inner_low)
     return [
         {
-            **_summary(part.frame, name, interval, weights=own.weights[:, place]),
-            "null": float(null.value[place]),
-            "null_low": float(null.low[place]),
-            "null_high": float(null.high[place]),
+            "excess": beyond.value[column],
+            "excess_low": beyond.low[column],
+            "excess_high": beyond.high[column],
+            "p_value": beyond.p_value[column],
+            "detectable": beyond.detectable[column],
+            "margin": margins[column],
+            "preserved": bool(within[column]) if known[column] else pd.NA,
         }
-        for place, (name, interval) in enumerate(zip(quantities, intervals, strict=True))
+        for column in range(len(margins))
     ]
-
-
-def _sample(part: _Part, quantities: Sequence[str], *, weighting: Weighting) -> Sample:
-    values = part.frame[[delta_column(name) for name in quantities]].to_numpy(dtype=np.float64)
-    own = [_weights_of(part.frame, column, weighting=weighting) for column in values.T]
-    return Sample(values=values, weights=np.stack(own, axis=1), clusters=part.clusters)
-
-
-def _weights_of(part: pd.DataFrame, values: PerPosition, *, weighting: Weighting) -> PerPosition:
-    """Weights of one group's positions for one quantity.
-
-    Where every carrier counts alike, it does so over its *measured* positions of the group.
-    Positions that are not measured keep a weight too, so that they are counted as missing.
-    """
-    if weighting.average is Average.POSITION:
-        return weights(part, weighting=weighting)
-    measured = np.isfinite(values)
-    result = np.empty(len(part))
-    for inside in (measured, ~measured):
-        result[inside] = weights(part[inside], weighting=weighting)
-    return result
-
-
-def _summary(
-    part: pd.DataFrame, name: str, interval: ClusterInterval, *, weights: PerPosition
-) -> dict[str, object]:
-    measured = part[delta_column(name)].notna().to_numpy()
-    means = {"baseline": np.nan, "other": np.nan}
-    if QUANTITIES[name].of == "model" and measured.any():
-        for side, column in (("baseline", baseline_column(name)), ("other", other_column(name))):
-            own = part[column].to_numpy(dtype=np.float64)[measured]
-            means[side] = float(np.average(own, weights=weights[measured]))
-    return {
-        "quantity": name,
-        **means,
-        "delta": interval.estimate,
-        "low": interval.low,
-        "high": interval.high,
-        "positions": interval.positions,
-        "carriers": int(part.loc[measured, "carrier"].nunique()),
-        "problems": interval.clusters,
-        "missing": interval.missing,
-        "method": str(interval.method),
-        "note": interval.note,
-    }

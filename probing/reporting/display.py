@@ -24,7 +24,7 @@ from probing.reporting.quantities import (
     other_column,
 )
 from probing.reporting.text import plain, visible
-from probing.settings import GREEDY_BELOW, Decoding, KindRule
+from probing.settings import GREEDY_BELOW, Decoding, Inference, KindRule
 from probing.vocabulary import Assignment, Stratum
 
 NOT_MEASURED = "–"
@@ -47,21 +47,43 @@ DELTA_LABELS: dict[str, Column] = {
     COMPARISON: Column("Comparison", "Which models: the other or the control, less the baseline."),
     "assignment": Column("By", "Whose distribution gives the kind.", width=76),
     "quantity": Column("Quantity", "What is averaged; see the tooltips of the charts."),
-    "baseline": Column("Baseline", "Weighted mean under the baseline (the control, if compared)."),
-    "other": Column("Other", "Weighted mean under the other model, over the same positions."),
-    "delta": Column("Delta", "Other − baseline. For a divergence, its mean."),
-    "low": Column("95 % from", "Lower end of the interval; whole problems are resampled."),
-    "high": Column("to", "Upper end of the interval."),
+    "baseline": Column(
+        "Baseline", "Weighted mean under the baseline (the control, if compared).", width=66
+    ),
+    "delta": Column(
+        "Delta",
+        "Other − baseline, over the same positions. For a divergence, its mean. The CSV has the "
+        "other's mean too.",
+    ),
+    "low": Column("From", "Lower end of the 95 % interval; whole problems are resampled."),
+    "high": Column("to", "Upper end of the 95 % interval."),
     "null": Column(
         "Null",
         "Half the sum of this delta and of the one with the models' roles exchanged: what "
         "selection alone would give.",
     ),
-    "positions": Column("Positions", "Positions with a value."),
+    "p_adjusted": Column(
+        "p",
+        "Of delta − null being 0: bootstrap, or sign-flip with few problems; adjusted over all "
+        "tests of this table (Benjamini–Hochberg). – = not tested.",
+        width=56,
+    ),
+    "reads": Column(
+        "Reads",
+        "changed: p ≤ 0.05. preserved: delta − null is within its margin (two one-sided tests). "
+        "small change: both. cannot tell: neither. Empty: not tested.",
+        width=92,
+    ),
     "problems": Column(
         "Problems", "Problems with a value: what is resampled. The CSV counts responses too."
     ),
-    "missing": Column("Missing", "Positions not measured: the run cannot tell."),
+    "positions": Column("Positions", "Positions with a value."),
+    "detectable": Column(
+        "Detectable", "The smallest delta − null that the test finds four times in five."
+    ),
+    "missing": Column(
+        "Missing", "Positions not measured: the run cannot tell. Shown where there are any."
+    ),
 }
 
 STRATUM_LABELS: dict[str, Column] = {
@@ -144,6 +166,18 @@ def signed(value: Any) -> str:
     return f"{value:+.1e}" if 0 < abs(value) < SMALLEST_FIXED else f"{value:+.4f}"
 
 
+def p_value(value: Any) -> str:
+    """Three decimals; a smaller p-value is told to be smaller.
+
+    Examples:
+        >>> p_value(0.0412), p_value(0.0002), p_value(float("nan"))
+        ('0.041', '<0.001', '–')
+    """
+    if not np.isfinite(value):
+        return NOT_MEASURED
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def bounded(value: float, low: float, high: float) -> str:
     """A delta with its interval.
 
@@ -159,8 +193,8 @@ def printed_deltas(table: pd.DataFrame, *, by: Sequence[str]) -> pd.DataFrame:
     """A table of several comparisons for a terminal: those of one group and quantity together.
 
     Columns: those of `by`; `quantity`, `comparison`, `baseline` (of the contrast: the control's),
-    `delta`, `low`, `high`, `null`, and the `positions` and `problems` of the row itself, since
-    each comparison has its own where kinds are not by the baseline alone.
+    `delta`, `low`, `high`, `null`, `p_adjusted`, the `problems` of the row itself, since each
+    comparison has its own where kinds are not by the baseline alone, and `reads`.
 
     Args:
         table: of `delta_tables`.
@@ -170,7 +204,7 @@ def printed_deltas(table: pd.DataFrame, *, by: Sequence[str]) -> pd.DataFrame:
     # Groups stand in the order in which they first occur, as the table has them.
     order = table.groupby(keys, sort=False).ngroup().to_numpy()
     shown = table.iloc[np.argsort(order, kind="stable")]
-    return shown[[*keys, COMPARISON, *DELTA_FORMATS, "positions", "problems"]]
+    return shown[[*keys, COMPARISON, *DELTA_FORMATS, "problems", "reads"]]
 
 
 DELTA_FORMATS: dict[str, Callable[[Any], str]] = {
@@ -179,6 +213,7 @@ DELTA_FORMATS: dict[str, Callable[[Any], str]] = {
     "low": signed,
     "high": signed,
     "null": signed,
+    "p_adjusted": p_value,
 }
 """How a terminal shows the figures of a delta table."""
 
@@ -230,6 +265,8 @@ def shown_deltas(table: pd.DataFrame, *, by: Sequence[str]) -> Styler:
     labels = delta_labels(by)
     if COMPARISON not in table:
         del labels[COMPARISON]
+    if not table["missing"].any():
+        del labels["missing"]
     names = list(dict.fromkeys(table["quantity"]))
     groups = list(dict.fromkeys(table[list(by)].itertuples(index=False))) if by else [()]
     order = table["quantity"].map({name: place for place, name in enumerate(names)})
@@ -240,13 +277,14 @@ def shown_deltas(table: pd.DataFrame, *, by: Sequence[str]) -> Styler:
     shown["quantity"] = shown["quantity"].map({name: QUANTITIES[name].label for name in names})
     shown = labelled(shown, labels)
     label = {name: column.label for name, column in labels.items()}
-    styler = shown.style.format(number, subset=[label["baseline"], label["other"]])
+    styler = shown.style.format(number, subset=[label["baseline"]])
     styler = styler.format(
         signed, subset=[label[name] for name in ("delta", "low", "high", "null")]
     )
-    styler = styler.format(
-        whole, subset=[label[name] for name in ("positions", "problems", "missing")]
-    )
+    styler = styler.format(p_value, subset=[label["p_adjusted"]])
+    styler = styler.format(number, subset=[label["detectable"]])
+    counts = [label[name] for name in ("positions", "problems", "missing") if name in label]
+    styler = styler.format(whole, subset=pd.Index(counts))
     return styler.map(kind_style, subset=[label["kind"]]) if "kind" in by else styler
 
 
@@ -354,6 +392,26 @@ def notes(table: pd.DataFrame, *, by: Sequence[str]) -> str:
     return "; ".join(f"{names}: {note}" if names else str(note) for note, names in named.items())
 
 
+def family_notes(table: pd.DataFrame, *, inference: Inference) -> list[str]:
+    """How many tests a delta table holds and what its readings mean; none if nothing is tested.
+
+    Args:
+        table: of `delta_tables` or `assignment_tables`.
+        inference: that it was made with.
+    """
+    size = table["family"].max()
+    if pd.isna(size):
+        return []
+    margins = inference.margins
+    return [
+        f"p is adjusted over the {int(size)} tests of this table (Benjamini–Hochberg); changed: "
+        f"p ≤ {1 - inference.level:.2g}",
+        f"preserved: delta − null is within ±{margins.top1_prob:g} (top-1), "
+        f"±{margins.entropy_kept_nats:g} nats (entropy kept), ±{margins.nucleus_size_share:.0%} "
+        "(nucleus size)",
+    ]
+
+
 def place_text(position: pd.Series) -> str:
     """Where a position stands, who wrote it, its kinds, and why it was chosen: one line."""
     kinds = ", ".join(f"{position[kind_column(a)]} by {a}" for a in Assignment)
@@ -371,11 +429,16 @@ def place_text(position: pd.Series) -> str:
 
 def rule_text(rule: KindRule) -> str:
     """Thresholds of the kinds in one line."""
+    fork = (
+        f"top-1 below that, ≥ {rule.fork_close_tokens} close tokens, tail ≤ {rule.fork_tail:g}"
+        if rule.fork_entropy_share == 0
+        else f"of the rest, the {rule.fork_entropy_share:.0%} of the run with most entropy under "
+        "the baseline" + ("" if rule.fork_entropy is None else f" (≥ {rule.fork_entropy:.3g} nats)")
+    )
     return (
         f"lock-like = top-1 ≥ {rule.lock_top1:g}, nucleus ≤ {rule.lock_nucleus}, tail ≤ "
-        f"{rule.lock_tail:g}; fork-like = top-1 below that, ≥ {rule.fork_close_tokens} close "
-        f"tokens, tail ≤ {rule.fork_tail:g}; diffuse = tail above {rule.fork_tail:g}; mixed = the "
-        "rest"
+        f"{rule.lock_tail:g}; fork-like = {fork}; diffuse = tail above {rule.fork_tail:g}; mixed = "
+        "the rest"
     )
 
 
@@ -392,7 +455,10 @@ def decoding_parts(decoding: Decoding) -> DecodingParts:
         return DecodingParts("greedy", "only the likeliest token")
     top_k = f"top-k {decoding.top_k}" if decoding.top_k else "no top-k"
     top_p = f"top-p {decoding.top_p:g}" if decoding.top_p < 1 else "no top-p"
-    return DecodingParts(f"T {decoding.temperature:g}", f"{top_k}, {top_p}")
+    parts = [top_k, top_p]
+    parts += [f"min-p {decoding.min_p:g}"] if decoding.min_p else []
+    parts += [] if decoding.order == "sequential" else [f"order {decoding.order}"]
+    return DecodingParts(f"T {decoding.temperature:g}", ", ".join(parts))
 
 
 def decoding_text(decoding: Decoding) -> str:

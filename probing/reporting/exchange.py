@@ -1,5 +1,7 @@
 """The two models in each other's place: what the role-exchange null is made of."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
@@ -14,6 +16,35 @@ from probing.reporting.quantities import (
 )
 from probing.vocabulary import Assignment
 
+TOP = "baseline_top1_prob"
+
+
+def _partners() -> dict[str, str]:
+    """Columns that change places, each with the other."""
+    swaps = {kind_column(Assignment.BASELINE): kind_column(Assignment.OTHER)}
+    swaps |= {event_column(a): exchanged_event_column(a) for a in Assignment}
+    for name in MODEL_QUANTITIES:
+        if name != TOP:
+            swaps[baseline_column(name)] = other_column(name)
+    # The new baseline's top-1 under the new baseline is the other's own under the other.
+    swaps[baseline_column(TOP)] = EXCHANGED_TOP1[1]
+    swaps[other_column(TOP)] = EXCHANGED_TOP1[0]
+    return swaps | {second: first for first, second in swaps.items()}
+
+
+def with_partners(columns: Iterable[str]) -> list[str]:
+    """These columns of a comparison and all that `exchanged` makes them of, each once."""
+    wanted = list(columns)
+    if delta_column(TOP) in wanted:
+        wanted += [baseline_column(TOP), other_column(TOP)]
+    partners = _partners()
+    return list(dict.fromkeys([*wanted, *(partners[c] for c in wanted if c in partners)]))
+
+
+def changes_selection(columns: Iterable[str]) -> bool:
+    """Whether exchanging the models changes any of these columns of a comparison."""
+    return not _partners().keys().isdisjoint(columns)
+
 
 def exchanged(comparison: pd.DataFrame) -> pd.DataFrame:
     """The comparison as it would be if the other model were the baseline.
@@ -21,19 +52,17 @@ def exchanged(comparison: pd.DataFrame) -> pd.DataFrame:
     Values and kinds change sides, deltas their sign, events those of exchanged roles, and
     `baseline_top1_prob` its token. Pair quantities, which have no delta, are NaN. Exchanging twice
     gives back the rest.
+
+    Args:
+        comparison: of `comparison_table`, or some of its columns, those of `with_partners`.
     """
-    swaps = {kind_column(Assignment.BASELINE): kind_column(Assignment.OTHER)}
-    swaps |= {event_column(a): exchanged_event_column(a) for a in Assignment}
+    columns = {
+        first: comparison[second] for first, second in _partners().items() if first in comparison
+    }
     for name in MODEL_QUANTITIES:
-        if name != "baseline_top1_prob":
-            swaps[baseline_column(name)] = other_column(name)
-    # The new baseline's top-1 under the new baseline is the other's own under the other.
-    swaps[baseline_column("baseline_top1_prob")] = EXCHANGED_TOP1[1]
-    swaps[other_column("baseline_top1_prob")] = EXCHANGED_TOP1[0]
-    both_ways = swaps | {second: first for first, second in swaps.items()}
-    columns = {first: comparison[second] for first, second in both_ways.items()}
-    for name in MODEL_QUANTITIES:
-        columns[delta_column(name)] = -comparison[delta_column(name)]
-    top = "baseline_top1_prob"
-    columns[delta_column(top)] = columns[other_column(top)] - columns[baseline_column(top)]
-    return comparison.assign(**columns, **dict.fromkeys(PAIR_QUANTITIES, np.nan))
+        if delta_column(name) in comparison:
+            columns[delta_column(name)] = -comparison[delta_column(name)]
+    if delta_column(TOP) in comparison:
+        columns[delta_column(TOP)] = columns[other_column(TOP)] - columns[baseline_column(TOP)]
+    nothing = dict.fromkeys([name for name in PAIR_QUANTITIES if name in comparison], np.nan)
+    return comparison.assign(**columns, **nothing)

@@ -22,6 +22,16 @@ from probing.vocabulary import (
     Stratum,
 )
 
+WEIGHED_BY = (
+    "headline",
+    "selectors",
+    "marker",
+    "inclusion",
+    "sampling_probability",
+    "carrier",
+)
+"""Columns of a comparison that `weights` reads."""
+
 HEADLINE = "headline"
 """Positions chosen by interval or random (or all): they do not select on content."""
 
@@ -102,6 +112,11 @@ class Counts:
 
 def keep(comparison: pd.DataFrame, *, filters: Filters) -> pd.DataFrame:
     """The positions that pass every filter, in their order."""
+    return comparison[kept(comparison, filters=filters)]
+
+
+def kept(comparison: pd.DataFrame, *, filters: Filters) -> PositionMask:
+    """Whether each position passes every filter."""
     mask = selected(comparison, selector=filters.selector)
     for column in STRATUM_FILTERS:
         wanted = getattr(filters, column.value)
@@ -113,7 +128,7 @@ def keep(comparison: pd.DataFrame, *, filters: Filters) -> pd.DataFrame:
     ):
         if labels:
             mask = mask & comparison[named].isin(labels).to_numpy()
-    return comparison[mask]
+    return mask
 
 
 def require_known(comparison: pd.DataFrame, *, filters: Filters) -> None:

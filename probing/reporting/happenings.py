@@ -1,41 +1,22 @@
 """Events of every position of a pair, by each assignment, also with the two models exchanged."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Int
 
 from probing.analysis.events import PairKinds, events, leading_words
+from probing.analysis.kinds import KindCodes
 from probing.analysis.ranking import leading_ids
+from probing.analysis.side_by_side import side_by_side
 from probing.reporting.words import lexicon_tokens, realised_corrections, shared_prefix
 from probing.settings import Decoding, KindRule
 from probing.store.reader import Run
 from probing.vocabulary import Assignment, Event, PerPosition, PositionIds, PositionMask
 
 EVENT_NAMES = [event.value for event in Event]
-
-
-@dataclass(frozen=True)
-class KindCodes:
-    """Kind codes of every position by each distribution that can decide."""
-
-    mean: PositionIds
-    baseline: PositionIds
-    other: PositionIds
-
-    def by(self, assignment: Assignment) -> PositionIds:
-        """The codes by one assignment."""
-        codes: PositionIds = getattr(self, assignment.value)
-        return codes
-
-    def part(self, rows: PositionIds) -> "KindCodes":
-        """Of some positions."""
-        return KindCodes(self.mean[rows], self.baseline[rows], self.other[rows])
-
-    def exchanged(self) -> "KindCodes":
-        """With baseline and other in each other's place."""
-        return KindCodes(mean=self.mean, baseline=self.other, other=self.baseline)
 
 
 def labelled(codes: PositionIds, names: Sequence[str]) -> "pd.Categorical[str]":
@@ -76,31 +57,44 @@ def event_columns(
         kind_decoding: under which the kinds were taken.
     """
     tokens, realised = lexicon_tokens(run), realised_corrections(run)
-    codes: dict[str, list[PositionIds]] = {}
-    alike: list[PositionMask] = []
-    for rows in run.row_blocks():
+
+    def of_block(rows: PositionIds) -> _EventBlock:
         pair = [run.distributions(name, rows=rows) for name in (run.model_names[0], other)]
         words = [
             leading_words(one, tokens=tokens, temperature=kind_decoding.temperature, rule=rule)
             for one in pair
         ]
         own, change = kinds.part(rows), entropy_change[rows]
+        codes: dict[str, PositionIds] = {}
         for assignment in Assignment:
             for column, sides, (first, second), moved in (
                 (event_column(assignment), own, words, change),
                 (exchanged_event_column(assignment), own.exchanged(), words[::-1], -change),
             ):
-                found = events(
+                codes[column] = events(
                     PairKinds(sides.by(assignment), sides.baseline, sides.other),
                     baseline=first,
                     other=second,
                     realised_correction=realised[rows],
                     entropy_change=moved,
                 )
-                codes.setdefault(column, []).append(found)
-        alike.append(np.logical_or(*(shared_prefix(run, leading_ids(o, count=2)) for o in pair)))
+        return _EventBlock(codes, [leading_ids(one, count=2) for one in pair])
+
+    blocks = side_by_side(of_block, run.row_blocks())
     columns: dict[str, pd.Categorical[str] | PositionMask] = {
-        column: labelled(np.concatenate(parts), EVENT_NAMES) for column, parts in codes.items()
+        column: labelled(np.concatenate([block.codes[column] for block in blocks]), EVENT_NAMES)
+        for column in blocks[0].codes
     }
-    columns["shared_prefix"] = np.concatenate(alike)
+    first, second = (
+        shared_prefix(run, np.concatenate([block.leading[side] for block in blocks]))
+        for side in (0, 1)
+    )
+    columns["shared_prefix"] = first | second
     return columns
+
+
+class _EventBlock(NamedTuple):
+    """Codes by column, and two leading ids of each model; of a block of positions."""
+
+    codes: dict[str, PositionIds]
+    leading: list[Int[np.ndarray, "position 2"]]

@@ -41,7 +41,7 @@ def headlines(table: pd.DataFrame) -> list[Headline]:
     names = list(dict.fromkeys(table[COMPARISON]))
     found = []
     for kind, quantity, label in HEADLINES:
-        row, *rest = (_row(table, name, kind, quantity) for name in names)
+        row, *rest = (headline_row(table, name, kind, quantity) for name in names)
         beside, apart = (signed(other["delta"]) for other in rest) if rest else ("", "")
         found.append(
             Headline(
@@ -98,7 +98,7 @@ def sentence(by_assignment: Mapping[Assignment, pd.DataFrame], *, other: str) ->
     parts = []
     for kind, quantity, _ in HEADLINES:
         rows = {
-            assignment: _row(table, other, kind, quantity)
+            assignment: headline_row(table, other, kind, quantity)
             for assignment, table in by_assignment.items()
         }
         name = QUANTITIES[quantity].label.split(" (")[0].lower()
@@ -113,7 +113,8 @@ def sentence(by_assignment: Mapping[Assignment, pd.DataFrame], *, other: str) ->
 def _apart(table: pd.DataFrame, contrast: str) -> str:
     """Where the control does not do the same, in a sentence."""
     rows = {
-        label.lower(): _row(table, contrast, kind, quantity) for kind, quantity, label in HEADLINES
+        label.lower(): headline_row(table, contrast, kind, quantity)
+        for kind, quantity, label in HEADLINES
     }
     if all(np.isnan(row["low"]) for row in rows.values()):
         return "Whether the control differs was not measured."
@@ -123,7 +124,7 @@ def _apart(table: pd.DataFrame, contrast: str) -> str:
     return "None of these differs from the control beyond its interval."
 
 
-def _row(table: pd.DataFrame, comparison: str, kind: Kind, quantity: str) -> pd.Series:
+def headline_row(table: pd.DataFrame, comparison: str, kind: Kind, quantity: str) -> pd.Series:
     """One row of the table; of NaN where there is none."""
     here = (
         (table[COMPARISON] == comparison)

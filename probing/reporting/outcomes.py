@@ -23,6 +23,7 @@ from probing.reporting.deltas import (
     DEFAULT_INFERENCE,
     DEFAULT_WEIGHTING,
     grouping,
+    with_family,
 )
 from probing.reporting.exchange import exchanged
 from probing.reporting.filters import Filters, Weighting, keep, weights
@@ -185,7 +186,7 @@ def assignment_tables(
     """`delta_tables` by kind under each of the three assignments, named in a first column.
 
     The difference of other and control takes its kinds from the mean over all models, so it is the
-    same under all three.
+    same under all three. The tests of all rows are one family.
 
     Args:
         compared: of `comparisons`.
@@ -212,7 +213,7 @@ def assignment_tables(
         table = pd.concat([tables(pairs), *apart], ignore_index=True)
         table.insert(0, "assignment", assignment.value)
         parts.append(table[table["kind"] != ALL])
-    return pd.concat(parts, ignore_index=True)
+    return with_family(pd.concat(parts, ignore_index=True), inference=inference)
 
 
 def transitions(

@@ -10,7 +10,7 @@ from jaxtyping import Shaped
 from probing.carriers.strata import right_model, strata
 from probing.reporting.text import token_class, token_text
 from probing.store.reader import Run
-from probing.vocabulary import CONTENT_FREE_SELECTORS, Phase, PositionIds
+from probing.vocabulary import CONTENT_FREE_SELECTORS, PerPosition, Phase, PositionIds
 
 THIRDS = ("first third", "middle third", "last third")
 
@@ -122,3 +122,14 @@ def _selector_texts(
         for mask in distinct
     ]
     return np.array([*texts, ""], dtype=object)[place]
+
+
+def headline_weights(places: pd.DataFrame) -> PerPosition:
+    """What every position counts in headline figures, before any filter.
+
+    The inverse of its inclusion and its carrier's sampling probability; 0 where no selector that is
+    blind to content chose it.
+    """
+    inclusion = places["inclusion"].to_numpy(dtype=np.float64)
+    inverse = np.divide(1.0, inclusion, out=np.zeros(len(places)), where=inclusion > 0)
+    return np.asarray(inverse / places["sampling_probability"].to_numpy(dtype=np.float64))

@@ -8,6 +8,7 @@ from probing.reporting.contrasts import (
     delta_tables,
     kinds_of_all,
 )
+from probing.reporting.curves import curve_tables
 from probing.reporting.deltas import delta_table
 from probing.reporting.examples import (
     example_context,
@@ -17,6 +18,8 @@ from probing.reporting.examples import (
     shown_context,
     shown_prompt,
 )
+from probing.reporting.mechanism import beside_temperature, mechanism, places_beside
+from probing.reporting.multiverse import multiverse_table
 from probing.reporting.outcomes import (
     assignment_tables,
     delta_histogram,
@@ -26,28 +29,40 @@ from probing.reporting.outcomes import (
     transition_tables,
     transitions,
 )
+from probing.reporting.predictions import evidence_notes, evidence_table
+from probing.reporting.progress import progress_table
+from probing.reporting.sweeps import sweep_table
 
 __all__ = [
     "all_comparisons",
     "assignment_tables",
+    "beside_temperature",
     "comparison_table",
     "comparisons",
     "control_of",
+    "curve_tables",
     "delta_histogram",
     "delta_table",
     "delta_tables",
     "event_table",
     "event_tables",
+    "evidence_notes",
+    "evidence_table",
     "example_context",
     "example_table",
     "kind_shares",
     "kinds_of_all",
+    "mechanism",
+    "multiverse_table",
     "other_names",
+    "places_beside",
     "position_list",
     "position_table",
+    "progress_table",
     "ranked_positions",
     "shown_context",
     "shown_prompt",
+    "sweep_table",
     "transition_tables",
     "transitions",
 ]

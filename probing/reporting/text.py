@@ -49,6 +49,16 @@ def plain(text: str) -> str:
     return "".join(char if char in "\n\t" else _escaped(char) for char in text)
 
 
+def line(text: str) -> str:
+    r"""A name or a sentence on one line: what is hidden, and line breaks too, are escaped.
+
+    Examples:
+        >>> line("a\nb c")
+        'a\\nb c'
+    """
+    return "".join(_escaped(char) for char in text)
+
+
 def _escaped(char: str) -> str:
     if unicodedata.category(char) not in _HIDDEN:
         return char

@@ -1,24 +1,19 @@
 """Statistics under the default decoding, stored with a finished run so that it opens fast."""
 
 import dataclasses
-import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import zarr
 
 from probing.analysis.decoding import Statistics
+from probing.analysis.side_by_side import side_by_side
 from probing.settings import Decoding, KindRule, as_json
 from probing.store.arrays import Content, create_array
 from probing.store.reader import Rows, Run
 from probing.store.schema import STATISTICS, Grid
 from probing.store.texts import cut
 
-BLOCK_ROWS = 1024
-"""Rows that one thread works on at a time."""
-
-MOST_THREADS = 4
 STATISTICS_KEPT_BYTES = 64 << 20
 """For the arrays of as many blocks: what finishing takes must not grow with the run."""
 
@@ -33,8 +28,6 @@ def write_statistics(group: zarr.Group, run: Run) -> dict[str, Any]:
         Under which decoding and rule they hold, as they stand in the run's last commit.
     """
     decoding, rule = Decoding(), KindRule()
-    every = np.arange(len(run))
-    blocks = [every[i : i + BLOCK_ROWS] for i in range(0, len(run), BLOCK_ROWS)]
 
     def compute(rows: Rows) -> list[Statistics]:
         return [
@@ -43,8 +36,7 @@ def write_statistics(group: zarr.Group, run: Run) -> dict[str, Any]:
         ]
 
     # Blocks, not measures, side by side: those of one block read the same arrays.
-    with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
-        parts = list(pool.map(compute, blocks))
+    parts = side_by_side(compute, run.row_blocks())
     target = group.create_group(STATISTICS)
     rows = run.storage_rows
     shard, chunk = cut(run.plan.capacity)

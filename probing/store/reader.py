@@ -12,6 +12,7 @@ from jaxtyping import Float, Int, Shaped
 from probing.analysis.decoding import Statistics, statistics
 from probing.analysis.distributions import Distributions, Tail
 from probing.analysis.grid import Grid, logit_grid
+from probing.analysis.side_by_side import side_by_side
 from probing.analysis.tail import tail_betas
 from probing.carriers.record import Carrier
 from probing.settings import Decoding, KindRule, as_json
@@ -34,8 +35,8 @@ Rows = Int[np.ndarray, " row"]
 GRID_ROWS = 64
 """Rows in which a half-precision grid is looked for: one off the grid is enough to rule it out."""
 
-BLOCK_ROWS = 4096
-"""Rows whose distributions are held at once where something is computed for a whole run."""
+BLOCK_ROWS = 1024
+"""Rows whose distributions a thread holds at once where something is computed for a whole run."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,10 @@ class PositionTable:
     phase: Shaped[np.ndarray, " position"]
     char_start: PositionIds
     char_end: PositionIds
+
+
+CLOSE_FIELDS = ("close_ratio", "close_among")
+"""Of a `KindRule`, what statistics depend on."""
 
 
 class Run:
@@ -263,8 +268,11 @@ class Run:
         when left out) is not the one they were stored under.
         """
         index = self.measure_index(measure)
-        asked = (as_json(decoding or Decoding()), as_json(rule or KindRule()))
-        if self._finish is None or asked != (self._finish.decoding, self._finish.rule):
+        asked = as_json(decoding or Decoding())
+        if self._finish is None or asked != {**as_json(Decoding()), **self._finish.decoding}:
+            return None
+        close = as_json(rule or KindRule())
+        if any(close[name] != self._finish.rule[name] for name in CLOSE_FIELDS):
             return None
         columns = {
             field.name: self._read(f"{STATISTICS}/{field.name}", None)[:, index]
@@ -281,10 +289,12 @@ class Run:
         rows: Rows | None = None,
     ) -> Statistics:
         """Statistics of all or some rows, computed from the stored distributions, in blocks."""
-        parts = [
-            statistics(self.distributions(measure, rows=block), decoding=decoding, rule=rule)
-            for block in (self.row_blocks() if rows is None else [rows])
-        ]
+        parts = side_by_side(
+            lambda block: statistics(
+                self.distributions(measure, rows=block), decoding=decoding, rule=rule
+            ),
+            self.row_blocks() if rows is None else [rows],
+        )
         return Statistics(
             **{
                 field.name: np.concatenate([getattr(part, field.name) for part in parts])

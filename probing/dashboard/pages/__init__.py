@@ -3,4 +3,6 @@
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
-OVERVIEW, DELTAS, EXAMPLES = (FOLDER / f"{name}.py" for name in ("overview", "deltas", "examples"))
+OVERVIEW, DELTAS, EXAMPLES, MECHANISM = (
+    FOLDER / f"{name}.py" for name in ("overview", "deltas", "examples", "mechanism")
+)

@@ -1,0 +1,166 @@
+"""Commands that judge: the verdict, and the report on a run."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from probing.cli.console import out, print_table, show_or_write, write
+from probing.cli.options import (
+    DEFAULT,
+    DEFAULT_ORDER,
+    DEFAULT_RULE,
+    DEFAULT_TRAINING,
+    ControlOption,
+    CsvOption,
+    MinPOption,
+    OrderOption,
+    OtherOption,
+    PresetOption,
+    RunArgument,
+    TemperatureOption,
+    TopKOption,
+    TopPOption,
+    TrainTemperatureOption,
+    TrainTopKOption,
+    TrainTopPOption,
+    WhereOption,
+    decoding_of,
+    filters_of,
+    rule_of,
+)
+from probing.settings import (
+    DEFAULT_ASSIGNMENT,
+    DEFAULT_REPORT_EXAMPLES,
+    Training,
+    require,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from probing.reporting.mechanism import Found
+
+REPORT_ENDINGS = (".html", ".md")
+
+SHOWN = [
+    "comparison", "primary", "figure", "estimate", "low", "high", "null_exchange", "null_drift",
+    "p_adjusted", "reads",
+]  # fmt: skip
+
+
+def verdict(
+    run: RunArgument,
+    train_temperature: TrainTemperatureOption = DEFAULT_TRAINING.temperature,
+    train_top_k: TrainTopKOption = DEFAULT_TRAINING.top_k,
+    train_top_p: TrainTopPOption = DEFAULT_TRAINING.top_p,
+    other: OtherOption = None,
+    control: ControlOption = None,
+    preset: PresetOption = DEFAULT_RULE.preset,
+    where: WhereOption = None,
+    as_json: Annotated[
+        Path | None, typer.Option("--json", help="Write a JSON file instead.")
+    ] = None,
+    csv: CsvOption = None,
+) -> None:
+    """What training did: SSD-like, temperature-like, a generic shift, mixed, or nothing to detect.
+
+    Every figure stands beside its nulls: by role exchange, and by noise that costs as much. A
+    control stands beside the other model, and their difference below. Name the sampling of the
+    training text: the target is made from it. The rules are in docs/method.md.
+    """
+    from probing.reporting import tables
+    from probing.reporting.filters import require_known
+    from probing.reporting.mechanism import Asked
+    from probing.store.reader import open_run
+
+    filters = filters_of(where, assignment=DEFAULT_ASSIGNMENT)
+    asked = Asked(
+        training=Training(temperature=train_temperature, top_k=train_top_k, top_p=train_top_p),
+        rule=rule_of(preset),
+        filters=filters,
+    )
+    opened = open_run(run)
+    name = other or opened.model_names[1]
+    beside = tables.control_of(opened, other=name, wanted=control)
+    require_known(tables.places_beside(opened, name), filters=filters)
+    found = {
+        each: tables.mechanism(opened, each, asked=asked)
+        for each in (name, beside)
+        if each is not None
+    }
+    table = tables.evidence_table(found, asked=asked)
+    if as_json is not None:
+        write(as_json, _document(found, table).encode())
+        return
+    if csv is not None:
+        show_or_write(table, csv, shown=[])
+        return
+    print_table(table[SHOWN])
+    for note in tables.evidence_notes(table, found=found, asked=asked):
+        out.print(f"note: {note}", markup=False)
+    for each, one in found.items():
+        out.print(f"{each}: {one.verdict.mechanism} ({one.verdict.rule})", markup=False)
+
+
+def report(
+    run: RunArgument,
+    target: Annotated[
+        Path, typer.Option("--out", "-o", help="The file: .html with charts, or .md without.")
+    ],
+    train_temperature: TrainTemperatureOption = DEFAULT_TRAINING.temperature,
+    train_top_k: TrainTopKOption = DEFAULT_TRAINING.top_k,
+    train_top_p: TrainTopPOption = DEFAULT_TRAINING.top_p,
+    other: OtherOption = None,
+    control: ControlOption = None,
+    preset: PresetOption = DEFAULT_RULE.preset,
+    temperature: TemperatureOption = DEFAULT.temperature,
+    top_k: TopKOption = DEFAULT.top_k,
+    top_p: TopPOption = DEFAULT.top_p,
+    min_p: MinPOption = DEFAULT.min_p,
+    decode: OrderOption = DEFAULT_ORDER,
+    examples: Annotated[
+        int, typer.Option("--examples", "-n", min=0, help="Positions in each list of examples.")
+    ] = DEFAULT_REPORT_EXAMPLES,
+) -> None:
+    """One file to send on: verdict, evidence, deltas, events, chosen examples, and limits.
+
+    An HTML file needs nothing else: no script, nothing fetched, charts inside. The same command on
+    the same run gives the same bytes.
+    """
+    from probing.carriers.writing import require_writable
+    from probing.reporting.contrasts import control_of
+    from probing.reporting.drawing import require_drawing
+    from probing.reporting.provenance import Compared
+    from probing.reporting.report import report as make
+    from probing.reporting.report_html import html_text
+    from probing.reporting.report_markdown import markdown_text
+    from probing.store.reader import open_run
+
+    ending = target.suffix.lower()
+    require(ending in REPORT_ENDINGS, f"-o takes a {' or '.join(REPORT_ENDINGS)} file", str(target))
+    if ending == ".html":
+        require_drawing()
+    require_writable(target)
+    opened = open_run(run)
+    name = other or opened.model_names[1]
+    asked = Compared(
+        other=name,
+        control=control_of(opened, other=name, wanted=control),
+        training=Training(temperature=train_temperature, top_k=train_top_k, top_p=train_top_p),
+        decoding=decoding_of(temperature, top_k, top_p, min_p=min_p, order=decode),
+        rule=rule_of(preset),
+        examples=examples,
+    )
+    made = make(opened, asked=asked, target=target.name)
+    text = html_text(made) if ending == ".html" else markdown_text(made)
+    write(target, text.encode())
+
+
+def _document(found: "dict[str, Found]", table: "pd.DataFrame") -> str:
+    """Verdicts and evidence as JSON; what was not measured is null."""
+    rows: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=12))
+    verdicts = {name: dataclasses.asdict(one.verdict) for name, one in found.items()}
+    return json.dumps({"verdicts": verdicts, "evidence": rows}, indent=1) + "\n"

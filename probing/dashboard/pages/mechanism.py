@@ -1,0 +1,318 @@
+"""Was it the SSD effect? The verdict, the evidence with its nulls, and what hangs on settings."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import pandas as pd
+import streamlit as st
+
+from probing.dashboard import loaders
+from probing.dashboard.controls import Choice, chosen
+from probing.dashboard.filtering import URL
+from probing.dashboard.parts import column_help, opening
+from probing.errors import ProbingError
+from probing.reporting import charts, display, evidence, export, tables
+from probing.reporting import mechanism_charts as drawing
+from probing.reporting.curves import MATCHED_QUANTITIES, CurvesAsked
+from probing.reporting.filters import options
+from probing.reporting.mechanism import Asked, Found
+from probing.reporting.sweeps import Sweep
+from probing.settings import Training
+from probing.vocabulary import Stratum
+
+DEFAULT = Training()
+
+SWEPT: dict[str, tuple[float, ...]] = {
+    "lock_top1": (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+    "lock_nucleus": (1, 2, 3, 5, 8, 12),
+    "lock_tail": (0.005, 0.01, 0.02, 0.05, 0.1),
+    "fork_tail": (0.02, 0.05, 0.1, 0.15, 0.25),
+    "close_ratio": (0.1, 0.15, 0.25, 0.4, 0.6),
+    "fork_close_tokens": (2, 3, 4),
+}
+"""Where the page puts each threshold; `probing sweep` takes any values."""
+
+LEGEND = "● estimate, ━ 95 % interval, long tick: exchange null, short tick: drift null"
+
+
+def mechanism() -> None:
+    """Draw the page."""
+    choice = chosen()
+    if not opening(choice, title="Mechanism", question="What did training do?"):
+        return
+    training = _training(choice)
+    asked = Asked(
+        training=training,
+        rule=choice.rule,
+        weighting=choice.weighting,
+        filters=dataclasses.replace(choice.filters, kind=(), event=()),
+    )
+    try:
+        found = {name: loaders.mechanism(choice.run, name, asked=asked) for name in _names(choice)}
+    except ProbingError as error:
+        st.error("These samples have no target here.", icon=":material/error:")
+        st.text(str(error))
+        return
+    _verdicts(found)
+    table = tables.evidence_table(found, asked=asked)
+    _evidence(choice, table, found=found, asked=asked)
+    _progress(choice, found, asked=asked)
+    _beside_temperature(choice, found, asked=asked)
+    _curves(choice)
+    _either_text(choice, asked=asked)
+    _sweep(choice)
+    _multiverse(choice)
+
+
+def _names(choice: Choice) -> list[str]:
+    return [choice.other, *([choice.control] if choice.control else [])]
+
+
+def _training(choice: Choice) -> Training:
+    """How the samples were drawn that the model was trained on."""
+    st.text("How the responses were sampled that the model was trained on:")
+    left, middle, right = st.columns(3)
+    temperature = left.number_input(
+        "Training temperature",
+        min_value=0.05,
+        value=DEFAULT.temperature,
+        step=0.05,
+        format="%.2f",
+        key="train_temperature",
+        bind=URL,
+        help="The target of self-distillation is made from it, from top-k and from top-p.",
+    )
+    top_k = middle.number_input(
+        "Training top-k",
+        min_value=0,
+        max_value=choice.run.manifest.settings.store.top_k,
+        value=DEFAULT.top_k,
+        key="train_top_k",
+        bind=URL,
+        help="0: the samples were not truncated by rank.",
+    )
+    top_p = right.number_input(
+        "Training top-p",
+        min_value=0.05,
+        max_value=1.0,
+        value=DEFAULT.top_p,
+        step=0.05,
+        format="%.2f",
+        key="train_top_p",
+        bind=URL,
+        help="1: the samples were not truncated by mass.",
+    )
+    return Training(temperature=round(temperature, 4), top_k=top_k, top_p=round(top_p, 4))
+
+
+def _verdicts(found: Mapping[str, Found]) -> None:
+    for column, (name, one) in zip(st.columns(len(found)), found.items(), strict=True):
+        with column.container(border=True):
+            st.caption(f"Verdict on {display.escaped(name)}")
+            st.subheader(display.escaped(str(one.verdict.mechanism)), anchor=False)
+            st.text(f"{one.verdict.rule}.")
+
+
+def _evidence(
+    choice: Choice, table: pd.DataFrame, *, found: Mapping[str, Found], asked: Asked
+) -> None:
+    st.header("Evidence", anchor=False)
+    st.caption(
+        "Every figure stands beside two nulls: what selection alone gives with the models' roles "
+        "exchanged, and what noise gives that costs as much KL (drift). A direction is claimed "
+        "beyond both. Filters of kind and event do not apply here."
+    )
+    st.text(LEGEND)
+    for start in range(0, len(evidence.CHARTED), 2):
+        for column, figure in zip(st.columns(2), evidence.CHARTED[start : start + 2], strict=False):
+            with column:
+                st.caption(evidence.TITLES[figure], help=evidence.explanation(table, figure))
+                st.altair_chart(charts.evidence_chart(table, figure=figure), key=f"chart_{figure}")
+                st.caption(display.escaped(evidence.sentence(table, figure)))
+    _frame(evidence.wide_evidence(table), evidence.wide_labels(table), key="evidence")
+    st.text("\n".join(tables.evidence_notes(table, found=found, asked=asked)))
+    _csv(table, name="evidence")
+
+
+def _progress(choice: Choice, found: Mapping[str, Found], *, asked: Asked) -> None:
+    st.header("How far towards the target?", anchor=False)
+    st.caption(
+        "The fall of the cross-entropy to the target, which is exactly the sum of its two parts, "
+        "by kind and by what happened to the position. Any noise moves away from the target, so "
+        "read each part beside its nulls; the direction is told by the slope."
+    )
+    parts = [
+        loaders.progress(choice.run, name, one, asked=asked).assign(comparison=name)
+        for name, one in found.items()
+    ]
+    table = pd.concat(parts, ignore_index=True)
+    _frame(evidence.shown_progress(table), evidence.PROGRESS_LABELS, key="progress")
+    _csv(table, name="progress")
+
+
+def _beside_temperature(choice: Choice, found: Mapping[str, Found], *, asked: Asked) -> None:
+    st.header("Was it a change of temperature?", anchor=False)
+    st.caption(
+        "T* is the temperature at which the baseline comes closest to the other model. What a "
+        "temperature alone would change is in the first delta, and not in the one against the "
+        "baseline at T*."
+    )
+    parts = [
+        loaders.beside_temperature(choice.run, name, one, asked=asked).assign(comparison=name)
+        for name, one in found.items()
+    ]
+    for name, one in found.items():
+        st.text(evidence.temperature_sentence(name, one.evidence.temperature))
+    table = pd.concat(parts, ignore_index=True)
+    _frame(evidence.shown_temperature(table), evidence.TEMPERATURE_LABELS, key="temperature")
+    _csv(table, name="beside-temperature")
+
+
+def _curves(choice: Choice) -> None:
+    st.header("Do locks and forks part over temperature?", anchor=False)
+    st.caption(
+        "What top-k and top-p leave at each temperature of evaluation, of both models; and their "
+        "difference where both leave as much mass in the top k, so that a mere change of "
+        "temperature is none. All headline positions."
+    )
+    if not _wanted("Draw the curves", key="curves_wanted"):
+        return
+    asked = CurvesAsked(
+        decoding=choice.decoding,
+        rule=choice.rule,
+        assignment=choice.filters.assignment,
+        weighting=choice.weighting,
+    )
+    try:
+        made = loaders.curves(choice.run, choice.other, asked=asked)
+    except ProbingError as error:
+        st.text(str(error))
+        return
+    drawn = [
+        (drawing.mass_chart(made.by_rank), drawing.mass_sentence(made.by_rank)),
+        *(
+            (
+                drawing.temperature_chart(made.by_temperature, quantity=name),
+                drawing.temperature_sentence(made.by_temperature, quantity=name),
+            )
+            for name in MATCHED_QUANTITIES
+        ),
+        *(
+            (
+                drawing.matched_chart(made.matched, quantity=name),
+                drawing.matched_sentence(made.matched, quantity=name),
+            )
+            for name in MATCHED_QUANTITIES
+        ),
+    ]
+    for place, (chart, said) in enumerate(drawn):
+        if place % 2 == 0:
+            columns = st.columns(2)
+        with columns[place % 2]:
+            st.altair_chart(chart, key=f"curve_{place}")
+            st.caption(display.escaped(said))
+    with st.container(horizontal=True):
+        for name in ("by_rank", "by_temperature", "matched"):
+            _csv(getattr(made, name), name=f"curves-{name.replace('_', '-')}")
+
+
+def _sweep(choice: Choice) -> None:
+    """One threshold of the kinds over its values."""
+    st.header("Does it hang on a threshold?", anchor=False)
+    threshold = st.selectbox(
+        "Threshold",
+        list(SWEPT),
+        index=None,
+        key="sweep",
+        bind=URL,
+        placeholder="none",
+        help="Of the kinds; every other threshold stays at the preset's.",
+    )
+    if threshold is None:
+        return
+    sweep = Sweep(
+        threshold=threshold,
+        values=SWEPT[threshold],
+        rule=choice.rule,
+        assignment=choice.filters.assignment,
+        decoding=choice.decoding,
+        weighting=choice.weighting,
+    )
+    table = loaders.sweep(choice.run, choice.other, sweep=sweep)
+    for start in range(0, len(sweep.quantities), 2):
+        for column, name in zip(st.columns(2), sweep.quantities[start : start + 2], strict=False):
+            with column:
+                st.altair_chart(drawing.sweep_chart(table, quantity=name), key=f"sweep_{name}")
+                st.caption(display.escaped(drawing.sweep_sentence(table, quantity=name)))
+    _csv(table, name="sweep")
+
+
+def _either_text(choice: Choice, *, asked: Asked) -> None:
+    """The same evidence on the responses that each model wrote."""
+    generators = options(choice.kept, Stratum.GENERATOR)
+    if len(generators) < 2:
+        return
+    st.header("On whose text?", anchor=False)
+    st.caption(
+        "The evidence on the responses of each generator. A model is at home on its own text, so "
+        "what holds on one text alone may be the text's."
+    )
+    if not _wanted("Weigh the evidence on each generator's text", key="either_text"):
+        return
+    parts = []
+    for generator in generators:
+        own = dataclasses.replace(
+            asked, filters=dataclasses.replace(asked.filters, generator=(generator,))
+        )
+        found = {name: loaders.mechanism(choice.run, name, asked=own) for name in _names(choice)}
+        parts.append(tables.evidence_table(found, asked=own).assign(text=generator))
+    table = pd.concat(parts, ignore_index=True)
+    _frame(evidence.shown_texts(table), evidence.TEXT_LABELS, key="texts")
+    _csv(table, name="evidence-by-text")
+
+
+def _multiverse(choice: Choice) -> None:
+    st.header("Does it hang on settings?", anchor=False)
+    st.caption(
+        "Every conclusion under every combination of preset, assignment, decoding and choice of "
+        "positions: the share of combinations with the sign of the default, and the share in which "
+        "it is also beyond the role-exchange null, with an interval that leaves out 0."
+    )
+    if not _wanted("Combine all settings", key="multiverse_wanted"):
+        return
+    table = loaders.multiverse(choice.run, choice.other)
+    _frame(evidence.shown_multiverse(table), evidence.MULTIVERSE_LABELS, key="multiverse")
+    _csv(table, name="multiverse")
+
+
+def _wanted(label: str, *, key: str) -> bool:
+    """Whether a section that takes some seconds is asked for."""
+    return st.toggle(label, key=key, bind=URL, help="Takes some seconds, once.")
+
+
+def _frame(shown: pd.DataFrame, labels: dict[str, display.Column], *, key: str) -> None:
+    st.dataframe(
+        shown,
+        column_config=column_help(labels),
+        hide_index=True,
+        height="content",
+        key=key,
+        placeholder=display.NOT_MEASURED,
+        alt=key.capitalize(),
+    )
+
+
+def _csv(table: pd.DataFrame, *, name: str) -> None:
+    st.download_button(
+        "CSV" if not name.startswith("curves-") else name.removeprefix("curves-").capitalize(),
+        lambda: export.csv_text(table),
+        file_name=f"{name}.csv",
+        mime="text/csv",
+        key=f"{name}_csv",
+        on_click="ignore",
+        icon=":material/download:",
+        help=f"The table {name} with all its digits.",
+    )
+
+
+mechanism()

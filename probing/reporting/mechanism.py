@@ -1,0 +1,232 @@
+"""What a run says about the mechanism: the evidence of a pair of models, and the verdict."""
+
+import dataclasses
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from probing.analysis.deltas import delta
+from probing.analysis.estimates import Estimate, mean_estimate
+from probing.analysis.mechanism import Evidence, Reading, evidence
+from probing.analysis.pair import PairRows, Weighted
+from probing.analysis.verdict import Verdict, verdict
+from probing.errors import NoCarriersLeft
+from probing.reporting.comparison import (
+    KIND_DECODING,
+    kind_codes,
+    kind_labels,
+    mean_measure,
+    named_temperature,
+    other_index,
+    pair_columns,
+    settled_rule,
+)
+from probing.reporting.filters import Filters, Weighting, keep, weights
+from probing.reporting.places import place_table, right_models
+from probing.settings import KindRule, Rules, Training, require
+from probing.store.reader import Run
+from probing.vocabulary import Kind, PerPosition, PositionIds, Stratum
+
+LEVEL = 0.95
+
+MOST_POSITIONS = 20_000
+"""Of more positions a random part of this size is taken; whole rows of a million fill a memory."""
+
+OWN_KINDS = ("kind", "event")
+"""Filters that evidence does not take: it compares kinds, and nulls have kinds of their own."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Of one other model: the evidence and what it comes to.
+
+    Attributes:
+        evidence: figures with their nulls.
+        verdict: by the rules asked for.
+        left_out: positions that a random part left out, 0 mostly; see `MOST_POSITIONS`.
+    """
+
+    evidence: Evidence
+    verdict: Verdict
+    left_out: int = 0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the mechanism is asked under.
+
+    Attributes:
+        training: T_train, k and p of the samples that were trained on.
+        rule: thresholds of the kinds.
+        weighting: which positions carry the figures.
+        filters: which of them are kept; without kinds and events.
+        rules: of the verdict.
+        seed: of noise, folds, signs, and of the part that is taken of many positions.
+    """
+
+    training: Training
+    rule: KindRule = field(default_factory=KindRule)
+    weighting: Weighting = field(default_factory=Weighting)
+    filters: Filters = field(default_factory=Filters)
+    rules: Rules = field(default_factory=Rules)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in OWN_KINDS:
+            chosen = getattr(self.filters, name)
+            require(not chosen, f"evidence on the mechanism takes every {name}", chosen)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The positions that carry evidence.
+
+    Attributes:
+        rows: of the run, ascending.
+        counted: what each counts, and its problem among all of the run.
+        left_out: how many more there are.
+    """
+
+    rows: PositionIds
+    counted: Weighted
+    left_out: int
+
+
+def places_beside(run: Run, other: str) -> pd.DataFrame:
+    """`place_table` with which of the two models got the problem right: all that can be kept by."""
+    return place_table(run).assign(**{Stratum.RIGHT: right_models(run, other)})
+
+
+def chosen_positions(run: Run, other: str, asked: Asked) -> Chosen:
+    """Positions of positive weight that pass the filters, at most `MOST_POSITIONS`.
+
+    Raises:
+        NoCarriersLeft: there is none.
+    """
+    places = places_beside(run, other)
+    weight = weights(places, weighting=asked.weighting)
+    passing = keep(places, filters=asked.filters)["row"].to_numpy()
+    rows = passing[weight[passing] > 0]
+    if not len(rows):
+        raise NoCarriersLeft(
+            f"evidence needs positions that pass the filters, got none of {len(run)}; "
+            "leave a filter out"
+        )
+    left_out = max(len(rows) - MOST_POSITIONS, 0)
+    if left_out:
+        rng = np.random.default_rng(asked.seed)
+        rows = np.sort(rng.choice(rows, MOST_POSITIONS, replace=False))
+    problems = {problem: code for code, problem in enumerate(places["problem_id"].unique())}
+    clusters = places["problem_id"].map(problems).to_numpy(dtype=np.int64)
+    return Chosen(rows, Weighted(weight[rows], clusters[rows], len(problems)), left_out)
+
+
+def pair_rows(run: Run, other: str, rows: PositionIds) -> PairRows:
+    """Positions of a run under the baseline and one other model."""
+    baseline = run.model_names[0]
+    return PairRows(
+        baseline=run.distributions(baseline, rows=rows),
+        other=run.distributions(other, rows=rows),
+        mean=run.distributions(mean_measure(run, other), rows=rows),
+        other_over_baseline=run.cross_mean(baseline, of=other, rows=rows),
+        baseline_over_other=run.cross_mean(other, of=baseline, rows=rows),
+    )
+
+
+def mechanism(run: Run, other: str, *, asked: Asked) -> Found:
+    """Evidence and verdict of one other model.
+
+    Raises:
+        UsageFault: no such other model.
+        NoCarriersLeft: no position passes the filters.
+        OutsideContract: the run cannot tell what this training kept.
+    """
+    place = other_index(run, other)
+    chosen = chosen_positions(run, other, asked)
+    found = evidence(
+        pair_rows(run, other, chosen.rows),
+        kl=_kl(run, place)[chosen.rows],
+        counted=chosen.counted,
+        reading=Reading(
+            training=asked.training.decoding,
+            kinds=KIND_DECODING,
+            rule=settled_rule(run, asked.rule),
+        ),
+        rng=np.random.default_rng(asked.seed),
+    )
+    return Found(found, verdict(found, rules=asked.rules), chosen.left_out)
+
+
+def _kl(run: Run, place: int) -> PerPosition:
+    """The exact KL(baseline || other) at T = 1."""
+    named = named_temperature(run, 1.0)
+    if named is None:
+        columns = pair_columns(run, run.model_names[place], decoding=KIND_DECODING)
+        return columns["kl_baseline_other"]
+    return run.array("kl_baseline_other")[:, place - 1, named].astype(np.float64)
+
+
+BESIDE_TEMPERATURE = ("top1_prob", "entropy_nats", "entropy_kept_nats", "nucleus_size", "tail_mass")
+"""Quantities whose deltas are shown again against the baseline at T*."""
+
+
+def beside_temperature(run: Run, other: str, found: Found, *, asked: Asked) -> pd.DataFrame:
+    """Deltas against the baseline, and against the baseline at T* (method.md section 10, item 4).
+
+    What a change of temperature alone would do is in the first and not in the second. T* is one
+    for all positions; the intervals take it as known. Kinds by the mean of the two models.
+
+    Columns `kind`, `quantity`; `delta`, `low`, `high`; `delta_at`, `low_at`, `high_at` against the
+    baseline at T*; `positions`, `problems`.
+
+    Raises:
+        OutsideContract: the run does not reach T*.
+    """
+    chosen = chosen_positions(run, other, asked)
+    star = dataclasses.replace(KIND_DECODING, temperature=found.evidence.temperature.temperature)
+    baseline = run.model_names[0]
+    plain, at_star, after = (
+        run.statistics(model, decoding=decoding, rule=asked.rule)
+        for model, decoding in ((baseline, KIND_DECODING), (baseline, star), (other, KIND_DECODING))
+    )
+    codes = kind_codes(run, mean_measure(run, other), rule=asked.rule, decoding=KIND_DECODING)
+    kind = kind_labels(codes)[chosen.rows]
+    rows = []
+    for name in (Kind.LOCK.value, Kind.FORK.value):
+        for quantity in BESIDE_TEMPERATURE:
+            end = np.asarray(getattr(after, quantity), dtype=np.float64)
+            first, second = (
+                _at_kind(
+                    delta(np.asarray(getattr(start, quantity), dtype=np.float64), end)[chosen.rows],
+                    np.asarray(kind == name),
+                    chosen.counted,
+                )
+                for start in (plain, at_star)
+            )
+            low, high = first.interval(level=LEVEL)
+            low_at, high_at = second.interval(level=LEVEL)
+            rows.append(
+                {
+                    "kind": name,
+                    "quantity": quantity,
+                    "delta": first.value,
+                    "low": low,
+                    "high": high,
+                    "delta_at": second.value,
+                    "low_at": low_at,
+                    "high_at": high_at,
+                    "positions": first.positions,
+                    "problems": first.clusters,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _at_kind(values: PerPosition, inside: np.ndarray, counted: Weighted) -> Estimate:
+    return mean_estimate(
+        values,
+        weights=np.where(inside, counted.weights, 0.0),
+        clusters=counted.clusters,
+        size=counted.size,
+    )
