@@ -64,8 +64,8 @@ EVIDENCE_LABELS = {
     "prediction": Column("Prediction", "What simple self-distillation predicts."),
 }
 
-OF_FIGURE = ("primary", "figure", "prediction")
-OF_COMPARISON = ("estimate", "nulls", "p_adjusted", "detectable", "reads")
+OF_FIGURE = ("primary", "figure")
+OF_COMPARISON = ("estimate", "nulls", "p_adjusted", "reads", "detectable")
 
 PROGRESS_LABELS = {
     "comparison": Column("Model", "Compared with the baseline."),
@@ -73,9 +73,9 @@ PROGRESS_LABELS = {
     "event": Column("Event", "What happened to the position; all: every one of the kind."),
     "share": Column("Share of the way", "Progress over KL(target ‖ baseline); below 0: away."),
     "support": Column("Support part", "Mass that moved into the support, nats."),
-    "support_nulls": Column("Its nulls", "Exchange, drift; at locks and forks."),
+    "support_nulls": Column("Its nulls", "Exchange, drift; at locks and forks.", width=130),
     "within": Column("Within part", "Gain on the target inside the support, nats."),
-    "within_nulls": Column("Its nulls ", "Exchange, drift; at locks and forks."),
+    "within_nulls": Column("Its nulls ", "Exchange, drift; at locks and forks.", width=130),
     "distance": Column("Distance", "KL(target ‖ baseline), nats."),
     "positions": Column("Positions", "Measured."),
     "problems": Column("Problems", "They come from."),
@@ -128,12 +128,14 @@ def wide_labels(table: pd.DataFrame) -> dict[str, Column]:
         ),
     }
     has_nulls = set(table.loc[table["null_exchange"].notna(), "comparison"])
-    return {name: known[name] for name in OF_FIGURE} | {
+    of_comparisons = {
         f"{name} {key}": replace(known[key], label=f"{name} {known[key].label.lower()}".strip())
         for name in table["comparison"].unique()
         for key in OF_COMPARISON
         if key != "nulls" or name in has_nulls
     }
+    last = {"prediction": known["prediction"]}
+    return {name: known[name] for name in OF_FIGURE} | of_comparisons | last
 
 
 def wide_evidence(table: pd.DataFrame) -> pd.DataFrame:
@@ -149,7 +151,7 @@ def wide_evidence(table: pd.DataFrame) -> pd.DataFrame:
     )
     labels = wide_labels(table)
     first = texts["comparison"].iloc[0]
-    shown = texts.loc[texts["comparison"] == first, list(OF_FIGURE)]
+    shown = texts.loc[texts["comparison"] == first, [*OF_FIGURE, "prediction"]]
     shown = shown.set_index("figure", drop=False)
     for name, own in texts.groupby("comparison", sort=False):
         cells = own.set_index("figure").reindex(shown.index)

@@ -17,7 +17,8 @@ KINDS = tuple(kind.value for kind in Kind)
 DASHES = ([1, 0], [6, 3])
 """Of baseline and other: solid, dashed."""
 
-CURVE_HEIGHT = 240
+CURVE_HEIGHT, LEGENDS_HEIGHT = 280, 60
+"""On a page legends take their room out of the height."""
 SAMPLE_RANK = 20
 """The rank that the sentence of the mass chart speaks of."""
 
@@ -54,7 +55,6 @@ def matched_chart(table: pd.DataFrame, *, quantity: str) -> alt.LayerChart:
         quantity: one of its quantities.
     """
     data = _known(table[table["quantity"] == quantity], "delta")
-    title = f"{_name(quantity)}, other − baseline"
     tooltip = [
         alt.Tooltip("kind:N"),
         alt.Tooltip("temperature:Q", title="T of the baseline"),
@@ -64,7 +64,7 @@ def matched_chart(table: pd.DataFrame, *, quantity: str) -> alt.LayerChart:
         alt.Tooltip("low:Q", title="95 % from", format="+.4f"),
         alt.Tooltip("high:Q", title="to", format="+.4f"),
     ]
-    return _bands(data, x=_temperature(), title=title, tooltip=tooltip)
+    return _bands(data, x=_temperature(), tooltip=tooltip)
 
 
 def sweep_chart(table: pd.DataFrame, *, quantity: str) -> alt.LayerChart:
@@ -86,7 +86,7 @@ def sweep_chart(table: pd.DataFrame, *, quantity: str) -> alt.LayerChart:
         alt.Tooltip("null:Q", title="null", format="+.4f"),
     ]
     x = alt.X("value:Q", title=threshold, axis=_axis(), scale=alt.Scale(zero=False))
-    return _bands(data, x=x, title=f"{_name(quantity)}, other − baseline", tooltip=tooltip)
+    return _bands(data, x=x, tooltip=tooltip)
 
 
 def _models(table: pd.DataFrame) -> pd.DataFrame:
@@ -120,7 +120,7 @@ def _color(kinds: Sequence[str]) -> alt.Color:
     return alt.Color(
         "kind:N",
         scale=alt.Scale(domain=shown, range=[KIND_COLORS[kind] for kind in shown]),
-        legend=alt.Legend(orient="top", title=None),
+        legend=alt.Legend(orient="top", title=None, symbolOpacity=1),
     )
 
 
@@ -129,7 +129,7 @@ def _lines(data: pd.DataFrame, *, x: alt.X, y: str, title: str, form: str) -> al
     models = list(dict.fromkeys(data["model"]))
     base = alt.Chart(data).encode(
         x=x,
-        y=alt.Y(f"{y}:Q", title=title, axis=_axis(), scale=alt.Scale(zero=False)),
+        y=alt.Y(f"{y}:Q", title=None, axis=_axis(), scale=alt.Scale(zero=False)),
         color=_color(list(data["kind"])),
         tooltip=[
             alt.Tooltip("kind:N"),
@@ -145,21 +145,19 @@ def _lines(data: pd.DataFrame, *, x: alt.X, y: str, title: str, form: str) -> al
         strokeDash=alt.StrokeDash(
             "model:N",
             scale=alt.Scale(domain=models, range=list(DASHES)[: len(models)]),
-            legend=alt.Legend(orient="top", title=None, symbolStrokeColor=NEUTRAL),
+            legend=alt.Legend(orient="bottom", title=None, symbolStrokeColor=NEUTRAL),
         )
     )
     points = base.mark_point(size=60, opacity=0).encode(detail="model:N")
-    chart: alt.LayerChart = (lines + points).properties(height=CURVE_HEIGHT)
+    chart: alt.LayerChart = (lines + points).properties(height=CURVE_HEIGHT + LEGENDS_HEIGHT)
     return chart
 
 
-def _bands(
-    data: pd.DataFrame, *, x: alt.X, title: str, tooltip: list[alt.Tooltip]
-) -> alt.LayerChart:
+def _bands(data: pd.DataFrame, *, x: alt.X, tooltip: list[alt.Tooltip]) -> alt.LayerChart:
     """A line per kind over the band of its interval; dashed is zero."""
     base = alt.Chart(data).encode(x=x, color=_color(list(data["kind"])), tooltip=tooltip)
-    y = alt.Y("delta:Q", title=title, axis=_signed_axis())
-    band = base.mark_area(opacity=0.2).encode(y=alt.Y("low:Q", title=title), y2="high:Q")
+    y = alt.Y("delta:Q", title=None, axis=_signed_axis())
+    band = base.mark_area(opacity=0.2).encode(y=alt.Y("low:Q", title=None), y2="high:Q")
     line = base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=30)).encode(y=y)
     zero = (
         alt.Chart(pd.DataFrame({"zero": [0.0]}))

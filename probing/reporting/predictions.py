@@ -233,7 +233,7 @@ def evidence_notes(table: pd.DataFrame, *, found: Mapping[str, Found], asked: As
         f"top-p {training.top_p:g}",
         f"p_adjusted: Holm over {primary} primary contrasts (P1 to P5), Benjamini-Hochberg over "
         f"{others} other rows; reads at {rules.display:g}, beyond both nulls",
-        f"the verdict reads seven figures, Holm at {rules.level:g}: --csv has them as p_verdict",
+        f"the verdict reads seven figures, Holm at {rules.level:g}: p_verdict in the CSV",
     ]
     for name, one in found.items():
         notes.append(

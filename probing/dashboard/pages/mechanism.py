@@ -1,8 +1,10 @@
 """Was it the SSD effect? The verdict, the evidence with its nulls, and what hangs on settings."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
+import altair as alt
 import pandas as pd
 import streamlit as st
 
@@ -16,6 +18,7 @@ from probing.reporting import mechanism_charts as drawing
 from probing.reporting.curves import MATCHED_QUANTITIES, CurvesAsked
 from probing.reporting.filters import options
 from probing.reporting.mechanism import Asked, Found
+from probing.reporting.quantities import QUANTITIES
 from probing.reporting.sweeps import Sweep
 from probing.settings import Training
 from probing.vocabulary import Stratum
@@ -123,12 +126,18 @@ def _evidence(
         "beyond both. Filters of kind and event do not apply here."
     )
     st.text(LEGEND)
-    for start in range(0, len(evidence.CHARTED), 2):
-        for column, figure in zip(st.columns(2), evidence.CHARTED[start : start + 2], strict=False):
-            with column:
-                st.caption(evidence.TITLES[figure], help=evidence.explanation(table, figure))
-                st.altair_chart(charts.evidence_chart(table, figure=figure), key=f"chart_{figure}")
-                st.caption(display.escaped(evidence.sentence(table, figure)))
+    _charts(
+        [
+            _Drawn(
+                evidence.TITLES[figure],
+                charts.evidence_chart(table, figure=figure),
+                evidence.sentence(table, figure),
+                help=evidence.explanation(table, figure),
+            )
+            for figure in evidence.CHARTED
+        ],
+        key="evidence_chart",
+    )
     _frame(evidence.wide_evidence(table), evidence.wide_labels(table), key="evidence")
     st.text("\n".join(tables.evidence_notes(table, found=found, asked=asked)))
     _csv(table, name="evidence")
@@ -189,28 +198,27 @@ def _curves(choice: Choice) -> None:
         st.text(str(error))
         return
     drawn = [
-        (drawing.mass_chart(made.by_rank), drawing.mass_sentence(made.by_rank)),
-        *(
-            (
-                drawing.temperature_chart(made.by_temperature, quantity=name),
-                drawing.temperature_sentence(made.by_temperature, quantity=name),
-            )
-            for name in MATCHED_QUANTITIES
-        ),
-        *(
-            (
-                drawing.matched_chart(made.matched, quantity=name),
-                drawing.matched_sentence(made.matched, quantity=name),
-            )
-            for name in MATCHED_QUANTITIES
-        ),
+        _Drawn(
+            "Mass of the likeliest tokens",
+            drawing.mass_chart(made.by_rank),
+            drawing.mass_sentence(made.by_rank),
+        )
     ]
-    for place, (chart, said) in enumerate(drawn):
-        if place % 2 == 0:
-            columns = st.columns(2)
-        with columns[place % 2]:
-            st.altair_chart(chart, key=f"curve_{place}")
-            st.caption(display.escaped(said))
+    for name in MATCHED_QUANTITIES:
+        at_t, matched = made.by_temperature, made.matched
+        drawn += [
+            _Drawn(
+                f"{QUANTITIES[name].label}, at the same temperature",
+                drawing.temperature_chart(at_t, quantity=name),
+                drawing.temperature_sentence(at_t, quantity=name),
+            ),
+            _Drawn(
+                f"{QUANTITIES[name].label}, other − baseline at equal top-k mass",
+                drawing.matched_chart(matched, quantity=name),
+                drawing.matched_sentence(matched, quantity=name),
+            ),
+        ]
+    _charts(drawn, key="curve")
     with st.container(horizontal=True):
         for name in ("by_rank", "by_temperature", "matched"):
             _csv(getattr(made, name), name=f"curves-{name.replace('_', '-')}")
@@ -239,11 +247,17 @@ def _sweep(choice: Choice) -> None:
         weighting=choice.weighting,
     )
     table = loaders.sweep(choice.run, choice.other, sweep=sweep)
-    for start in range(0, len(sweep.quantities), 2):
-        for column, name in zip(st.columns(2), sweep.quantities[start : start + 2], strict=False):
-            with column:
-                st.altair_chart(drawing.sweep_chart(table, quantity=name), key=f"sweep_{name}")
-                st.caption(display.escaped(drawing.sweep_sentence(table, quantity=name)))
+    _charts(
+        [
+            _Drawn(
+                f"{QUANTITIES[name].label}, other − baseline",
+                drawing.sweep_chart(table, quantity=name),
+                drawing.sweep_sentence(table, quantity=name),
+            )
+            for name in sweep.quantities
+        ],
+        key="sweep_chart",
+    )
     _csv(table, name="sweep")
 
 
@@ -283,6 +297,26 @@ def _multiverse(choice: Choice) -> None:
     table = loaders.multiverse(choice.run, choice.other)
     _frame(evidence.shown_multiverse(table), evidence.MULTIVERSE_LABELS, key="multiverse")
     _csv(table, name="multiverse")
+
+
+class _Drawn(NamedTuple):
+    """A chart with its title, its reading in words, and what explains it."""
+
+    title: str
+    chart: alt.LayerChart
+    said: str
+    help: str | None = None
+
+
+def _charts(drawn: Sequence[_Drawn], *, key: str) -> None:
+    """Charts two a row, each under its title and over its reading."""
+    for start in range(0, len(drawn), 2):
+        for place, column in enumerate(st.columns(2), start=start):
+            if place < len(drawn):
+                one = drawn[place]
+                column.caption(one.title, help=one.help)
+                column.altair_chart(one.chart, key=f"{key}_{place}")
+                column.caption(display.escaped(one.said))
 
 
 def _wanted(label: str, *, key: str) -> bool:
