@@ -38,9 +38,10 @@ def check(page: Page, found: dict[str, Found], table: pd.DataFrame) -> None:
         expect(card).to_contain_text(one.verdict.rule)
     got = parsed(downloaded(page, "evidence_csv"))
     for column in table.columns:
-        pd.testing.assert_series_equal(
-            got[column].fillna(""), table[column].fillna(""), check_dtype=False, rtol=1e-9
-        )
+        if pd.api.types.is_numeric_dtype(table[column]):
+            pd.testing.assert_series_equal(got[column], table[column], check_dtype=False, rtol=1e-9)
+        else:
+            assert got[column].fillna("").tolist() == table[column].tolist(), column
     main = page.get_by_test_id("stMain")
     for figure in evidence.CHARTED:
         expect(main).to_contain_text(evidence.sentence(table, figure))
@@ -98,7 +99,7 @@ def test_what_takes_long_is_asked_for(site: Site) -> None:
 def test_samples_without_a_target_are_refused_in_words(site: Site) -> None:
     page = opened(site)
     enter(page, "train_top_k", "0")
-    enter(page, "train_top_p", "1.0")
+    enter(page, "train_top_p", "0.99")
     expect(page.get_by_test_id("stMain")).to_contain_text("have no target here")
     expect(page.get_by_test_id("stMain")).to_contain_text("must lie within the candidates")
     page.context.close()

@@ -1,23 +1,26 @@
-"""The report in both forms: figures as in the tables, bytes that stay, text that is inert."""
+"""The report in both forms: figures as in the tables, text that is inert."""
 
-import html.parser
-import os
 import re
-import shlex
-import subprocess
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import browsing
 import pages_run
 import pytest
-from markdown_it import MarkdownIt
 from pages_run import hidden, write_pages_run
 from playwright.sync_api import sync_playwright
+from report_reading import (
+    DECODING,
+    LIVE,
+    MARKDOWN,
+    NAMES,
+    RULE,
+    TEXTS,
+    TRAINING,
+    Read,
+    asked_of,
+    read,
+)
 
-from probing.cli import EXIT_FAULT, EXIT_USAGE, main
 from probing.reporting import display, evidence, headlines, mechanism, tables
 from probing.reporting.curves import MATCHED_QUANTITIES
 from probing.reporting.document import Card, Excerpt, Facts, Form, Grid, Head, Paragraph, Report
@@ -31,123 +34,8 @@ from probing.reporting.report_examples import EXAMPLE_LISTS
 from probing.reporting.report_html import html_text
 from probing.reporting.report_markdown import markdown_text
 from probing.reporting.text import visible
-from probing.settings import Decoding, KindRule, Training
 from probing.store.reader import Run, open_run
 from probing.vocabulary import Assignment, Stratum
-
-VOID = {"meta", "br", "hr", "img", "link", "input"}
-DECODING, RULE, TRAINING = Decoding(), KindRule(), Training(temperature=1.4)
-NAMES = (
-    "base</title><script>alert(1)</script>",
-    "ssd|`x`|</text><image href=http://example.org/a.png onload=alert(2)>"
-    '\x1b[31m\u202e![i](//e.org)" \\',
-    "control](http://example.org) @someone www.example.org $x$ **b** <img src=x onerror=alert(3)>",
-)
-TEXTS = (
-    "<script>alert(1)</script>",
-    "<img src=http://example.org/x.png>",
-    "![x](http://example.org/y.png)",
-    "```",
-    "`|`",
-    "\\|",
-    "\x1b[31m",
-    "\u202eright-to-left",
-    "\x07",
-    "$x^2$",
-    "http://example.org/auto",
-    "</pre></mark>",
-    "@someone",
-)  # as many as pages_run has
-
-
-@dataclass
-class Read(html.parser.HTMLParser):
-    """A page as a reader has it: tables by caption, elements with attributes, all text."""
-
-    tables: dict[str, list[list[str]]] = field(default_factory=dict)
-    rows: list[list[list[str]]] = field(default_factory=list)
-    elements: list[tuple[str, dict[str, str]]] = field(default_factory=list)
-    open: list[str] = field(default_factory=list)
-    text: list[str] = field(default_factory=list)
-    marks: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = {name: value or "" for name, value in attrs}
-        self.elements.append((tag, found))
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "table":
-            self.caption, self.body, self.left = "", [], {}
-        if tag == "tr":
-            self.body.append([])
-            self._carried()
-        if tag in ("td", "th"):
-            down = int(found.get("rowspan", 1))
-            self.cell = ""
-            self.place = len(self.body[-1])
-            self.down = down
-        if tag == "mark":
-            self.marks.append("")
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-
-    def _carried(self) -> None:
-        while (place := len(self.body[-1])) in self.left:
-            text, more = self.left.pop(place)
-            self.body[-1].append(text)
-            if more > 1:
-                self.left[place] = (text, more - 1)
-
-    def handle_data(self, data: str) -> None:
-        self.text.append(data)
-        if "td" in self.open or "th" in self.open:
-            self.cell += data
-        if "caption" in self.open:
-            self.caption += data
-        if "mark" in self.open:
-            self.marks[-1] += data
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag, "elements must nest"
-        if tag in ("td", "th"):
-            self.body[-1].append(self.cell)
-            if self.down > 1:
-                self.left[self.place] = (self.cell, self.down - 1)
-            self._carried()
-        if tag == "table":
-            self.tables[self.caption] = self.body
-            self.rows.append(self.body)
-
-
-def read(text: str) -> Read:
-    page = Read()
-    page.feed(text)
-    page.close()
-    assert page.open == []
-    return page
-
-
-MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable("table")
-
-
-LIVE = re.compile(r"://|www\.|@|\$|<|\||\[|`").search
-"""Outside code: what viewers add to CommonMark, such as bare links, mentions and formulas."""
-
-
-def asked_of(run: Run, *, examples: int = 2) -> Compared:
-    _, other, control = run.model_names
-    return Compared(
-        other=other,
-        control=control,
-        training=TRAINING,
-        decoding=DECODING,
-        rule=RULE,
-        examples=examples,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -155,13 +43,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     path = tmp_path_factory.mktemp("report") / "pages.zarr"
     write_pages_run(path)
     return open_run(str(path))
-
-
-@pytest.fixture(scope="module")
-def little(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("little") / "little.zarr"
-    write_pages_run(path, problems=12)
-    return str(path)
 
 
 @pytest.fixture(scope="module")
@@ -192,24 +73,6 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="module")
 def hostile_made(hostile: Run) -> Report:
     return report(hostile, asked=asked_of(hostile, examples=25), target="r`|<b>.html")
-
-
-@pytest.fixture
-def probing(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., str]:
-    """Run the command line in this process; what it printed, both streams."""
-
-    def call(*arguments: str, code: int = 0) -> str:
-        monkeypatch.setattr(sys, "argv", ["probing", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        assert int(ended.value.code or 0) == code, captured
-        assert "Traceback" not in captured.err
-        return captured.out + captured.err
-
-    return call
 
 
 def test_evidence_is_that_of_the_table(run: Run, page: Read) -> None:
@@ -464,71 +327,6 @@ def test_a_drawing_keeps_no_more_than_shapes_and_text(run: Run, compared: dict) 
     assert "under ssd|`x`|</text><image" in "".join(found.text)
     assert hidden(drawn) == set()
     assert drawn == chart_svg(chart, title=NAMES[2], width=300, name="n")
-
-
-@pytest.mark.parametrize("ending", ["html", "md"])
-def test_the_same_command_gives_the_same_bytes(
-    little: str, tmp_path: Path, probing: Callable[..., str], ending: str
-) -> None:
-    target = tmp_path / f"r.{ending}"
-    probing("report", little, "-o", str(target), "--train-temperature", "1.4", "-n", "1")
-    first = target.read_bytes()
-    # In another process with other hash seeds, by the command that the report itself gives.
-    text = read(first.decode()).text if ending == "html" else first.decode().splitlines()
-    command = next(each for each in text if each.startswith("probing report "))
-    words = shlex.split(command)
-    assert words[4] == target.name
-    target.unlink()
-    words[2], words[4] = little, str(target)
-    subprocess.run(
-        [sys.executable, "-m", *words],
-        check=True,
-        env={**os.environ, "PYTHONHASHSEED": "7"},
-        cwd=Path(__file__).parent.parent,
-        capture_output=True,
-    )
-    assert target.read_bytes() == first
-    assert str(tmp_path) not in first.decode()
-    assert [path.name for path in tmp_path.iterdir()] == [target.name]
-
-
-@pytest.mark.parametrize(
-    ("name", "code", "says"),
-    [
-        ("r.pdf", EXIT_USAGE, "-o takes a .html or .md file, got"),
-        ("report", EXIT_USAGE, "-o takes a .html or .md file, got"),
-        ("absent/r.html", EXIT_FAULT, "No such file or directory; choose another"),
-        ("folder.md", EXIT_FAULT, "it is no regular file; choose another"),
-    ],
-)
-def test_a_target_is_refused_before_any_work(
-    tmp_path: Path, probing: Callable[..., str], name: str, code: int, says: str
-) -> None:
-    (tmp_path / "folder.md").mkdir()
-    said = probing("report", str(tmp_path / "no_run.zarr"), "-o", str(tmp_path / name), code=code)
-    assert says in said
-    assert "no_run" not in said
-    assert [path.name for path in tmp_path.iterdir()] == ["folder.md"]
-
-
-def test_a_model_or_preset_that_is_not_there_leaves_no_file(
-    little: str, tmp_path: Path, probing: Callable[..., str]
-) -> None:
-    target = tmp_path / "r.md"
-    for option, value in (("--other", "sss"), ("--control", "ssd"), ("--preset", "lax")):
-        probing("report", little, "-o", str(target), option, value, code=EXIT_USAGE)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_without_the_drawing_package_html_is_refused_and_markdown_is_not(
-    little: str, tmp_path: Path, probing: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "vl_convert", None)
-    said = probing("report", "absent.zarr", "-o", str(tmp_path / "r.html"), code=EXIT_FAULT)
-    assert "pip install 'ssd-probing[report]'" in said
-    assert "absent.zarr" not in said
-    probing("report", little, "-o", str(tmp_path / "r.md"), "-n", "0")
-    assert "# ssd against baseline" in (tmp_path / "r.md").read_text()
 
 
 def test_an_unfinished_run_with_one_other_model_says_so(tmp_path: Path) -> None:

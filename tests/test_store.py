@@ -1,13 +1,10 @@
 """A run on the disk: what is written is what is read, and nothing damaged is read as data."""
 
-import asyncio
 import dataclasses
-import errno
 import fcntl
 import json
 import os
 import shutil
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +17,6 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 from pages_run import MODELS, write_pages_run
-from zarr.storage import LocalStore
 
 from probing.errors import (
     CorruptRun,
@@ -268,41 +264,6 @@ def test_a_unit_of_nothing_but_fill_is_there(written: Written, tmp_path: Path) -
     run = open_run(str(path))
     for name, values in fill.items():
         np.testing.assert_array_equal(run.array(name)[len(half) :], values)
-
-
-def test_a_refused_unit_leaves_no_shard_behind(
-    written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "run.zarr"
-    write_pages_run(path, problems=2, finish=False, shard_rows=4)
-    half = open_run(str(path))
-    last = half.plan.units[-1]
-    shards = list(half.plan.shards(last))
-    assert len(shards) > 1, "else no other shard is there to be late"
-    (carrier,) = last.carriers
-    arrays = next(each for each in written.arrays if carrier in each.carrier)
-    mine = arrays.carrier == carrier
-    arrays = dataclasses.replace(
-        arrays,
-        **{f.name: getattr(arrays, f.name)[mine] for f in dataclasses.fields(UnitArrays)},
-    )
-    original = LocalStore.set
-
-    async def full(self: LocalStore, key: str, value: object) -> None:
-        if key.startswith(f"logit/c/{shards[0]}/"):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        if key.startswith("logit/c/"):
-            await asyncio.sleep(0.2)  # Whoever is not waited for comes after the unit was dropped.
-        await original(self, key, value)
-
-    monkeypatch.setattr(LocalStore, "set", full)
-    with (
-        RunWriter.resume(path, plan=half.plan, manifest=_manifest(half, path)) as writer,
-        pytest.raises(UnwritablePath, match="No space left"),
-    ):
-        writer.write_unit(last, arrays)
-    time.sleep(0.5)
-    assert verify(str(path)).unsealed == ()
 
 
 def _manifest(run: Run, path: Path) -> object:

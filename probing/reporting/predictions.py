@@ -243,7 +243,10 @@ def evidence_notes(table: pd.DataFrame, *, found: Mapping[str, Found], asked: As
     left_out = {one.left_out for one in found.values()} - {0}
     if left_out:
         notes.append(f"a random part of the positions: {max(left_out):,} were left out")
-    few = min(one.evidence.figures["gap"].own.clusters for one in found.values())
+    few = min(
+        max(tested.own.clusters for tested in one.evidence.figures.values())
+        for one in found.values()
+    )
     if few < FEW:
         notes.append(f"{few} problems, fewer than {FEW}: a wide guess")
     return notes
