@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats as scipy_stats
 
+from probing.analysis.testing import detectable_effect
 from probing.vocabulary import PerPosition, PositionIds
 
 
@@ -61,10 +62,14 @@ class Estimate:
 
     def detectable(self, *, level: float, power: float = 0.8) -> float:
         """The smallest effect that a test at 1 - level would have found with this power."""
-        at_level, at_power = (
-            float(scipy_stats.t.ppf(share, self._freedom)) for share in ((1 + level) / 2, power)
+        return float(
+            detectable_effect(
+                np.array([self.error]),
+                freedom=np.array([self._freedom]),
+                level=level,
+                power=power,
+            )[0]
         )
-        return (at_level + at_power) * self.error
 
     def __sub__(self, other: "Estimate") -> "Estimate":
         return Estimate(
