@@ -31,7 +31,7 @@ from benchmarks import common
 from probing.analysis.decoding import Statistics, statistics
 from probing.analysis.deltas import kind_intervals
 from probing.analysis.distributions import Distributions, Tail
-from probing.analysis.events import LexiconTokens, PairKinds, events, leading_words
+from probing.analysis.events import LexiconTokens, PairKinds, events, leading_words, signs
 from probing.analysis.kinds import kinds
 from probing.analysis.ranking import leading_ids
 from probing.analysis.side_by_side import side_by_side
@@ -118,6 +118,7 @@ def all_events(
         parts = [rows.part(block) for rows in pair]
         words = [leading_words(part, tokens=tokens, temperature=1.0, rule=RULE) for part in parts]
         found = {"leading": np.concatenate([leading_ids(part, count=2) for part in parts], axis=1)}
+        seen = signs(*words, realised_correction=realised[block])
         sides = [codes[each][block] for each in (Assignment.BASELINE, Assignment.OTHER)]
         for each in Assignment:
             for column, assigned, step in (
@@ -126,9 +127,7 @@ def all_events(
             ):
                 found[column] = events(
                     PairKinds(codes[assigned][block], *sides[::step]),
-                    baseline=words[::step][0],
-                    other=words[::step][1],
-                    realised_correction=realised[block],
+                    seen,
                     entropy_change=step * change[block],
                 )
         return found

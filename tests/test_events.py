@@ -22,6 +22,7 @@ from probing.analysis.events import (
     events,
     leading_words,
     same_top1,
+    signs,
 )
 from probing.analysis.kinds import CODES as KIND_CODES
 from probing.analysis.kinds import kinds
@@ -168,9 +169,7 @@ def test_every_position_gets_the_one_event_of_the_slow_reference(
     assigned = codes[["baseline", "other", "mean"].index(assignment)]
     found = events(
         PairKinds(assigned, codes[0], codes[1]),
-        baseline=words[0],
-        other=words[1],
-        realised_correction=realised,
+        signs(words[0], words[1], realised_correction=realised),
         entropy_change=entropies[1] - entropies[0],
     )
     names = list(Kind)
@@ -199,9 +198,7 @@ def test_a_model_against_itself_has_no_event_but_staying(pair: Pair) -> None:
     for assigned in codes:
         found = events(
             PairKinds(assigned, codes[0], codes[1]),
-            baseline=words[0],
-            other=words[1],
-            realised_correction=np.zeros(len(assigned), dtype=bool),
+            signs(words[0], words[1], realised_correction=np.zeros(len(assigned), dtype=bool)),
             entropy_change=np.zeros(len(assigned)),
         )
         staying = {Kind.LOCK: Event.STRICT_LOCK, Kind.FORK: Event.TRUE_FORK}
@@ -222,16 +219,12 @@ def test_exactly_the_symmetric_events_survive_an_exchange_of_roles() -> None:
     realised, moved = rng.random(size) < 0.1, rng.choice([-0.5, 0.5], size=size)
     found = events(
         PairKinds(assigned, one, two),
-        baseline=first,
-        other=second,
-        realised_correction=realised,
+        signs(first, second, realised_correction=realised),
         entropy_change=moved,
     )
     back = events(
         PairKinds(assigned, two, one),
-        baseline=second,
-        other=first,
-        realised_correction=realised,
+        signs(second, first, realised_correction=realised),
         entropy_change=-moved,
     )
     changed = {list(Event)[code] for code in found[found != back]}
@@ -306,9 +299,7 @@ def test_worked_tables_get_their_events(name: str) -> None:
     )
     found = events(
         PairKinds(codes[0], codes[0], codes[1]),
-        baseline=first,
-        other=second,
-        realised_correction=np.zeros(1, dtype=bool),
+        signs(first, second, realised_correction=np.zeros(1, dtype=bool)),
         entropy_change=stats[1].entropy_nats - stats[0].entropy_nats,
     )
     assert found.tolist() == [CODES[WORKED_EVENTS[name]]]

@@ -131,6 +131,44 @@ def same_top1(baseline: LeadingWords, other: LeadingWords) -> PositionMask:
 
 
 @dataclass(frozen=True)
+class Signs:
+    """What the two models' leading words say together; the same when they change places.
+
+    Attributes:
+        same: one token is largest under both.
+        corrects: a self-correction begins here, by the response, by either model's largest token,
+            or by being close in one model beside the end of thinking.
+        hesitant: a self-correction or the end of thinking is close in either.
+    """
+
+    same: PositionMask
+    corrects: PositionMask
+    hesitant: PositionMask
+
+
+def signs(
+    baseline: LeadingWords, other: LeadingWords, *, realised_correction: PositionMask
+) -> Signs:
+    """What events need of the leading words of a pair.
+
+    Args:
+        baseline: leading tokens of the baseline.
+        other: of the other model.
+        realised_correction: a self-correction phrase of the response begins in the token.
+    """
+    torn = (baseline.close_ends & baseline.close_corrects) | (
+        other.close_ends & other.close_corrects
+    )
+    return Signs(
+        same=same_top1(baseline, other),
+        corrects=realised_correction | baseline.top1_corrects | other.top1_corrects | torn,
+        hesitant=(
+            baseline.close_ends | baseline.close_corrects | other.close_ends | other.close_corrects
+        ),
+    )
+
+
+@dataclass(frozen=True)
 class PairKinds:
     """Kind codes of every position: by the assignment, of the baseline, of the other model."""
 
@@ -140,12 +178,7 @@ class PairKinds:
 
 
 def events(
-    kinds: PairKinds,
-    *,
-    baseline: LeadingWords,
-    other: LeadingWords,
-    realised_correction: PositionMask,
-    entropy_change: PerPosition,
+    kinds: PairKinds, seen: Signs, *, entropy_change: PerPosition
 ) -> Int[np.ndarray, " position"]:
     """The event of every position, as int8 codes (method.md section 6).
 
@@ -157,39 +190,41 @@ def events(
 
     Args:
         kinds: by the assignment and of both models.
-        baseline: leading tokens of the baseline.
-        other: of the other model.
-        realised_correction: a self-correction phrase of the response begins in the token.
+        seen: what the leading words of the two say.
         entropy_change: other - baseline, at the decoding of the kinds.
     """
-    either = baseline.top1_corrects | other.top1_corrects
-    torn = (baseline.close_ends & baseline.close_corrects) | (
-        other.close_ends & other.close_corrects
-    )
-    hesitant = (
-        baseline.close_ends | baseline.close_corrects | other.close_ends | other.close_corrects
-    )
-    same = same_top1(baseline, other)
-    lock, fork = kinds.assigned == _LOCK, kinds.assigned == _FORK
-    lock_before, lock_after = kinds.baseline == _LOCK, kinds.other == _LOCK
-    fork_before, fork_after = kinds.baseline == _FORK, kinds.other == _FORK
+    codes = (kinds.assigned, kinds.baseline, kinds.other)
+    facts = (seen.same, seen.corrects, seen.hesitant, entropy_change < 0)
+    place = np.zeros(len(entropy_change), dtype=np.int16)
+    for each, size in zip((*codes, *facts), _SIZES, strict=True):
+        place *= size
+        place += each
+    return _EVENT_OF[place]
+
+
+def _decided(facts: Int[np.ndarray, "fact combination"]) -> Int[np.ndarray, " combination"]:
+    """The event of each combination of what `events` looks at, one column each."""
+    assigned, before, after, same, corrects, hesitant, falls = facts
+    lock, fork = assigned == _LOCK, assigned == _FORK
+    lock_before, lock_after = before == _LOCK, after == _LOCK
+    fork_before, fork_after = before == _FORK, after == _FORK
     settled_before = lock_before | fork_before
     cases: list[tuple[PositionMask, Event]] = [
-        (lock & (realised_correction | either | torn), Event.SELF_CORRECTION),
-        (lock & ~same & lock_before & lock_after, Event.SWAP),
-        (lock & ~same & ~lock_after, Event.UNLOCKED),
-        (lock & same & ~lock_after, Event.SOFTENED),
-        (lock & same & lock_before & lock_after, Event.STRICT_LOCK),
+        (lock & (corrects == 1), Event.SELF_CORRECTION),
+        (lock & (same == 0) & lock_before & lock_after, Event.SWAP),
+        (lock & (same == 0) & ~lock_after, Event.UNLOCKED),
+        (lock & (same == 1) & ~lock_after, Event.SOFTENED),
+        (lock & (same == 1) & lock_before & lock_after, Event.STRICT_LOCK),
         (lock, Event.SHARPENED),
-        (fork & hesitant, Event.FAILURE_TO_COMMIT),
+        (fork & (hesitant == 1), Event.FAILURE_TO_COMMIT),
         (fork & lock_after, Event.COLLAPSED),
         (fork & fork_before & fork_after, Event.TRUE_FORK),
         (fork & ~fork_after, Event.DISSOLVED),
         (fork, Event.OPENED),
         (lock_after, Event.SHARPENED),
         (fork_after, Event.OPENED),
-        (kinds.baseline == kinds.other, Event.UNCHANGED),
-        (settled_before & (entropy_change < 0), Event.SHARPENED),
+        (before == after, Event.UNCHANGED),
+        (settled_before & (falls == 1), Event.SHARPENED),
         (settled_before, Event.OPENED),
     ]
     codes = np.select(
@@ -198,3 +233,10 @@ def events(
         default=CODES[Event.DRIFTED],
     )
     return codes.astype(np.int8)
+
+
+_SIZES = (len(Kind), len(Kind), len(Kind), 2, 2, 2, 2)
+"""How many values each of the facts of `_decided` has."""
+
+_EVENT_OF = _decided(np.indices(_SIZES).reshape(len(_SIZES), -1))
+"""The event of every combination of facts, which are few: a million positions look theirs up."""

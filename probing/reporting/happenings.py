@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from probing.analysis.events import PairKinds, events, leading_words
+from probing.analysis.events import PairKinds, events, leading_words, signs
 from probing.analysis.kinds import KindCodes
 from probing.analysis.ranking import leading_ids
 from probing.analysis.side_by_side import side_by_side
@@ -64,20 +64,16 @@ def event_columns(
             leading_words(one, tokens=tokens, temperature=kind_decoding.temperature, rule=rule)
             for one in pair
         ]
+        seen = signs(*words, realised_correction=realised[rows])
         own, change = kinds.part(rows), entropy_change[rows]
         codes: dict[str, PositionIds] = {}
         for assignment in Assignment:
-            for column, sides, (first, second), moved in (
-                (event_column(assignment), own, words, change),
-                (exchanged_event_column(assignment), own.exchanged(), words[::-1], -change),
+            for column, sides, moved in (
+                (event_column(assignment), own, change),
+                (exchanged_event_column(assignment), own.exchanged(), -change),
             ):
-                codes[column] = events(
-                    PairKinds(sides.by(assignment), sides.baseline, sides.other),
-                    baseline=first,
-                    other=second,
-                    realised_correction=realised[rows],
-                    entropy_change=moved,
-                )
+                assigned = PairKinds(sides.by(assignment), sides.baseline, sides.other)
+                codes[column] = events(assigned, seen, entropy_change=moved)
         return _EventBlock(codes, [leading_ids(one, count=2) for one in pair])
 
     blocks = side_by_side(of_block, run.row_blocks())
