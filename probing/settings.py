@@ -220,6 +220,7 @@ class Rules(Strict):
         temperature_share: of KL that one temperature must explain.
         token_share: of the rest that single tokens must tell.
         least_gap: at the edge of the support, nats.
+        drift_draws: draws of noise that the drift null is the mean of.
     """
 
     display: float = 0.05
@@ -227,6 +228,10 @@ class Rules(Strict):
     temperature_share: float = 0.7
     token_share: float = 0.05
     least_gap: float = 0.1
+    drift_draws: int = 8
+
+    def __post_init__(self) -> None:
+        require(self.drift_draws >= 1, "drift_draws must be >= 1", self.drift_draws)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,6 +66,18 @@ def found(moved: Callable[[np.ndarray], np.ndarray], *, swapped: bool = False) -
     )
 
 
+class Streams(np.random.Generator):
+    """A generator whose one child is the stream that it was made from."""
+
+    def __init__(self, stream: np.random.Generator) -> None:
+        super().__init__(np.random.PCG64(0))
+        self.stream = stream
+
+    def spawn(self, n_children: int) -> list[np.random.Generator]:
+        assert n_children == 1
+        return [self.stream]
+
+
 @pytest.mark.parametrize(
     ("moved", "wanted"),
     [
@@ -89,6 +101,31 @@ def test_exchanging_the_models_exchanges_the_nulls() -> None:
         one, other = own.figures[name], swapped.figures[name]
         assert one.exchange.value == pytest.approx(other.exchange.value, abs=1e-9), name
         assert one.beyond[0].value == pytest.approx(-other.beyond[0].value, abs=1e-9), name
+
+
+def test_the_drift_null_is_the_mean_of_its_draws() -> None:
+    a = real_like(ROWS, vocabulary=200)
+    pair, counted = pair_of(a, trained(a)), counted_of(ROWS, problems=PROBLEMS)
+
+    def drift_of(draws: int, rng: np.random.Generator) -> dict[str, Estimate]:
+        found = evidence(
+            pair,
+            kl=np.full(ROWS, 0.05),
+            counted=counted,
+            reading=replace(READING, drift_draws=draws),
+            rng=rng,
+        )
+        return {name: tested.drift for name, tested in found.figures.items()}
+
+    together = drift_of(2, np.random.default_rng(5))
+    streams = np.random.default_rng(5).spawn(2)
+    alone = [drift_of(1, Streams(one)) for one in streams]
+    for name in FIGURES:
+        values = [one[name].value for one in alone]
+        assert together[name].value == pytest.approx(np.mean(values), abs=1e-12), name
+        assert values[0] != values[1], name
+        influence = (alone[0][name].influence + alone[1][name].influence) / 2
+        np.testing.assert_allclose(together[name].influence, influence, atol=1e-12)
 
 
 def test_drift_alone_lies_within_its_null() -> None:

@@ -1,5 +1,6 @@
 """Estimates that can be subtracted from each other: values with what each problem adds to them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,13 +79,14 @@ class Estimate:
             positions=min(self.positions, other.positions),
         )
 
-    def half_sum(self, other: "Estimate") -> "Estimate":
-        """What role exchange leaves: half of the sum with the estimate in exchanged roles."""
-        return Estimate(
-            value=(self.value + other.value) / 2,
-            influence=(self.influence + other.influence) / 2,
-            positions=min(self.positions, other.positions),
-        )
+
+def average(estimates: Sequence[Estimate]) -> Estimate:
+    """Their plain mean: of an estimate and the one in exchanged roles, or of draws of one null."""
+    return Estimate(
+        value=float(np.mean([each.value for each in estimates])),
+        influence=np.mean([each.influence for each in estimates], axis=0),
+        positions=min(each.positions for each in estimates),
+    )
 
 
 def mean_estimate(

@@ -8,15 +8,16 @@ from probing.analysis.decoding import Statistics, probability_of, statistics
 from probing.analysis.deltas import delta
 from probing.analysis.distributions import Distributions
 from probing.analysis.drift import drifted, matching_scale, standard_noise, surprise
-from probing.analysis.estimates import Estimate, mean_estimate
+from probing.analysis.estimates import Estimate, average, mean_estimate
 from probing.analysis.kinds import CODES, kinds
 from probing.analysis.moments import top1_id
 from probing.analysis.pair import Edge, PairRows, Weighted, edge
 from probing.analysis.progress import progress
 from probing.analysis.reshaping import Consistency, at_edge, predicted_slope, token_consistency
+from probing.analysis.side_by_side import side_by_side
 from probing.analysis.target import ssd_target
 from probing.analysis.temperature import TemperatureNull, temperature_null
-from probing.settings import Decoding, KindRule
+from probing.settings import Decoding, KindRule, Rules
 from probing.vocabulary import Kind, PerPosition, PositionIds
 
 LEAST_PREDICTED = 0.005
@@ -30,7 +31,8 @@ class Tested:
     Attributes:
         own: the figure.
         exchange: the role-exchange null.
-        drift: the drift null: the figure of the baseline with noise, scaled to the observed KL.
+        drift: the drift null: the figure of the baseline with noise, scaled to the observed KL,
+            the mean of several draws. Its error knows what of the draws is left in it.
         p_value: of its being inside either null: the larger p-value of the two differences; 1 where
             they point apart; NaN where one has no error.
     """
@@ -80,7 +82,7 @@ class Evidence:
         temperature: the temperature null.
         tokens: whether single tokens moved alike everywhere.
         r_squared: share of the change inside the support, within positions, that the slope tells.
-        noise: standard deviation of the drift null's noise, logits, mean over positions.
+        noise: standard deviation of the drift null's noise, logits, mean over positions and draws.
     """
 
     figures: dict[str, Tested]
@@ -98,11 +100,13 @@ class Reading:
         training: T_train, k and p of the samples that were trained on.
         kinds: decoding under which kinds are taken and entropy within S is measured.
         rule: thresholds of the kinds.
+        drift_draws: how often the drift null's noise is drawn.
     """
 
     training: Decoding
     kinds: Decoding
     rule: KindRule
+    drift_draws: int = Rules.drift_draws
 
 
 def evidence(
@@ -128,27 +132,28 @@ def evidence(
     a, b = pair.baseline, pair.other
     stats_a, stats_b, stats_mean = (_stats(each, reading) for each in (a, b, pair.mean))
     kind = kinds(stats_mean, rule=reading.rule)
-    noise = standard_noise(a, rng)
-    scale = matching_scale(
-        surprise(a, noise), kl, groups=kinds(stats_a, rule=reading.rule), weights=counted.weights
-    )
-    noisy, between = drifted(a, noise, scale=scale), drifted(a, noise, scale=scale / 2)
-    kind_between = kinds(_stats(between, reading), rule=reading.rule)
     target_a, target_b = (ssd_target(each, training=reading.training) for each in (a, b))
     own = _View(a, b, stats_a, stats_b, kind, target_a)
-    swapped = _View(b, a, stats_b, stats_a, kind, target_b)
-    drift = _View(a, noisy, stats_a, _stats(noisy, reading), kind_between, target_a)
-    figures, exchanged, by_noise = (_figures(each, counted) for each in (own, swapped, drift))
+    figures = _figures(own, counted)
+    exchanged = _figures(_View(b, a, stats_b, stats_a, kind, target_b), counted)
+    drifts = side_by_side(
+        lambda one: _drift(own, kl=kl, counted=counted, reading=reading, rng=one),
+        rng.spawn(reading.drift_draws),
+    )
     around = edge(a, b, target_a)
     return Evidence(
         figures={
-            name: Tested(figures[name], figures[name].half_sum(exchanged[name]), by_noise[name])
+            name: Tested(
+                own=figures[name],
+                exchange=average([figures[name], exchanged[name]]),
+                drift=average([draw.figures[name] for draw in drifts]),
+            )
             for name in FIGURES
         },
         temperature=temperature_null(pair, counted, rng),
         tokens=token_consistency(around, counted, rng),
         r_squared=predicted_slope(around, counted).r_squared,
-        noise=float(np.average(scale, weights=counted.weights)),
+        noise=float(np.mean([draw.noise for draw in drifts])),
     )
 
 
@@ -166,6 +171,27 @@ class _View:
     stats_b: Statistics
     kind: PositionIds
     target: Distributions
+
+
+@dataclass(frozen=True)
+class _Drift:
+    """Of one draw: every figure, and the standard deviation of the noise."""
+
+    figures: dict[str, Estimate]
+    noise: float
+
+
+def _drift(
+    own: _View, *, kl: PerPosition, counted: Weighted, reading: Reading, rng: np.random.Generator
+) -> _Drift:
+    """Every figure with model b as model a and noise that costs as much KL, kind by kind."""
+    noise = standard_noise(own.a, rng)
+    groups = kinds(own.stats_a, rule=reading.rule)
+    scale = matching_scale(surprise(own.a, noise), kl, groups=groups, weights=counted.weights)
+    noisy, between = (drifted(own.a, noise, scale=each) for each in (scale, scale / 2))
+    kind_between = kinds(_stats(between, reading), rule=reading.rule)
+    view = _View(own.a, noisy, own.stats_a, _stats(noisy, reading), kind_between, own.target)
+    return _Drift(_figures(view, counted), float(np.average(scale, weights=counted.weights)))
 
 
 def _figures(view: _View, counted: Weighted) -> dict[str, Estimate]:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats as scipy_stats
 
-from probing.analysis.estimates import Estimate, mean_estimate
+from probing.analysis.estimates import Estimate, average, mean_estimate
 from probing.analysis.inference import ClusterTotals, Columns, cluster_totals
 from probing.vocabulary import PerPosition, PositionIds
 
@@ -115,4 +115,4 @@ def beside_null(
         mean_estimate(values, weights=each, clusters=clusters, size=size)
         for values, each in ((delta, weights), (-delta, exchanged_weights))
     )
-    return BesideNull(own, own.half_sum(mirror))
+    return BesideNull(own, average([own, mirror]))

@@ -152,6 +152,7 @@ def mechanism(run: Run, other: str, *, asked: Asked) -> Found:
             training=asked.training.decoding,
             kinds=KIND_DECODING,
             rule=settled_rule(run, asked.rule),
+            drift_draws=asked.rules.drift_draws,
         ),
         rng=np.random.default_rng(asked.seed),
     )
