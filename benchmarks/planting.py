@@ -78,6 +78,8 @@ class Strength:
         bias: standard deviation of token-specific biases, nats.
         biased: share of the vocabulary that has one.
         noise: standard deviation of independent noise of every logit, nats.
+        floor: share of a flat distribution in the mixture of label smoothing.
+        bend: of log b = log a + bend (log a)^2, per nat.
         between: how strengths vary between problems: standard deviation of their logarithm.
         seed: of the biases, which are the same for every row of a run.
     """
@@ -90,6 +92,8 @@ class Strength:
     bias: float = 0.3
     biased: float = 1.0
     noise: float = 0.1
+    floor: float = 0.005
+    bend: float = 0.0015
     between: float = 0.3
     seed: tuple[int, ...] = (0,)
 
@@ -184,6 +188,40 @@ def ssd_and_generic(
     return Planted(rows, moved + shift)
 
 
+def temperature_and_ssd(
+    rows: Rows, factor: np.ndarray, strength: Strength, rng: np.random.Generator
+) -> Planted:
+    """A temperature of what went part of the way to the target."""
+    moved = ssd(rows, factor, strength, rng).other
+    return Planted(rows, (moved / strength.temperature).astype(np.float32))
+
+
+def temperature_and_generic(
+    rows: Rows, factor: np.ndarray, strength: Strength, rng: np.random.Generator
+) -> Planted:
+    """A temperature, then biases of single tokens."""
+    moved = temperature(rows, factor, strength, rng).other
+    shift = biases(rows.shape[1], strength) * factor[:, None].astype(np.float32)
+    return Planted(rows, moved + shift)
+
+
+def smoothing(
+    rows: Rows, factor: np.ndarray, strength: Strength, rng: np.random.Generator
+) -> Planted:
+    """Label smoothing: a mixture with the flat distribution, which lifts every tail."""
+    floor = np.minimum(strength.floor * factor, 0.5)[:, None]
+    flat = np.log(floor / rows.shape[1])
+    moved = np.logaddexp(log_softmax(rows, axis=1) + np.log1p(-floor), flat).astype(np.float32)
+    return Planted(rows, moved + noise(rows.shape, strength.noise, rng))
+
+
+def bent(rows: Rows, factor: np.ndarray, strength: Strength, rng: np.random.Generator) -> Planted:
+    """A change that bends with log-probability and has no edge anywhere."""
+    log_a = log_softmax(rows, axis=1)
+    moved = log_a + (strength.bend * factor[:, None]).astype(np.float32) * log_a**2
+    return Planted(rows, moved + noise(rows.shape, strength.noise, rng))
+
+
 def biases(vocabulary: int, strength: Strength) -> Float[np.ndarray, " token"]:
     """Of every token; the last special token (the end of a turn stands for think-close) gains."""
     rng = np.random.default_rng(strength.seed)
@@ -202,6 +240,10 @@ PLANTINGS: dict[str, tuple[Planting, Mechanism]] = {
     "ssd": (ssd, Mechanism.SSD),
     "generic": (generic, Mechanism.GENERIC),
     "ssd and generic": (ssd_and_generic, Mechanism.MIXED),
+    "temperature and ssd": (temperature_and_ssd, Mechanism.MIXED),
+    "temperature and generic": (temperature_and_generic, Mechanism.MIXED),
+    "label smoothing": (smoothing, Mechanism.MIXED),
+    "bent": (bent, Mechanism.MIXED),
 }
 
 

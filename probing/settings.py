@@ -198,11 +198,26 @@ class Curves(Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class Training(Strict):
-    """How the samples were drawn that a model was trained on: T_train, top-k, top-p."""
+    """How the samples were drawn that a model was trained on: T_train, top-k, top-p.
+
+    `assumed`: nobody said so.
+    """
 
     temperature: float = 1.1
     top_k: int = 20
     top_p: float = 0.95
+    assumed: bool = False
+
+    def __post_init__(self) -> None:
+        above = GREEDY_BELOW <= self.temperature < math.inf
+        require(above, "samples to train on need a temperature > 0", self.temperature)
+        require(self.top_k >= 0, "their top_k must be >= 0 (0: none)", self.top_k)
+        require(0 < self.top_p <= 1, "their top_p must be in (0, 1] (1: none)", self.top_p)
+
+    @property
+    def truncates(self) -> bool:
+        """Whether something lies outside the support of the target."""
+        return self.top_k > 0 or self.top_p < 1
 
     @property
     def decoding(self) -> Decoding:
@@ -218,6 +233,7 @@ class Rules(Strict):
         display: level of p-values adjusted over the primary contrasts, for readers.
         level: of p-values adjusted over what the verdict reads.
         temperature_share: of KL that one temperature must explain.
+        temperature_part: of KL from which on a temperature is a part of what happened.
         token_share: of the rest that single tokens must tell.
         least_gap: at the edge of the support, nats.
         drift_draws: draws of noise that the drift null is the mean of.
@@ -226,6 +242,7 @@ class Rules(Strict):
     display: float = 0.05
     level: float = 0.01
     temperature_share: float = 0.7
+    temperature_part: float = 0.25
     token_share: float = 0.05
     least_gap: float = 0.1
     drift_draws: int = 8

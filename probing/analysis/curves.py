@@ -10,7 +10,7 @@ from scipy.interpolate import CubicSpline
 
 from probing.analysis.decoding import entropy_of_prefix, mass_outside
 from probing.analysis.distributions import Distributions
-from probing.analysis.estimates import Estimate, mean_estimate
+from probing.analysis.estimates import Estimate, combined, mean_estimate
 from probing.analysis.moments import moments_of
 from probing.analysis.pair import Weighted
 from probing.analysis.ranking import ranked, ranked_in_order, truncation
@@ -189,9 +189,9 @@ def _crossing(spline: CubicSpline, level: float, ends: tuple[float, float]) -> f
 def log_of(estimate: Estimate) -> Estimate:
     """The log of a mean mass, linearised; NaN below `LEAST_OUTSIDE`."""
     if not estimate.value >= LEAST_OUTSIDE:
-        return Estimate(float("nan"), np.zeros_like(estimate.influence), 0)
+        return Estimate(float("nan"), np.zeros_like(estimate.influence), 0, 0)
     influence = estimate.influence / estimate.value
-    return Estimate(float(np.log(estimate.value)), influence, estimate.positions)
+    return combined(float(np.log(estimate.value)), influence, parts=[estimate])
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ def at_equal_mass(
     for place, temperature in enumerate(there.temperatures):
         own = there.figure[place]
         if np.isnan(temperature):
-            found.append(Estimate(float("nan"), np.zeros_like(own.influence), 0))
+            found.append(Estimate(float("nan"), np.zeros_like(own.influence), 0, 0))
             continue
         ends = _around(temperatures, temperature)
         rise = [each.value for each in (figure.other[i] for i in ends)]
@@ -238,10 +238,10 @@ def at_equal_mass(
         slope = (rise[1] - rise[0]) / (over[1] - over[0])
         missed = log_of(there.tail_mass[place]) - log_of(tail_mass.baseline[place])
         found.append(
-            Estimate(
+            combined(
                 own.value - slope * missed.value,
                 own.influence - slope * missed.influence,
-                own.positions,
+                parts=[own, missed],
             )
         )
     return found

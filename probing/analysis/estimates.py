@@ -21,15 +21,20 @@ class Estimate:
             over the same clusters can be subtracted, and the error of their difference knows how
             they go together.
         positions: how many carry it.
+        least_clusters: how many clusters carry it; of a combination, its part with the fewest. None
+            where those that move it are counted.
     """
 
     value: float
     influence: Float[np.ndarray, " cluster"]
     positions: int
+    least_clusters: int | None = None
 
     @property
     def clusters(self) -> int:
-        """How many clusters carry it."""
+        """How many clusters carry it: they give the degrees of freedom."""
+        if self.least_clusters is not None:
+            return self.least_clusters
         return int((self.influence != 0).sum())
 
     @property
@@ -55,6 +60,12 @@ class Estimate:
             return float("nan")
         return float(2 * scipy_stats.t.sf(abs(self.value) / self.error, self._freedom))
 
+    def one_sided(self, bound: float) -> float:
+        """p-value of its lying on the other side of a bound than it does, t(G - 1)."""
+        if not self.error > 0:
+            return float("nan")
+        return float(scipy_stats.t.sf(abs(self.value - bound) / self.error, self._freedom))
+
     def equivalence(self, *, margin: float) -> float:
         """p-value of two one-sided tests (Schuirmann 1987) that it is within +-margin of 0."""
         if not self.error > 0:
@@ -73,19 +84,30 @@ class Estimate:
         )
 
     def __sub__(self, other: "Estimate") -> "Estimate":
-        return Estimate(
-            value=self.value - other.value,
-            influence=self.influence - other.influence,
-            positions=min(self.positions, other.positions),
+        return combined(
+            self.value - other.value, self.influence - other.influence, parts=[self, other]
         )
 
 
 def average(estimates: Sequence[Estimate]) -> Estimate:
     """Their plain mean: of an estimate and the one in exchanged roles, or of draws of one null."""
+    return combined(
+        float(np.mean([each.value for each in estimates])),
+        np.mean([each.influence for each in estimates], axis=0),
+        parts=estimates,
+    )
+
+
+def combined(
+    value: float, influence: Float[np.ndarray, " cluster"], *, parts: Sequence[Estimate]
+) -> Estimate:
+    """A figure made of others: no better known than the part that rests on the fewest clusters.
+
+    A part without any, such as a null that is 0 by symmetry, has no error to speak of.
+    """
+    carried = [each.clusters for each in parts if each.clusters]
     return Estimate(
-        value=float(np.mean([each.value for each in estimates])),
-        influence=np.mean([each.influence for each in estimates], axis=0),
-        positions=min(each.positions for each in estimates),
+        value, influence, min(each.positions for each in parts), min(carried, default=0)
     )
 
 
@@ -104,8 +126,9 @@ def mean_estimate(
     weight = weights[measured].astype(np.float64)
     total = float(weight.sum())
     if not total > 0:
-        return Estimate(float("nan"), np.zeros(size), 0)
+        return Estimate(float("nan"), np.zeros(size), 0, 0)
     value = float(weight @ values[measured]) / total
     residual = weight * (values[measured] - value) / total
     influence = np.bincount(clusters[measured], weights=residual, minlength=size)
-    return Estimate(value, influence, int(measured.sum()))
+    carrying = len(np.unique(clusters[measured]))
+    return Estimate(value, influence, int(measured.sum()), carrying)

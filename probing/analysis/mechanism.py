@@ -1,27 +1,23 @@
 """Evidence for what training did, each figure beside both of its nulls (method.md section 10)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from probing.analysis.decoding import Statistics, probability_of, statistics
-from probing.analysis.deltas import delta
+from probing.analysis.decoding import statistics
 from probing.analysis.distributions import Distributions
 from probing.analysis.drift import drifted, matching_scale, standard_noise, surprise
-from probing.analysis.estimates import Estimate, average, mean_estimate
-from probing.analysis.kinds import CODES, kinds
-from probing.analysis.moments import top1_id
+from probing.analysis.estimates import Estimate, average
+from probing.analysis.figures import FIGURES, Moved, Side, figures, moved
+from probing.analysis.kinds import kinds
 from probing.analysis.pair import Edge, PairRows, Weighted, edge
-from probing.analysis.progress import progress
-from probing.analysis.reshaping import Consistency, at_edge, predicted_slope, token_consistency
+from probing.analysis.reshaping import Consistency, predicted_slope, token_consistency
 from probing.analysis.side_by_side import side_by_side
 from probing.analysis.target import ssd_target
 from probing.analysis.temperature import TemperatureNull, temperature_null
 from probing.settings import Decoding, KindRule, Rules
-from probing.vocabulary import Kind, PerPosition, PositionIds
-
-LEAST_PREDICTED = 0.005
-"""Changes of the top-1 probability that the target predicts below this have no sign to speak of."""
+from probing.vocabulary import CandidateLogits, PerPosition, PositionIds
 
 
 @dataclass(frozen=True)
@@ -47,6 +43,12 @@ class Tested:
         return self.own - self.exchange, self.own - self.drift
 
     @property
+    def side(self) -> int:
+        """On which side of both nulls it lies: 1 above, -1 below, 0 between them."""
+        first, second = (np.sign(each.value) for each in self.beyond)
+        return int(first) if first == second else 0
+
+    @property
     def p_value(self) -> float:
         """See above."""
         first, second = self.beyond
@@ -54,23 +56,11 @@ class Tested:
             return 1.0 if np.isfinite(first.value * second.value) else float("nan")
         return float(np.maximum(first.p_value(), second.p_value()))
 
-
-FIGURES = (
-    "slope",
-    "trend",
-    "gap",
-    "support at locks",
-    "support at forks",
-    "support, fork - lock",
-    "within at locks",
-    "within at forks",
-    "entropy within S at locks",
-    "entropy within S at forks",
-    "entropy within S, fork - lock",
-    "top-1, fork - lock",
-    "sign of the top-1 change",
-)
-"""Names of what `evidence` tests, in order."""
+    def __sub__(self, other: "Tested") -> "Tested":
+        """Figure less figure, beside null less null."""
+        return Tested(
+            self.own - other.own, self.exchange - other.exchange, self.drift - other.drift
+        )
 
 
 @dataclass(frozen=True)
@@ -90,6 +80,46 @@ class Evidence:
     tokens: Consistency
     r_squared: float
     noise: float
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One other model beside the baseline.
+
+    Attributes:
+        rows: the two models.
+        kl: KL(baseline || other) at T = 1, nats, of every position: the drift null has as much.
+    """
+
+    rows: PairRows
+    kl: PerPosition
+
+
+@dataclass(frozen=True)
+class Together:
+    """Distributions under which two other models are compared: the mean over all models.
+
+    Attributes:
+        rows: the mean of all models' logits.
+        models: of how many.
+    """
+
+    rows: Distributions
+    models: int
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """Evidence of one other model or two.
+
+    Attributes:
+        models: in the order given.
+        difference: of two, the figures of the first less those of the second, both at the kinds of
+            `Together`, each beside the difference of its nulls; None with one model.
+    """
+
+    models: tuple[Evidence, ...]
+    difference: dict[str, Tested] | None
 
 
 @dataclass(frozen=True)
@@ -117,11 +147,24 @@ def evidence(
     reading: Reading,
     rng: np.random.Generator,
 ) -> Evidence:
-    """All figures with their nulls.
+    """All figures of one model with their nulls; see `weighed`."""
+    given = [Compared(pair, kl)]
+    return weighed(given, together=None, counted=counted, reading=reading, rng=rng).models[0]
+
+
+def weighed(
+    compared: Sequence[Compared],
+    *,
+    together: Together | None,
+    counted: Weighted,
+    reading: Reading,
+    rng: np.random.Generator,
+) -> Weighed:
+    """All figures of one other model, or of two and of their difference, with their nulls.
 
     Args:
-        pair: the two models.
-        kl: KL(baseline || other) at T = 1, nats, of every position: the drift null has as much.
+        compared: at most two, over the same positions and candidates and the same baseline.
+        together: gives the difference its kinds; None where there is none.
         counted: what positions count.
         reading: settings.
         rng: draws the noise, the folds and the signs.
@@ -129,112 +172,134 @@ def evidence(
     Raises:
         OutsideContract: the candidates cannot tell what training kept.
     """
-    a, b = pair.baseline, pair.other
-    stats_a, stats_b, stats_mean = (_stats(each, reading) for each in (a, b, pair.mean))
-    kind = kinds(stats_mean, rule=reading.rule)
-    target_a, target_b = (ssd_target(each, training=reading.training) for each in (a, b))
-    own = _View(a, b, stats_a, stats_b, kind, target_a)
-    figures = _figures(own, counted)
-    exchanged = _figures(_View(b, a, stats_b, stats_a, kind, target_b), counted)
-    drifts = side_by_side(
-        lambda one: _drift(own, kl=kl, counted=counted, reading=reading, rng=one),
-        rng.spawn(reading.drift_draws),
+    table = _Table(compared, together, counted, reading)
+    drifts = side_by_side(table.drifted, rng.spawn(reading.drift_draws))
+    models = tuple(
+        Evidence(
+            figures=table.tested(place, [draw.own[place] for draw in drifts], common=False),
+            temperature=temperature_null(each.rows, counted, rng),
+            tokens=token_consistency(table.around(place), counted, rng),
+            r_squared=predicted_slope(table.around(place), counted).r_squared,
+            noise=float(np.mean([draw.noise[place] for draw in drifts])),
+        )
+        for place, each in enumerate(compared)
     )
-    around = edge(a, b, target_a)
-    return Evidence(
-        figures={
+    if together is None:
+        return Weighed(models, None)
+    first, second = (
+        table.tested(place, [draw.common[place] for draw in drifts], common=True)
+        for place in range(2)
+    )
+    return Weighed(models, {name: first[name] - second[name] for name in FIGURES})
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """Of one draw of noise, by model: figures at own and at common kinds, the noise's size."""
+
+    own: list[dict[str, Estimate]]
+    common: list[dict[str, Estimate]]
+    noise: list[float]
+
+
+class _Table:
+    """What is measured once and read by several figures and nulls."""
+
+    def __init__(
+        self,
+        compared: Sequence[Compared],
+        together: Together | None,
+        counted: Weighted,
+        reading: Reading,
+    ) -> None:
+        self.compared, self.together = compared, together
+        self.counted, self.reading = counted, reading
+        self.baseline = self._side(compared[0].rows.baseline)
+        self.target = self._target(self.baseline.rows)
+        others = [self._side(each.rows.other) for each in compared]
+        self.moves = [moved(self.baseline, each, self.target, counted) for each in others]
+        self.swapped = [
+            moved(each, self.baseline, self._target(each.rows), counted) for each in others
+        ]
+        self.kinds = [self._kinds(each.rows.mean) for each in compared]
+        self.common = None if together is None else self._kinds(together.rows)
+
+    def around(self, place: int) -> Edge:
+        """The tokens around the edge of what training kept."""
+        rows = self.compared[place].rows
+        return edge(rows.baseline, rows.other, self.target)
+
+    def tested(
+        self, place: int, drifts: Sequence[dict[str, Estimate]], *, common: bool
+    ) -> dict[str, Tested]:
+        """Every figure of one model beside both nulls."""
+        kind = self.common if common else self.kinds[place]
+        assert kind is not None
+        own, back = (
+            figures(each[place], kind=kind, counted=self.counted)
+            for each in (self.moves, self.swapped)
+        )
+        return {
             name: Tested(
-                own=figures[name],
-                exchange=average([figures[name], exchanged[name]]),
-                drift=average([draw.figures[name] for draw in drifts]),
+                own=own[name],
+                exchange=average([own[name], back[name]]),
+                drift=average([draw[name] for draw in drifts]),
             )
             for name in FIGURES
-        },
-        temperature=temperature_null(pair, counted, rng),
-        tokens=token_consistency(around, counted, rng),
-        r_squared=predicted_slope(around, counted).r_squared,
-        noise=float(np.mean([draw.noise for draw in drifts])),
-    )
+        }
 
-
-def _stats(rows: Distributions, reading: Reading) -> Statistics:
-    return statistics(rows, decoding=reading.kinds, rule=reading.rule)
-
-
-@dataclass(frozen=True)
-class _View:
-    """Model b against model a, a kind for every position, and the target made from a."""
-
-    a: Distributions
-    b: Distributions
-    stats_a: Statistics
-    stats_b: Statistics
-    kind: PositionIds
-    target: Distributions
-
-
-@dataclass(frozen=True)
-class _Drift:
-    """Of one draw: every figure, and the standard deviation of the noise."""
-
-    figures: dict[str, Estimate]
-    noise: float
-
-
-def _drift(
-    own: _View, *, kl: PerPosition, counted: Weighted, reading: Reading, rng: np.random.Generator
-) -> _Drift:
-    """Every figure with model b as model a and noise that costs as much KL, kind by kind."""
-    noise = standard_noise(own.a, rng)
-    groups = kinds(own.stats_a, rule=reading.rule)
-    scale = matching_scale(surprise(own.a, noise), kl, groups=groups, weights=counted.weights)
-    noisy, between = (drifted(own.a, noise, scale=each) for each in (scale, scale / 2))
-    kind_between = kinds(_stats(between, reading), rule=reading.rule)
-    view = _View(own.a, noisy, own.stats_a, _stats(noisy, reading), kind_between, own.target)
-    return _Drift(_figures(view, counted), float(np.average(scale, weights=counted.weights)))
-
-
-def _figures(view: _View, counted: Weighted) -> dict[str, Estimate]:
-    """Every figure of b against a, in the order of `FIGURES`."""
-    around = edge(view.a, view.b, view.target)
-    moved = progress(view.a, view.b, view.target)
-    trend, gap = at_edge(around, counted)
-
-    def mean(values: PerPosition, kind: Kind | None = None) -> Estimate:
-        inside = True if kind is None else view.kind == CODES[kind]
-        return mean_estimate(
-            values,
-            weights=np.where(inside, counted.weights, 0.0),
-            clusters=counted.clusters,
-            size=counted.size,
+    def drifted(self, rng: np.random.Generator) -> _Draw:
+        """Every figure where each other model is the baseline with noise that costs as much KL."""
+        start = self.baseline.rows
+        groups = kinds(self.baseline.stats, rule=self.reading.rule)
+        noises, scales, moves = [], [], []
+        for each in self.compared:
+            noise = standard_noise(start, rng)
+            cost = surprise(start, noise)
+            scale = matching_scale(cost, each.kl, groups=groups, weights=self.counted.weights)
+            noisy = self._side(drifted(start, noise, scale=scale))
+            noises.append(noise)
+            scales.append(scale)
+            moves.append(moved(self.baseline, noisy, self.target, self.counted))
+        own_kinds = [
+            self._kinds(drifted(start, noise, scale=scale / 2))
+            for noise, scale in zip(noises, scales, strict=True)
+        ]
+        own = [
+            figures(each, kind=kind, counted=self.counted)
+            for each, kind in zip(moves, own_kinds, strict=True)
+        ]
+        return _Draw(
+            own=own,
+            common=self._common_figures(moves, noises, scales),
+            noise=[float(np.average(each, weights=self.counted.weights)) for each in scales],
         )
 
-    entropy = delta(view.stats_a.entropy_kept_nats, view.stats_b.entropy_kept_nats)
-    top1 = delta(view.stats_a.top1_prob, view.stats_b.top1_prob)
-    support, within, entropies, tops = (
-        (mean(values, Kind.LOCK), mean(values, Kind.FORK))
-        for values in (moved.support, moved.within, entropy, top1)
-    )
-    found = (
-        predicted_slope(around, counted).coefficients[0],
-        trend,
-        gap,
-        *support,
-        support[1] - support[0],
-        *within,
-        *entropies,
-        entropies[1] - entropies[0],
-        tops[1] - tops[0],
-        mean(_agreement(view, around)),
-    )
-    return dict(zip(FIGURES, found, strict=True))
+    def _common_figures(
+        self,
+        moves: Sequence[Moved],
+        noises: Sequence[CandidateLogits],
+        scales: Sequence[PerPosition],
+    ) -> list[dict[str, Estimate]]:
+        """At the kinds of the mean over all models, which has each one's share of the noise."""
+        if self.together is None:
+            return []
+        shares = [scale / self.together.models for scale in scales]
+        scale = np.sqrt(np.sum(np.square(shares), axis=0))
+        summed = sum(share[:, None] * noise for share, noise in zip(shares, noises, strict=True))
+        # One noise of unit size again, as `drifted` takes it.
+        noise = np.divide(
+            summed, scale[:, None], out=np.zeros_like(summed), where=scale[:, None] > 0
+        )
+        kind = self._kinds(drifted(self.baseline.rows, noise, scale=scale))
+        return [figures(each, kind=kind, counted=self.counted) for each in moves]
 
+    def _side(self, rows: Distributions) -> Side:
+        reading = self.reading
+        return Side(rows, statistics(rows, decoding=reading.kinds, rule=reading.rule))
 
-def _agreement(view: _View, around: Edge) -> PerPosition:
-    """1 where the top-1 probability moved the way the target says, -1 where not, NaN if unsaid."""
-    top = top1_id(view.a)
-    before, after = (probability_of(each, top, temperature=1.0) for each in (view.a, view.b))
-    aimed = np.where((around.ids == top[:, None]) & around.inside, around.q, 0.0).sum(axis=1)
-    predicted = aimed - before
-    agreement: PerPosition = np.sign(predicted) * np.sign(after - before)
-    return np.where(np.abs(predicted) >= LEAST_PREDICTED, agreement, np.nan)
+    def _kinds(self, rows: Distributions) -> PositionIds:
+        return kinds(self._side(rows).stats, rule=self.reading.rule)
+
+    def _target(self, rows: Distributions) -> Distributions:
+        return ssd_target(rows, training=self.reading.training)

@@ -86,17 +86,17 @@ def fit(products: Products, *, weights: PerPosition, clusters: PositionIds, size
     yy = float(weights @ products.yy)
     count, regressors = int(told.sum()), len(xy)
     if not count or np.linalg.matrix_rank(xx) < regressors:
-        nothing = Estimate(float("nan"), np.zeros(size), count)
+        nothing = Estimate(float("nan"), np.zeros(size), count, 0)
         return Fit((nothing,) * regressors, float("nan"))
     bread = np.linalg.inv(xx)
     coefficients = bread @ xy
     residual = products.xy - np.einsum("prs,s->pr", products.xx, coefficients)
     scores = np.zeros((size, regressors))
     np.add.at(scores, clusters, weights[:, None] * residual)
-    influence = scores @ bread
+    influence, carrying = scores @ bread, len(np.unique(clusters[told]))
     return Fit(
         coefficients=tuple(
-            Estimate(float(value), influence[:, place], count)
+            Estimate(float(value), influence[:, place], count, carrying)
             for place, value in enumerate(coefficients)
         ),
         r_squared=float(coefficients @ xy) / yy if yy > 0 else float("nan"),

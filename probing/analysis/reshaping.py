@@ -36,19 +36,27 @@ class AtEdge(NamedTuple):
 
 
 def at_edge(edge: Edge, counted: Weighted) -> AtEdge:
-    """Around the edge of the support, log b - log a on log a and on being outside.
+    """Around the edge of the support, log b - log a on log a, its square, and on being outside.
 
     A change of temperature is a trend alone: 1/T - 1. Trained towards truncated samples, tokens
-    outside lose more than the trend says: the gap, nats, is below 0.
+    outside lose more than the trend says: the gap, nats, is below 0. The square, about the mean
+    log a of all these tokens, takes up what bends without a step, such as label smoothing.
     """
     outside = edge.near.astype(np.float64)
     products = within_products(
-        np.stack([edge.log_a, outside], axis=2),
+        np.stack([edge.log_a, outside, _bend(edge)], axis=2),
         edge.change,
         weights=edge.used.astype(np.float64),
     )
     found = fit(products, weights=counted.weights, clusters=counted.clusters, size=counted.size)
-    return AtEdge(*found.coefficients)
+    return AtEdge(*found.coefficients[:2])
+
+
+def _bend(edge: Edge) -> CandidateLogits:
+    """The square of log a about its mean over the tokens around the edge."""
+    centre = edge.log_a[edge.used].mean() if edge.used.any() else 0.0
+    bend: CandidateLogits = (edge.log_a - centre) ** 2
+    return bend
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,7 @@ def _smooth_residual(edge: Edge, counted: Weighted) -> CandidateLogits:
     """What is left of the change, within positions, by probability, edge and leading."""
     outside = edge.near.astype(np.float64)
     leads = ((edge.rank == 1) & edge.used).astype(np.float64)
-    x = np.stack([edge.log_a, edge.log_a**2, outside, outside * edge.log_a, leads, edge.q], axis=2)
+    x = np.stack([edge.log_a, _bend(edge), outside, outside * edge.log_a, leads, edge.q], axis=2)
     weights = edge.used.astype(np.float64)
     found = fit(
         within_products(x, edge.change, weights=weights),

@@ -111,8 +111,9 @@ def _share(one: PerPosition, left: PerPosition, counted: Weighted) -> Estimate:
     weight = counted.weights[measured]
     total = float(weight @ one[measured])
     if not total > 0:
-        return Estimate(float("nan"), np.zeros(counted.size), int(measured.sum()))
+        return Estimate(float("nan"), np.zeros(counted.size), int(measured.sum()), 0)
     ratio = float(weight @ left[measured]) / total
     residual = -weight * (left[measured] - ratio * one[measured]) / total
     influence = np.bincount(counted.clusters[measured], weights=residual, minlength=counted.size)
-    return Estimate(1 - ratio, influence, int(measured.sum()))
+    carrying = len(np.unique(counted.clusters[measured]))
+    return Estimate(1 - ratio, influence, int(measured.sum()), carrying)

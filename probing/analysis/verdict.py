@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from probing.analysis.mechanism import Evidence
+from probing.analysis.mechanism import Evidence, Tested
 from probing.analysis.testing import holm
 from probing.settings import Rules
 
@@ -41,6 +41,9 @@ FAMILY = (
 )
 """What the verdict reads; its p-values are adjusted together."""
 
+AIMED = ("slope", "support at locks", "support at forks")
+"""Figures that self-distillation moves up: told to have gone down, an edge is not its own."""
+
 PRIMARY: dict[str, str] = {
     "slope": "P1",
     "support at locks": "P2",
@@ -68,26 +71,62 @@ def adjusted_p_values(found: Evidence) -> dict[str, float]:
     return dict(zip(FAMILY, adjusted.tolist(), strict=True))
 
 
-def verdict(found: Evidence, *, rules: Rules) -> Verdict:
-    """Apply the rules, in this order."""
+def verdict(found: Evidence, *, rules: Rules, gap_beside: Tested | None = None) -> Verdict:
+    """Apply the rules of docs/method.md, Verdict: what is told alone names the mechanism.
+
+    Args:
+        found: of one other model.
+        rules: thresholds.
+        gap_beside: its gap less that of a control, where there is one.
+    """
     beyond = {name for name, p in adjusted_p_values(found).items() if p <= rules.level}
-    gap = found.figures["gap"].own.value
-    edge = "gap" in beyond and gap <= -rules.least_gap
-    tokens = TOKENS in beyond and found.tokens.share >= rules.token_share
-    share = found.temperature.share.value
     if not beyond:
         return Verdict(Mechanism.NONE, "nothing lies outside both nulls")
-    if edge and tokens:
-        return Verdict(
-            Mechanism.MIXED, "tokens outside the support lost more, and single tokens moved alike"
-        )
-    if edge:
-        return Verdict(
-            Mechanism.SSD, "tokens outside the support of the target lost more than a trend says"
-        )
-    no_gap = f"and no gap of {rules.least_gap:g} nats is told"
-    if share >= rules.temperature_share:
-        return Verdict(Mechanism.TEMPERATURE, f"T* explains {share:.0%} of KL, {no_gap}")
-    if tokens:
-        return Verdict(Mechanism.GENERIC, f"single tokens moved alike, {no_gap}")
-    return Verdict(Mechanism.MIXED, "something lies outside both nulls, but no single mechanism")
+    told = _told(found, beyond, rules)
+    if Mechanism.SSD in told and gap_beside is not None and not _beyond_control(gap_beside, rules):
+        told = {**told, Mechanism.MIXED: "the control has as much of that"}
+    mechanism = next(iter(told)) if len(told) == 1 else Mechanism.MIXED
+    if mechanism is Mechanism.TEMPERATURE and _share(found, beyond) < rules.temperature_share:
+        mechanism = Mechanism.MIXED
+    rule = "; ".join(told.values()) or "something lies outside both nulls, but no single mechanism"
+    if mechanism in (Mechanism.TEMPERATURE, Mechanism.GENERIC):
+        rule += f", and {_no_gap(found, rules)}"
+    return Verdict(mechanism, rule)
+
+
+def _told(found: Evidence, beyond: set[str], rules: Rules) -> dict[Mechanism, str]:
+    """What each mechanism shows by, of those that show; `MIXED` is an edge that is not SSD's."""
+    told: dict[Mechanism, str] = {}
+    gap = found.figures["gap"].own.value
+    against = [name for name in AIMED if name in beyond and found.figures[name].side < 0]
+    if "gap" in beyond and abs(gap) >= rules.least_gap:
+        lost = "tokens outside the support of the target lost more than a trend says"
+        if gap > 0:
+            told[Mechanism.MIXED] = "tokens outside the support of the target gained"
+        elif against:
+            told[Mechanism.MIXED] = f"{lost}, but {' and '.join(against)} went against the target"
+        else:
+            told[Mechanism.SSD] = lost
+    if TOKENS in beyond and found.tokens.share >= rules.token_share:
+        told[Mechanism.GENERIC] = "single tokens moved alike"
+    # A target looks in part like a temperature by itself: what it keeps has the tempered shape.
+    share = _share(found, beyond)
+    alone = Mechanism.SSD not in told
+    if share >= (rules.temperature_part if alone else rules.temperature_share):
+        told[Mechanism.TEMPERATURE] = f"T* explains {share:.0%} of KL"
+    return told
+
+
+def _beyond_control(gap: Tested, rules: Rules) -> bool:
+    return gap.side < 0 and gap.p_value <= rules.level
+
+
+def _share(found: Evidence, beyond: set[str]) -> float:
+    return found.temperature.share.value if TEMPERATURE in beyond else 0.0
+
+
+def _no_gap(found: Evidence, rules: Rules) -> str:
+    """Why an edge speaks for nothing."""
+    if np.isnan(found.figures["gap"].own.value):
+        return "no gap can be told: nothing lies outside the support of the target"
+    return f"no gap of {rules.least_gap:g} nats is told"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,6 @@ from probing.cli.options import (
     DEFAULT,
     DEFAULT_ORDER,
     DEFAULT_RULE,
-    DEFAULT_TRAINING,
     ControlOption,
     CsvOption,
     MinPOption,
@@ -30,18 +30,19 @@ from probing.cli.options import (
     decoding_of,
     filters_of,
     rule_of,
+    training_of,
 )
 from probing.settings import (
     DEFAULT_ASSIGNMENT,
     DEFAULT_REPORT_EXAMPLES,
-    Training,
+    as_json,
     require,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from probing.reporting.mechanism import Found
+    from probing.reporting.mechanism import Findings
 
 REPORT_ENDINGS = (".html", ".md")
 
@@ -53,16 +54,16 @@ SHOWN = [
 
 def verdict(
     run: RunArgument,
-    train_temperature: TrainTemperatureOption = DEFAULT_TRAINING.temperature,
-    train_top_k: TrainTopKOption = DEFAULT_TRAINING.top_k,
-    train_top_p: TrainTopPOption = DEFAULT_TRAINING.top_p,
+    train_temperature: TrainTemperatureOption = None,
+    train_top_k: TrainTopKOption = None,
+    train_top_p: TrainTopPOption = None,
     other: OtherOption = None,
     control: ControlOption = None,
     preset: PresetOption = DEFAULT_RULE.preset,
     where: WhereOption = None,
-    as_json: Annotated[
-        Path | None, typer.Option("--json", help="Write a JSON file instead.")
-    ] = None,
+    json_wanted: Annotated[
+        bool, typer.Option("--json", help="Print JSON: verdicts, evidence, settings, notes.")
+    ] = False,
     csv: CsvOption = None,
 ) -> None:
     """What training did: SSD-like, temperature-like, a generic shift, mixed, or nothing to detect.
@@ -78,7 +79,7 @@ def verdict(
 
     filters = filters_of(where, assignment=DEFAULT_ASSIGNMENT)
     asked = Asked(
-        training=Training(temperature=train_temperature, top_k=train_top_k, top_p=train_top_p),
+        training=training_of(train_temperature, train_top_k, train_top_p),
         rule=rule_of(preset),
         filters=filters,
     )
@@ -86,22 +87,21 @@ def verdict(
     name = other or opened.model_names[1]
     beside = tables.control_of(opened, other=name, wanted=control)
     require_known(tables.places_beside(opened, name), filters=filters)
-    found = {
-        each: tables.mechanism(opened, each, asked=asked)
-        for each in (name, beside)
-        if each is not None
-    }
+    names = [each for each in (name, beside) if each is not None]
+    found = tables.mechanism(opened, names, asked=asked)
     table = tables.evidence_table(found, asked=asked)
-    if as_json is not None:
-        write(as_json, _document(found, table).encode())
+    notes = tables.evidence_notes(table, found=found, asked=asked)
+    if json_wanted:
+        settings = {"run": opened.location, "fingerprint": opened.fingerprint, **as_json(asked)}
+        print(_document(found, table, settings=settings, notes=notes))
         return
     if csv is not None:
         show_or_write(table, csv, shown=[])
         return
     print_table(table[SHOWN])
-    for note in tables.evidence_notes(table, found=found, asked=asked):
+    for note in notes:
         out.print(f"note: {note}", markup=False)
-    for each, one in found.items():
+    for each, one in found.models.items():
         out.print(f"{each}: {one.verdict.mechanism} ({one.verdict.rule})", markup=False)
 
 
@@ -110,9 +110,9 @@ def report(
     target: Annotated[
         Path, typer.Option("--out", "-o", help="The file: .html with charts, or .md without.")
     ],
-    train_temperature: TrainTemperatureOption = DEFAULT_TRAINING.temperature,
-    train_top_k: TrainTopKOption = DEFAULT_TRAINING.top_k,
-    train_top_p: TrainTopPOption = DEFAULT_TRAINING.top_p,
+    train_temperature: TrainTemperatureOption = None,
+    train_top_k: TrainTopKOption = None,
+    train_top_p: TrainTopPOption = None,
     other: OtherOption = None,
     control: ControlOption = None,
     preset: PresetOption = DEFAULT_RULE.preset,
@@ -149,7 +149,7 @@ def report(
     asked = Compared(
         other=name,
         control=control_of(opened, other=name, wanted=control),
-        training=Training(temperature=train_temperature, top_k=train_top_k, top_p=train_top_p),
+        training=training_of(train_temperature, train_top_k, train_top_p),
         decoding=decoding_of(temperature, top_k, top_p, min_p=min_p, order=decode),
         rule=rule_of(preset),
         examples=examples,
@@ -159,8 +159,12 @@ def report(
     write(target, text.encode())
 
 
-def _document(found: "dict[str, Found]", table: "pd.DataFrame") -> str:
-    """Verdicts and evidence as JSON; what was not measured is null."""
+def _document(
+    found: "Findings", table: "pd.DataFrame", *, settings: dict[str, Any], notes: Sequence[str]
+) -> str:
+    """Verdicts, evidence, and under what, as JSON; what was not measured is null."""
     rows: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=12))
-    verdicts = {name: dataclasses.asdict(one.verdict) for name, one in found.items()}
-    return json.dumps({"verdicts": verdicts, "evidence": rows}, indent=1) + "\n"
+    verdicts = {name: dataclasses.asdict(one.verdict) for name, one in found.models.items()}
+    return json.dumps(
+        {"verdicts": verdicts, "evidence": rows, "settings": settings, "notes": notes}, indent=1
+    )

@@ -64,11 +64,15 @@ AssignmentOption = Annotated[
     Assignment, typer.Option(help="Whose distribution gives a position its kind.")
 ]
 TrainTemperatureOption = Annotated[
-    float,
+    float | None,
     typer.Option("--train-temperature", help="Temperature of the samples that were trained on."),
 ]
-TrainTopKOption = Annotated[int, typer.Option("--train-top-k", help="Their top-k; 0 is none.")]
-TrainTopPOption = Annotated[float, typer.Option("--train-top-p", help="Their top-p; 1 is none.")]
+TrainTopKOption = Annotated[
+    int | None, typer.Option("--train-top-k", help="Their top-k; 0 is none.")
+]
+TrainTopPOption = Annotated[
+    float | None, typer.Option("--train-top-p", help="Their top-p; 1 is none.")
+]
 CsvOption = Annotated[Path | None, typer.Option("--csv", help="Write a CSV file instead.")]
 ByOption = Annotated[
     list[Stratum] | None,
@@ -91,7 +95,7 @@ WhereOption = Annotated[
         help="Keep only these positions; repeatable. Strata as in --by, but for selectors.",
     ),
 ]
-DEFAULT, DEFAULT_RULE, DEFAULT_TRAINING = Decoding(), KindRule(), Training()
+DEFAULT, DEFAULT_RULE = Decoding(), KindRule()
 DEFAULT_ORDER = DecodingOrder(DEFAULT.order)
 
 
@@ -106,6 +110,17 @@ def decoding_of(
         min_p=min_p,
         order=order.value,
     )
+
+
+def training_of(temperature: float | None, top_k: int | None, top_p: float | None) -> Training:
+    """How the training samples were drawn; of what is not said, the default, and marked so.
+
+    Raises:
+        UsageFault: no such sampling.
+    """
+    given = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    said = {name: value for name, value in given.items() if value is not None}
+    return Training(**said, assumed=len(said) < len(given))
 
 
 def rule_of(preset: str) -> KindRule:

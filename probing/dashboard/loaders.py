@@ -10,7 +10,7 @@ import streamlit as st
 
 from probing.reporting import tables
 from probing.reporting.curves import CurvesAsked, CurveTables
-from probing.reporting.mechanism import Asked, Found
+from probing.reporting.mechanism import Asked, Findings, Found
 from probing.reporting.sweeps import Sweep
 from probing.settings import Decoding, KindRule
 from probing.store.reader import Run, open_run
@@ -116,14 +116,14 @@ def _kinds_of_all(
     return tables.kinds_of_all(_run, rule=rule, kind_decoding=kind_decoding)
 
 
-def mechanism(run: Run, other: str, *, asked: Asked) -> Found:
-    """Evidence and verdict of one model, computed once per run and settings."""
-    return _mechanism(run.fingerprint, other, asked, _run=run)
+def mechanism(run: Run, names: tuple[str, ...], *, asked: Asked) -> Findings:
+    """Evidence and verdict of a model and its control, computed once per run and settings."""
+    return _mechanism(run.fingerprint, names, asked, _run=run)
 
 
 @st.cache_data(max_entries=16, show_spinner="Weighing the evidence …")
-def _mechanism(fingerprint: str, other: str, asked: Asked, *, _run: Run) -> Found:
-    return tables.mechanism(_run, other, asked=asked)
+def _mechanism(fingerprint: str, names: tuple[str, ...], asked: Asked, *, _run: Run) -> Findings:
+    return tables.mechanism(_run, names, asked=asked)
 
 
 def beside_temperature(run: Run, other: str, found: Found, *, asked: Asked) -> pd.DataFrame:

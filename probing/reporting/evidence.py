@@ -11,8 +11,10 @@ from probing.analysis.verdict import TEMPERATURE, TOKENS
 from probing.reporting.display import Column, bounded, labelled, number, percent, signed
 from probing.reporting.mechanism import LEVEL
 from probing.reporting.predictions import (
+    ALLOWS,
     CANNOT_TELL,
     CONTRADICTS,
+    LESS,
     SUPPORTS,
 )
 from probing.reporting.progress import PARTS
@@ -254,6 +256,8 @@ READINGS = {
     SUPPORTS: "as self-distillation predicts",
     CONTRADICTS: "against what self-distillation predicts",
     CANNOT_TELL: "cannot be told from its nulls",
+    ALLOWS: "which self-distillation allows, and so does much else",
+    LESS: "against what self-distillation predicts, though less than noise would give",
     "": "",
 }
 

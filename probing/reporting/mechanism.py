@@ -1,6 +1,7 @@
 """What a run says about the mechanism: the evidence of a pair of models, and the verdict."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,7 +9,14 @@ import pandas as pd
 
 from probing.analysis.deltas import delta
 from probing.analysis.estimates import Estimate, mean_estimate
-from probing.analysis.mechanism import Evidence, Reading, evidence
+from probing.analysis.mechanism import (
+    Compared,
+    Evidence,
+    Reading,
+    Tested,
+    Together,
+    weighed,
+)
 from probing.analysis.pair import PairRows, Weighted
 from probing.analysis.verdict import Verdict, verdict
 from probing.errors import NoCarriersLeft
@@ -22,6 +30,7 @@ from probing.reporting.comparison import (
     pair_columns,
     settled_rule,
 )
+from probing.reporting.contrasts import MEAN_OF_ALL
 from probing.reporting.filters import Filters, Weighting, keep, weights
 from probing.reporting.places import place_table, right_models
 from probing.settings import KindRule, Rules, Training, require
@@ -134,19 +143,47 @@ def pair_rows(run: Run, other: str, rows: PositionIds) -> PairRows:
     )
 
 
-def mechanism(run: Run, other: str, *, asked: Asked) -> Found:
-    """Evidence and verdict of one other model.
+@dataclass(frozen=True)
+class Findings:
+    """What a run says about one other model, and about a control beside it.
+
+    Attributes:
+        models: by name, the one looked at first.
+        difference: with a control, the figures of the first less those of the control, at the kinds
+            of the mean over all models, beside the differences of their nulls; empty without one.
+    """
+
+    models: dict[str, Found]
+    difference: dict[str, Tested] = field(default_factory=dict)
+
+
+def mechanism(run: Run, names: Sequence[str], *, asked: Asked) -> Findings:
+    """Evidence and verdict of one other model, or of one and a control beside it.
+
+    All at the same positions: those that pass the filters for the first.
+
+    Args:
+        run: the run.
+        names: the other model, and the control if there is one.
+        asked: settings.
 
     Raises:
         UsageFault: no such other model.
         NoCarriersLeft: no position passes the filters.
         OutsideContract: the run cannot tell what this training kept.
     """
-    place = other_index(run, other)
-    chosen = chosen_positions(run, other, asked)
-    found = evidence(
-        pair_rows(run, other, chosen.rows),
-        kl=_kl(run, place)[chosen.rows],
+    places = [other_index(run, name) for name in names]
+    chosen = chosen_positions(run, names[0], asked)
+    together = None
+    if len(names) > 1:
+        rows = run.distributions(MEAN_OF_ALL, rows=chosen.rows)
+        together = Together(rows, len(run.model_names))
+    found = weighed(
+        [
+            Compared(pair_rows(run, name, chosen.rows), _kl(run, place)[chosen.rows])
+            for name, place in zip(names, places, strict=True)
+        ],
+        together=together,
         counted=chosen.counted,
         reading=Reading(
             training=asked.training.decoding,
@@ -156,7 +193,16 @@ def mechanism(run: Run, other: str, *, asked: Asked) -> Found:
         ),
         rng=np.random.default_rng(asked.seed),
     )
-    return Found(found, verdict(found, rules=asked.rules), chosen.left_out)
+    difference = found.difference or {}
+    # The control's own verdict has nothing beside it.
+    beside = [difference.get("gap"), *[None for _ in names[1:]]]
+    return Findings(
+        {
+            name: Found(one, verdict(one, rules=asked.rules, gap_beside=gap), chosen.left_out)
+            for name, one, gap in zip(names, found.models, beside, strict=True)
+        },
+        difference,
+    )
 
 
 def _kl(run: Run, place: int) -> PerPosition:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from probing.analysis.estimates import Estimate
+from probing.analysis.mechanism import Tested
 from probing.analysis.testing import benjamini_hochberg, holm
 from probing.analysis.verdict import (
     PRIMARY,
@@ -14,16 +15,25 @@ from probing.analysis.verdict import (
     TOKENS,
     Mechanism,
     adjusted_p_values,
-    p_values,
 )
 from probing.reporting.contrasts import contrast_name
-from probing.reporting.mechanism import LEVEL, Asked, Found
+from probing.reporting.mechanism import LEVEL, Asked, Findings, Found
 from probing.settings import Inference, Margins
 
 SUPPORTS, CONTRADICTS, CANNOT_TELL = "supports", "contradicts", "cannot tell"
+ALLOWS = "allows"
+"""Of what self-distillation needs, but much else gives too: that forks survive, that no temperature
+tells it all."""
+LESS = "less than nulls"
+"""Beyond both nulls on the side that is predicted, though the figure has the other sign."""
 
 DIFFERENCE = "P5"
 FEW = Inference().few_clusters
+
+NO_TRUNCATION = (
+    "without truncation the target of self-distillation is a temperature: the two cannot be told "
+    "apart"
+)
 
 SURVIVAL = "entropy within S at forks"
 """Read against a margin, not against 0."""
@@ -82,7 +92,7 @@ EVIDENCE_COLUMNS = (
 """Columns of `evidence_table`."""
 
 
-def evidence_table(found: Mapping[str, Found], *, asked: Asked) -> pd.DataFrame:
+def evidence_table(found: Findings, *, asked: Asked) -> pd.DataFrame:
     """One row per comparison and figure; the difference of two models is the last comparison.
 
     `primary` names the contrast (P1 to P5). `p_adjusted` is by Holm over the primary contrasts of
@@ -92,17 +102,16 @@ def evidence_table(found: Mapping[str, Found], *, asked: Asked) -> pd.DataFrame:
     five.
 
     Args:
-        found: by the other model's name, the one looked at first, a control second.
+        found: of `mechanism`.
         asked: as of `mechanism`.
     """
-    rows = [row for name, one in found.items() for row in _rows(name, one, asked)]
-    names = list(found)
-    if len(names) > 1:
-        first, second = names[:2]
-        rows += _difference_rows(contrast_name(first, second), found[first], found[second])
+    rows = [row for name, one in found.models.items() for row in _rows(name, one, asked)]
+    names = list(found.models)
+    if found.difference:
+        rows += _difference_rows(contrast_name(*names[:2]), found.difference)
     table = _adjusted(pd.DataFrame(rows), control=names[1] if len(names) > 1 else None)
-    told = table["told"].fillna(table["p_adjusted"] <= asked.rules.display).astype(bool)
-    table["reads"] = np.where(told, np.where(table["side"] > 0, SUPPORTS, CONTRADICTS), CANNOT_TELL)
+    told = table["p_adjusted"] <= asked.rules.display
+    table["reads"] = table["told"].where(told, CANNOT_TELL)
     table.loc[~table["predicted"], "reads"] = ""
     return table[list(EVIDENCE_COLUMNS)]
 
@@ -132,33 +141,51 @@ def _rows(name: str, found: Found, asked: Asked) -> list[dict[str, object]]:
 
 
 def _figure_row(name: str, prediction: Prediction, found: Found, asked: Asked) -> dict[str, object]:
-    tested = found.evidence.figures[prediction.name]
     row = {
-        **_row(name, prediction, tested.own),
+        **_tested_row(name, prediction, found.evidence.figures[prediction.name]),
         "primary": PRIMARY.get(prediction.name, ""),
-        "null_exchange": tested.exchange.value,
-        "null_drift": tested.drift.value,
-        "p_value": tested.p_value,
         "p_verdict": adjusted_p_values(found.evidence).get(prediction.name, np.nan),
-        "side": prediction.sign * np.sign(tested.beyond[0].value),
     }
     if prediction.name == SURVIVAL:
-        # One-sided tests against the margin: a null of no change says nothing about survival.
-        low, high = tested.own.interval(level=1 - 2 * asked.rules.display)
-        margin = Margins().entropy_kept_nats
-        row |= {"told": low > -margin or high < -margin, "side": 1 if low > -margin else -1}
+        row |= _against(found.evidence.figures[SURVIVAL].own, -Margins().entropy_kept_nats, above=1)
     return row
 
 
+def _tested_row(comparison: str, prediction: Prediction, tested: Tested) -> dict[str, object]:
+    """A figure beside its nulls; `told` is what it reads as where its p-value is small."""
+    side = prediction.sign * tested.side
+    told = SUPPORTS if side > 0 else CONTRADICTS
+    if side > 0 and prediction.sign * tested.own.value < 0:
+        told = LESS
+    return {
+        **_row(comparison, prediction, tested.own),
+        "null_exchange": tested.exchange.value,
+        "null_drift": tested.drift.value,
+        "p_value": tested.p_value,
+        "told": told,
+    }
+
+
+def _against(own: Estimate, bound: float, *, above: int) -> dict[str, object]:
+    """Read against a bound, one-sided: a null of no change says nothing about these.
+
+    Args:
+        own: the figure.
+        bound: what it is held against.
+        above: 1 where lying above is what self-distillation needs, -1 where below.
+    """
+    right_side = above * (own.value - bound) > 0
+    return {"p_value": own.one_sided(bound), "told": ALLOWS if right_side else CONTRADICTS}
+
+
 def _row(comparison: str, prediction: Prediction, own: Estimate) -> dict[str, object]:
-    """What every estimate has; `told` is None where `p_adjusted` tells, `side` 1 as predicted."""
+    """What every estimate has."""
     low, high = own.interval(level=LEVEL)
     return {
         "comparison": comparison,
         "figure": prediction.name,
         "prediction": prediction.says,
         "predicted": prediction.sign != 0,
-        "told": None,
         "estimate": own.value,
         "low": low,
         "high": high,
@@ -174,16 +201,15 @@ def _temperature_row(name: str, found: Found, asked: Asked) -> dict[str, object]
         f"KL that T* = {null.temperature:.3g} explains, out of fold: below {wanted:g}, "
         "which is what a temperature alone gives"
     )
-    low, high = null.share.interval(level=LEVEL)
-    changed = found.verdict.mechanism is not Mechanism.NONE
-    return {
+    row = {
         **_row(name, Prediction(TEMPERATURE, says, -1), null.share),
+        **_against(null.share, wanted, above=-1),
         "primary": PRIMARY[TEMPERATURE],
-        "p_value": p_values(found.evidence)[TEMPERATURE],
         "p_verdict": adjusted_p_values(found.evidence)[TEMPERATURE],
-        "told": changed and (high < wanted or low >= wanted),
-        "side": 1 if high < wanted else -1,
     }
+    if found.verdict.mechanism is Mechanism.NONE:
+        row["told"] = CANNOT_TELL
+    return row
 
 
 def _token_row(name: str, found: Found) -> dict[str, object]:
@@ -203,25 +229,19 @@ def _token_row(name: str, found: Found) -> dict[str, object]:
     }
 
 
-def _difference_rows(name: str, first: Found, second: Found) -> list[dict[str, object]]:
-    """Other less control, figure by figure; the same problems on both sides."""
-    rows = []
-    for each in PREDICTIONS:
-        own = first.evidence.figures[each.name].own - second.evidence.figures[each.name].own
-        label = PRIMARY.get(each.name, "")
-        rows.append(
-            {
-                **_row(name, each, own),
-                "predicted": each.sign != 0 and each.name != SURVIVAL,
-                "primary": DIFFERENCE if label else "",
-                "p_value": own.p_value(),
-                "side": each.sign * np.sign(own.value),
-            }
-        )
-    return rows
+def _difference_rows(name: str, difference: Mapping[str, Tested]) -> list[dict[str, object]]:
+    """Other less control, figure by figure, beside the differences of their nulls."""
+    return [
+        {
+            **_tested_row(name, each, difference[each.name]),
+            "predicted": each.sign != 0 and each.name != SURVIVAL,
+            "primary": DIFFERENCE if each.name in PRIMARY else "",
+        }
+        for each in PREDICTIONS
+    ]
 
 
-def evidence_notes(table: pd.DataFrame, *, found: Mapping[str, Found], asked: Asked) -> list[str]:
+def evidence_notes(table: pd.DataFrame, *, found: Findings, asked: Asked) -> list[str]:
     """What a reader of the evidence must know."""
     primary, others = (
         int(table.loc[inside, "family"].max()) if inside.any() else 0
@@ -229,24 +249,26 @@ def evidence_notes(table: pd.DataFrame, *, found: Mapping[str, Found], asked: As
     )
     training, rules = asked.training, asked.rules
     notes = [
-        f"training samples: T {training.temperature:g}, top-k {training.top_k}, "
-        f"top-p {training.top_p:g}",
+        f"training samples{' (assumed: nobody said)' if training.assumed else ''}: T "
+        f"{training.temperature:g}, top-k {training.top_k}, top-p {training.top_p:g}",
         f"p_adjusted: Holm over {primary} primary contrasts (P1 to P5), Benjamini-Hochberg over "
         f"{others} other rows; reads at {rules.display:g}, beyond both nulls",
         f"the verdict reads seven figures, Holm at {rules.level:g}: p_verdict in the CSV",
     ]
-    for name, one in found.items():
+    if not training.truncates:
+        notes.append(NO_TRUNCATION)
+    for name, one in found.models.items():
         notes.append(
             f"{name}: the slope tells {one.evidence.r_squared:.1%} of the change inside the "
             f"support (R²); the drift null's noise is {one.evidence.noise:.3g} logits"
         )
-    left_out = {one.left_out for one in found.values()} - {0}
+    left_out = {one.left_out for one in found.models.values()} - {0}
     if left_out:
         notes.append(f"a random part of the positions: {max(left_out):,} were left out")
-    few = min(
-        max(tested.own.clusters for tested in one.evidence.figures.values())
-        for one in found.values()
-    )
-    if few < FEW:
-        notes.append(f"{few} problems, fewer than {FEW}: a wide guess")
+    few = table[table["problems"] < FEW].drop_duplicates(["comparison", "problems"])
+    notes += [
+        f"{row['comparison']}, {row['figure']}: {row['problems']:.0f} problems, fewer than {FEW}: "
+        "a wide guess"
+        for row in few.to_dict("records")
+    ]
     return notes

@@ -83,7 +83,11 @@ def facts(
         ),
         ("Decoding", display.decoding_text(asked.decoding)),
         ("Kinds", f"at {display.decoding_text(kind_decoding)}: {display.rule_text(asked.rule)}"),
-        ("Training samples", f"{display.decoding_text(asked.training.decoding)}, as was told"),
+        (
+            "Training samples",
+            f"{display.decoding_text(asked.training.decoding)}, "
+            f"{'assumed: nobody said' if asked.training.assumed else 'as was told'}",
+        ),
         ("Scored with", _versions(run)),
         (
             "Noise floor",

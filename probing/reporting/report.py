@@ -49,7 +49,7 @@ def report(run: Run, *, asked: Compared, target: str) -> Report:
         OutsideContract: a temperature or top-k that the run cannot answer.
     """
     made = material(run, asked=asked)
-    verdicts = [f"{name}: {one.verdict.mechanism}" for name, one in made.found.items()]
+    verdicts = [f"{name}: {one.verdict.mechanism}" for name, one in made.found.models.items()]
     return Report(
         title=f"{asked.other} against {run.model_names[0]}",
         lead=f"Token by token, what training did. Verdict on {'; on '.join(verdicts)}.",
@@ -84,7 +84,8 @@ def _compared(made: Material) -> Section:
 
 def _verdict(made: Material) -> Section:
     cards = [
-        Card(name, str(one.verdict.mechanism), one.verdict.rule) for name, one in made.found.items()
+        Card(name, str(one.verdict.mechanism), one.verdict.rule)
+        for name, one in made.found.models.items()
     ]
     sentences = tuple(
         (evidence.TITLES[figure], evidence.sentence(made.evidence, figure))

@@ -9,7 +9,7 @@ from probing.errors import NoCarriersLeft
 from probing.reporting import headlines, tables
 from probing.reporting.comparison import settled_rule
 from probing.reporting.filters import keep
-from probing.reporting.mechanism import Asked, Found, mechanism
+from probing.reporting.mechanism import Asked, Findings, mechanism
 from probing.reporting.predictions import evidence_table
 from probing.reporting.provenance import Compared
 from probing.store.reader import Run
@@ -34,7 +34,7 @@ class Material:
     asked: Compared
     question: Asked
     compared: Mapping[str, pd.DataFrame]
-    found: Mapping[str, Found]
+    found: Findings
     evidence: pd.DataFrame
     headlines: Mapping[Assignment, pd.DataFrame]
 
@@ -61,7 +61,7 @@ def material(run: Run, *, asked: Compared) -> Material:
             f"{run.location}; score with one of them"
         )
     question = Asked(training=asked.training, rule=asked.rule, weighting=asked.weighting)
-    found = {name: mechanism(run, name, asked=question) for name in asked.others}
+    found = mechanism(run, asked.others, asked=question)
     return Material(
         run=run,
         asked=replace(asked, rule=settled_rule(run, asked.rule)),

@@ -25,7 +25,7 @@ def target_section(made: Material) -> Section:
         pd.concat(
             [
                 builder(made.run, name, one, asked=made.question).assign(comparison=name)
-                for name, one in made.found.items()
+                for name, one in made.found.models.items()
             ],
             ignore_index=True,
         )
@@ -49,7 +49,7 @@ def target_section(made: Material) -> Section:
             ),
             *(
                 Paragraph(evidence.temperature_sentence(name, one.evidence.temperature))
-                for name, one in made.found.items()
+                for name, one in made.found.models.items()
             ),
             _grid(
                 evidence.shown_temperature(beside),

@@ -17,7 +17,7 @@ from probing.reporting import charts, display, evidence, export, tables
 from probing.reporting import mechanism_charts as drawing
 from probing.reporting.curves import MATCHED_QUANTITIES, CurvesAsked
 from probing.reporting.filters import options
-from probing.reporting.mechanism import Asked, Found
+from probing.reporting.mechanism import Asked, Findings, Found
 from probing.reporting.quantities import QUANTITIES
 from probing.reporting.sweeps import Sweep
 from probing.settings import Training
@@ -51,24 +51,24 @@ def mechanism() -> None:
         filters=dataclasses.replace(choice.filters, kind=(), event=()),
     )
     try:
-        found = {name: loaders.mechanism(choice.run, name, asked=asked) for name in _names(choice)}
+        found = loaders.mechanism(choice.run, _names(choice), asked=asked)
     except ProbingError as error:
         st.error("These samples have no target here.", icon=":material/error:")
         st.text(str(error))
         return
-    _verdicts(found)
+    _verdicts(found.models)
     table = tables.evidence_table(found, asked=asked)
     _evidence(choice, table, found=found, asked=asked)
-    _progress(choice, found, asked=asked)
-    _beside_temperature(choice, found, asked=asked)
+    _progress(choice, found.models, asked=asked)
+    _beside_temperature(choice, found.models, asked=asked)
     _curves(choice)
     _either_text(choice, asked=asked)
     _sweep(choice)
     _multiverse(choice)
 
 
-def _names(choice: Choice) -> list[str]:
-    return [choice.other, *([choice.control] if choice.control else [])]
+def _names(choice: Choice) -> tuple[str, ...]:
+    return (choice.other, choice.control) if choice.control else (choice.other,)
 
 
 def _training(choice: Choice) -> Training:
@@ -116,9 +116,7 @@ def _verdicts(found: Mapping[str, Found]) -> None:
             st.text(f"{one.verdict.rule}.")
 
 
-def _evidence(
-    choice: Choice, table: pd.DataFrame, *, found: Mapping[str, Found], asked: Asked
-) -> None:
+def _evidence(choice: Choice, table: pd.DataFrame, *, found: Findings, asked: Asked) -> None:
     st.header("Evidence", anchor=False)
     st.caption(
         "Every figure stands beside two nulls: what selection alone gives with the models' roles "
@@ -278,7 +276,7 @@ def _either_text(choice: Choice, *, asked: Asked) -> None:
         own = dataclasses.replace(
             asked, filters=dataclasses.replace(asked.filters, generator=(generator,))
         )
-        found = {name: loaders.mechanism(choice.run, name, asked=own) for name in _names(choice)}
+        found = loaders.mechanism(choice.run, _names(choice), asked=own)
         parts.append(tables.evidence_table(found, asked=own).assign(text=generator))
     table = pd.concat(parts, ignore_index=True)
     _frame(evidence.shown_texts(table), evidence.TEXT_LABELS, key="texts")
