@@ -1,6 +1,7 @@
 """Orders of truncation against the samplers they are named after."""
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from rows import BETAS
+from rows import BETAS, distributions_of
 from transformers import (
     MinPLogitsWarper,
     TemperatureLogitsWarper,
@@ -146,6 +147,47 @@ def test_every_order_is_the_plain_one(order: str, full: np.ndarray, asked: dict[
         expected = Plain(row, **asked).kept(order)
         np.testing.assert_allclose(got, expected, atol=2e-6)
         assert size == (expected > 0).sum()
+
+
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+@pytest.mark.parametrize("order", ORDERS)
+def test_min_p_cuts_at_the_temperature_of_its_order(order: str, temperature: float) -> None:
+    full = 2 * np.random.default_rng(0).normal(size=(20, 30))
+    asked = {"temperature": temperature, "top_k": 12, "top_p": 0.98, "min_p": 0.2}
+    kept = kept_probabilities(whole(full), decoding=Decoding(order=order, **asked)).kept
+    without = kept_probabilities(
+        whole(full), decoding=Decoding(order=order, **{**asked, "min_p": 0.0})
+    ).kept
+    assert (np.count_nonzero(kept, axis=1) < np.count_nonzero(without, axis=1)).any()
+    clear = [not decided_by_rounding(row, asked) for row in full.astype(np.float32)]
+    assert sum(clear) > len(full) / 2
+    for row, got in zip(full.astype(np.float32)[clear], kept[clear], strict=True):
+        np.testing.assert_allclose(got, Plain(row, **asked).kept(order), atol=2e-6)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_tail_hides_what_lies_in_it_and_changes_nothing_else(order: str) -> None:
+    full = np.linspace(0.3, 4, 20)[:, None] * np.random.default_rng(0).normal(size=(20, 60))
+    full = full.astype(np.float32)
+    held, known, hidden = distributions_of(full, top_k=25), 0, 0
+    for top_k, top_p, min_p in product((0, 10), (0.8, 1.0), (0.0, 0.03, 0.3)):
+        decoding = Decoding(temperature=1.3, top_k=top_k, top_p=top_p, min_p=min_p, order=order)
+        part, every = (
+            statistics(rows, decoding=decoding, rule=KindRule()) for rows in (held, whole(full))
+        )
+        beyond = every.nucleus_size > 25
+        if order == "vllm" and min_p:
+            # What top-p is a share of is not known where min-p keeps more than is seen.
+            beyond |= np.isinf(part.nucleus_size)
+        sizes = np.where(beyond, np.inf, every.nucleus_size)
+        np.testing.assert_array_equal(part.nucleus_size, sizes)
+        for name in ("excluded_mass", "tail_mass", "entropy_kept_nats", "top1_prob_kept"):
+            found, wanted = getattr(part, name), getattr(every, name)
+            told = np.isfinite(found)
+            assert told[~beyond].all()
+            np.testing.assert_allclose(found[told], wanted[told], atol=1e-5)
+        known, hidden = known + int((~beyond).sum()), hidden + int(beyond.sum())
+    assert min(known, hidden) > 20
 
 
 @given(full=rows_with_ties(), asked=decodings)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rows import BETAS, make_rows
 from scipy.special import log_softmax, logsumexp
+from scipy.stats import ttest_1samp
 
 from probing.analysis.distributions import Distributions
 from probing.analysis.drift import drifted, matching_scale, standard_noise, surprise
@@ -21,7 +22,7 @@ from probing.analysis.reshaping import at_edge, predicted_slope, token_consisten
 from probing.analysis.tail import cross_mean_of_rows, tail_of_rows
 from probing.analysis.target import ssd_target
 from probing.analysis.temperature import temperature_null
-from probing.analysis.testing import benjamini_hochberg, holm, sign_flip_p_value
+from probing.analysis.testing import EXACT_FLIPS, benjamini_hochberg, holm, sign_flip_p_value
 from probing.settings import Decoding
 
 TRAINING = Decoding(temperature=1.1, top_k=20, top_p=0.95)
@@ -146,6 +147,32 @@ def test_equivalence_and_what_is_detectable() -> None:
     assert replace(small, value=0.03).p_value() < 0.01 < small.p_value()
 
 
+@pytest.mark.parametrize(("seed", "size", "effect"), [(0, 2, 0.1), (1, 9, -1.0), (2, 30, 0.5)])
+def test_one_position_a_problem_is_the_t_test_of_one_sample(
+    seed: int, size: int, effect: float
+) -> None:
+    values = effect + np.random.default_rng(seed).normal(size=size)
+    found = mean_estimate(values, weights=np.ones(size), clusters=np.arange(size), size=size)
+    plain = ttest_1samp(values, 0.0)
+    assert found.p_value() == pytest.approx(plain.pvalue)
+    assert found.interval(level=0.9) == pytest.approx(tuple(plain.confidence_interval(0.9)))
+    one_sided = [
+        ttest_1samp(values, end, alternative=side).pvalue
+        for end, side in ((-0.4, "greater"), (0.4, "less"))
+    ]
+    assert found.equivalence(margin=0.4) == pytest.approx(max(one_sided))
+
+
+def test_the_error_of_half_a_sum_is_that_of_the_half_sums() -> None:
+    rng = np.random.default_rng(0)
+    one, two = rng.normal(size=(2, 200)) + rng.normal(size=200)
+    options = {"weights": np.ones(200), "clusters": np.arange(200) % 25, "size": 25}
+    halves = mean_estimate(one, **options).half_sum(mean_estimate(two, **options))
+    together = mean_estimate((one + two) / 2, **options)
+    assert halves.value == pytest.approx(together.value)
+    assert halves.error == pytest.approx(together.error)
+
+
 # --- Many tests -------------------------------------------------------------------------------
 
 
@@ -174,6 +201,18 @@ def test_signs_are_flipped_in_every_way() -> None:
     assert found == pytest.approx(expected)
     many = np.random.default_rng(1).normal(0.5, size=60)
     assert sign_flip_p_value(many, draws=4999, rng=np.random.default_rng(2)) < 0.01
+
+
+def test_drawn_signs_come_near_to_every_sign_and_never_to_0() -> None:
+    values = np.random.default_rng(4).normal(0.35, size=EXACT_FLIPS + 2)
+    sums = np.abs(np.array(list(product((1, -1), repeat=len(values)))) @ values)
+    exact = (sums >= abs(values.sum()) - 1e-12).mean()
+    assert 0.02 < exact < 0.3
+    draws = 20_000
+    found = sign_flip_p_value(values, draws=draws, rng=np.random.default_rng(0))
+    assert abs(found - exact) < 4 * np.sqrt(exact * (1 - exact) / draws)
+    alike = np.ones(60)
+    assert sign_flip_p_value(alike, draws=99, rng=np.random.default_rng(0)) == 1 / 100
 
 
 # --- Progress ---------------------------------------------------------------------------------
@@ -408,3 +447,16 @@ def test_the_cost_of_noise_is_the_divergence() -> None:
         before = log_softmax(rows.logits[row][used].astype(np.float64))
         after = log_softmax(rows.logits[row][used] + 0.7 * noise[row][used])
         assert cost[row] == pytest.approx((np.exp(before) * (before - after)).sum(), abs=1e-9)
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0])
+def test_the_cost_of_noise_counts_the_tail(scale: float) -> None:
+    rng = np.random.default_rng(0)
+    a = make_rows("laplace", vocabulary=60_000, rows=4, rng=rng)
+    rows = kept_of(a, among=np.stack([a, a]))
+    noise = standard_noise(rows, rng)
+    every = rng.standard_normal(a.shape)
+    np.put_along_axis(every, rows.ids[:, :64].astype(np.int64), noise[:, :64], axis=1)
+    before, after = (log_softmax(x, axis=1) for x in (a.astype(np.float64), a + scale * every))
+    cost = surprise(rows, noise).at(np.full(4, scale))
+    np.testing.assert_allclose(cost, (np.exp(before) * (before - after)).sum(axis=1), rtol=0.1)

@@ -144,6 +144,23 @@ def test_a_few_clusters_exchange_their_roles_one_by_one() -> None:
     assert judged(own, exchanged).p_value[0] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("clusters", [9, 25])
+def test_a_column_is_judged_beside_others_as_alone(clusters: int) -> None:
+    rng = np.random.default_rng(4)
+    columns = [(side(rng, clusters, effect=0.2), side(rng, clusters)) for _ in range(3)]
+    columns[1] = (columns[1][0], ClusterTotals(*(7 * part for part in columns[1][1])))
+    own, exchanged = (
+        ClusterTotals(*(np.concatenate(parts, axis=1) for parts in zip(*sides, strict=True)))
+        for sides in zip(*columns, strict=True)
+    )
+    together = judged(own, exchanged, settings=FEW)
+    for place, one in enumerate(columns):
+        alone = judged(*one, settings=FEW)
+        for field in dataclasses.fields(Excess):
+            both = [getattr(each, field.name) for each in (together, alone)]
+            assert both[0][place] == pytest.approx(both[1][0]), field.name
+
+
 def test_equal_models_are_preserved_and_not_tested() -> None:
     for clusters in (2, 60):
         own = ClusterTotals(np.ones((clusters, 1)), np.zeros((clusters, 1)))

@@ -178,6 +178,24 @@ def test_a_cut_once_taken_stays_and_other_rules_need_none() -> None:
     assert with_entropy_cut(post, entropy_nats=entropy, weights=weights) is post
 
 
+def test_without_weight_nothing_is_a_fork_by_entropy() -> None:
+    full = np.random.default_rng(0).normal(size=(30, 60)).astype(np.float32)
+    rule = KIND_PRESETS["entropy"]
+    stats = statistics(distributions_of(full, top_k=60), decoding=Decoding(), rule=rule)
+    cut = with_entropy_cut(rule, entropy_nats=stats.entropy_nats, weights=np.zeros(30))
+    assert CODES[Kind.FORK] not in kinds(stats, rule=cut)
+
+
+def test_a_lock_stays_one_however_much_entropy_it_has() -> None:
+    full = np.random.default_rng(0).normal(scale=6, size=(60, 80)).astype(np.float32)
+    rule = replace(KIND_PRESETS["post"], fork_entropy_share=0.2, fork_entropy=0.0)
+    stats = statistics(distributions_of(full, top_k=80), decoding=Decoding(), rule=rule)
+    by_post = kinds(stats, rule=KIND_PRESETS["post"])
+    wanted = np.where(by_post == CODES[Kind.LOCK], CODES[Kind.LOCK], CODES[Kind.FORK])
+    assert len(np.unique(wanted)) == 2
+    assert kinds(stats, rule=rule).tolist() == wanted.tolist()
+
+
 def test_forks_by_entropy_without_a_cut_are_refused() -> None:
     made = statistics(
         distributions_of(np.zeros((5, 3), dtype=np.float32), top_k=3),

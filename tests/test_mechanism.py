@@ -12,6 +12,10 @@ import pandas as pd
 import pytest
 from pages_run import write_pages_run
 
+from probing.analysis.drift import matching_scale, standard_noise, surprise
+from probing.analysis.kinds import kinds
+from probing.analysis.moments import kl_nats
+from probing.analysis.pair import PairRows
 from probing.analysis.testing import benjamini_hochberg, holm
 from probing.analysis.verdict import FAMILY, PRIMARY
 from probing.cli import EXIT_USAGE, main
@@ -29,6 +33,7 @@ from probing.reporting.predictions import (
     SUPPORTS,
     SURVIVAL,
 )
+from probing.reporting.progress import PARTS
 from probing.settings import Decoding, KindRule, Margins, Training
 from probing.store.reader import Run, open_run
 
@@ -101,6 +106,43 @@ def test_of_many_positions_a_part_is_taken_and_said(
         tables.evidence_table(found, asked=ASKED), found=found, asked=ASKED
     )
     assert any(f"{first.left_out:,} were left out" in note for note in notes)
+
+
+@pytest.mark.parametrize("other", ["ssd", "control"])
+def test_rows_of_a_pair_hold_the_divergences_that_are_stored(run: Run, other: str) -> None:
+    rows = chosen_positions(run, other, ASKED).rows[::5]
+    own = tables.comparison_table(run, other=other, decoding=Decoding(), rule=KindRule())
+    pair = mechanism.pair_rows(run, other, rows)
+    for name, side in (("kl_baseline_other", pair), ("kl_other_baseline", pair.exchanged())):
+        found = divergence(side)
+        np.testing.assert_allclose(found, own[name].to_numpy()[rows], atol=2e-4)
+
+
+def divergence(pair: PairRows) -> np.ndarray:
+    """KL(baseline || other) at T = 1, whatever the run says of it."""
+    return kl_nats(
+        pair.baseline,
+        pair.other,
+        cross_mean=pair.other_over_baseline,
+        temperature_a=1.0,
+        temperature_b=1.0,
+    )
+
+
+def test_evidence_of_a_run_is_that_of_its_rows(run: Run, found: dict[str, Found]) -> None:
+    for name, one in found.items():
+        chosen = chosen_positions(run, name, ASKED)
+        pair = mechanism.pair_rows(run, name, chosen.rows)
+        stats = run.statistics("baseline", decoding=Decoding(), rule=KindRule())
+        noise = standard_noise(pair.baseline, np.random.default_rng(ASKED.seed))
+        scale = matching_scale(
+            surprise(pair.baseline, noise),
+            divergence(pair),
+            groups=kinds(stats, rule=KindRule())[chosen.rows],
+            weights=chosen.counted.weights,
+        )
+        noisy = np.average(scale, weights=chosen.counted.weights)
+        assert one.evidence.noise == pytest.approx(noisy, rel=1e-3)
 
 
 def test_kinds_and_events_are_no_filters_of_it(run: Run) -> None:
@@ -252,6 +294,10 @@ def test_progress_of_a_kind_is_that_of_its_events(run: Run, found: dict[str, Fou
     figure = found["ssd"].evidence.figures["support at forks"]
     assert forks["support"] == pytest.approx(figure.own.value)
     assert forks["support_drift"] == pytest.approx(figure.drift.value)
+    of_figures = (table["event"] == "all") & table["kind"].isin(["lock-like", "fork-like"])
+    nulls = [f"{part}_{null}" for part in PARTS for null in ("exchange", "drift")]
+    assert table.loc[of_figures, nulls].notna().all(axis=None)
+    assert table.loc[~of_figures, nulls].isna().all(axis=None)
     assert len(evidence.shown_progress(table.assign(comparison="ssd"))) == len(table)
 
 

@@ -6,6 +6,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from scipy import stats as scipy_stats
 from test_evidence import TRAINING, counted_of, pair_of, real_like, target_of
 
 from probing.analysis import mechanism
@@ -167,6 +168,13 @@ def with_tokens(found: Evidence, share: float) -> Evidence:
     return replace(found, tokens=Consistency(share=share, p_value=0.0005, shift=0.2))
 
 
+def with_p_value(found: Evidence, name: str, p_value: float) -> Evidence:
+    """A figure above both of its nulls by just so much."""
+    distance = float(scipy_stats.t.isf(p_value / 2, PROBLEMS - 1))
+    tested = replace(found.figures[name], own=estimate(0.3, error=0.3 / distance))
+    return replace(found, figures={**found.figures, name: tested})
+
+
 def with_share(found: Evidence, share: float) -> Evidence:
     own = replace(found.temperature, share=estimate(share, error=0.02))
     return replace(found, temperature=own)
@@ -189,6 +197,32 @@ CASES = {
     "a temperature and a gap": (with_share(with_figure(flat(), "gap", GAP), 0.95), Mechanism.SSD),
     "half a temperature": (with_share(flat(), 0.5), Mechanism.MIXED),
     "tokens": (with_tokens(flat(), 0.3), Mechanism.GENERIC),
+    "a gap just large enough": (with_figure(flat(), "gap", -RULES.least_gap), Mechanism.SSD),
+    "a share just large enough": (
+        with_share(flat(), RULES.temperature_share),
+        Mechanism.TEMPERATURE,
+    ),
+    "tokens of a share just large enough": (
+        with_tokens(flat(), RULES.token_share),
+        Mechanism.GENERIC,
+    ),
+    "a temperature and tokens": (with_tokens(with_share(flat(), 0.95), 0.3), Mechanism.TEMPERATURE),
+    "a temperature that is worse than none": (with_share(flat(), -0.95), Mechanism.NONE),
+    "a slope, and tokens that may be chance": (
+        replace(
+            with_figure(flat(), "slope", 0.3),
+            tokens=Consistency(share=0.3, p_value=0.5, shift=0.2),
+        ),
+        Mechanism.MIXED,
+    ),
+    "a slope that is little for one of seven": (
+        with_p_value(flat(), "slope", 1.2 * RULES.level / len(FAMILY)),
+        Mechanism.NONE,
+    ),
+    "a slope that is enough for one of seven": (
+        with_p_value(flat(), "slope", 0.8 * RULES.level / len(FAMILY)),
+        Mechanism.MIXED,
+    ),
     "a slope alone": (with_figure(flat(), "slope", 0.3), Mechanism.MIXED),
     "a trend, which is no part of the family": (with_figure(flat(), "trend", 0.3), Mechanism.NONE),
 }
