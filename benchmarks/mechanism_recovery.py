@@ -24,6 +24,7 @@ from probing.settings import Decoding, KindRule, Rules
 
 PURE = ("temperature", "ssd", "generic")
 NO_EFFECT = ("no effect, drift", "no effect, exchangeable")
+NO_SSD = ("temperature", "generic", "temperature and generic", "label smoothing", "bent")
 OTHER_STRENGTHS: dict[str, Strength] = {
     "ssd 0.1": Strength(ssd=0.1),
     "ssd 0.6": Strength(ssd=0.6),
@@ -40,7 +41,13 @@ OTHER_STRENGTHS: dict[str, Strength] = {
     "temperature 1.1": Strength(temperature=1.1),
     "generic, a tenth of the tokens": Strength(bias=1.0, biased=0.1),
     "generic 0.1": Strength(bias=0.1),
+    "label smoothing 0.001": Strength(floor=0.001),
+    "label smoothing 0.02": Strength(floor=0.02),
 }
+
+
+BY_LENGTH = sorted(PLANTINGS, key=len, reverse=True)
+"""Plantings, so that a name is told from one that begins it."""
 
 
 def answer(
@@ -117,9 +124,7 @@ def summary(matrix: dict[str, Counter[str]]) -> dict[str, Any]:
     return {
         "accuracy_pure": share(PURE, lambda name, said: said == PLANTINGS[name][1].value),
         "no_effect_false_alarm": share(NO_EFFECT, lambda _, said: said != Mechanism.NONE.value),
-        "ssd_false_alarm": share(
-            ("temperature", "generic"), lambda _, said: said == Mechanism.SSD.value
-        ),
+        "ssd_false_alarm": share(NO_SSD, lambda _, said: said == Mechanism.SSD.value),
     }
 
 
@@ -127,7 +132,7 @@ def _other_strengths(rows: Bank, asked: Any) -> dict[str, Counter[str]]:
     found: dict[str, Counter[str]] = {}
     each = max(asked.runs // len(PLANTINGS) // 2, 1)
     for place, (name, strength) in enumerate(OTHER_STRENGTHS.items()):
-        planting, _ = PLANTINGS[name.split(maxsplit=1)[0].rstrip(",")]
+        planting, _ = PLANTINGS[next(each for each in BY_LENGTH if name.startswith(each))]
         found[name] = Counter(
             answer(
                 rows,

@@ -20,8 +20,8 @@ DEFAULT = Asked(training=Training())
 
 def weighed(site: Site, asked: Asked) -> tuple[dict[str, Found], pd.DataFrame]:
     run = site.runs["pages.zarr"].open()
-    found = {name: tables.mechanism(run, name, asked=asked) for name in ("ssd", "control")}
-    return found, tables.evidence_table(found, asked=asked)
+    found = tables.mechanism(run, ("ssd", "control"), asked=asked)
+    return found.models, tables.evidence_table(found, asked=asked)
 
 
 def opened(site: Site) -> Page:

@@ -10,14 +10,22 @@ from test_evidence import TRAINING, pair_of, target_of
 
 from probing.analysis.decoding import statistics
 from probing.analysis.drift import matching_scale, surprise
+from probing.analysis.figures import FIGURES, LEAST_PREDICTED
 from probing.analysis.kinds import CODES, kinds
-from probing.analysis.mechanism import FIGURES, LEAST_PREDICTED, Evidence, Reading, evidence
+from probing.analysis.mechanism import (
+    Compared,
+    Evidence,
+    Reading,
+    Together,
+    evidence,
+    weighed,
+)
 from probing.analysis.pair import NEAR, PairRows, Weighted
 from probing.settings import Decoding, KindRule
 from probing.vocabulary import Kind
 
 ROWS, VOCABULARY, PROBLEMS = 60, 50, 12
-READING = Reading(training=TRAINING, kinds=Decoding(), rule=KindRule())
+READING = Reading(training=TRAINING, kinds=Decoding(), rule=KindRule(), drift_draws=1)
 SEED = 4
 
 
@@ -66,14 +74,17 @@ class Plain:
         return float(found[0]), told
 
     def at_edge(self) -> list[float]:
-        rows = []
+        parts = []
         for a, b in zip(self.a, self.b, strict=True):
             log_a, log_b = log_softmax(a), log_softmax(b)
             size = int((target_of(a, TRAINING) > 0).sum())
             used = np.argsort(-a)[: size + NEAR]
-            outside = np.arange(len(used)) >= size
-            x = np.stack([log_a[used], outside], axis=1)
-            rows.append((x, (log_b - log_a)[used], np.ones(len(used))))
+            parts.append((log_a[used], np.arange(len(used)) >= size, (log_b - log_a)[used]))
+        centre = np.concatenate([log_a for log_a, _, _ in parts]).mean()
+        rows = [
+            (np.stack([x, outside, (x - centre) ** 2], axis=1), change, np.ones(len(x)))
+            for x, outside, change in parts
+        ]
         return slopes(rows, self.weights)[0].tolist()
 
     def per_row(self) -> dict[str, np.ndarray]:
@@ -110,7 +121,7 @@ class Plain:
         for name in ("entropy within S", "top-1", "support"):
             found[f"{name}, fork - lock"] = found[f"{name} at forks"] - found[f"{name} at locks"]
         found["sign of the top-1 change"] = mean("sign", np.ones(len(self.a), dtype=bool))
-        trend, gap = self.at_edge()
+        trend, gap, _ = self.at_edge()
         return found | {"slope": self.slope()[0], "trend": trend, "gap": gap}
 
 
@@ -159,8 +170,9 @@ def case() -> Case:
         reading=READING,
         rng=np.random.default_rng(SEED),
     )
-    # The noise is the first that is drawn.
-    drawn = np.random.default_rng(SEED).standard_normal(pair.baseline.logits.shape)
+    # The noise is the first that its stream gives.
+    stream = np.random.default_rng(SEED).spawn(1)[0]
+    drawn = stream.standard_normal(pair.baseline.logits.shape)
     scale = matching_scale(surprise(pair.baseline, drawn), kl, groups=kinds_of(a), weights=weights)
     noise = np.zeros(a.shape)
     np.put_along_axis(
@@ -208,3 +220,50 @@ def test_what_stands_beside_the_figures_is_weighted_too(case: Case) -> None:
     assert case.evidence.noise == pytest.approx(np.average(case.scale, weights=case.weights))
     plain = Plain(case.a, case.b, kinds_of(case.a), case.weights)
     assert case.evidence.r_squared == pytest.approx(plain.slope()[1], abs=1e-5)
+
+
+def test_a_difference_is_at_the_kinds_of_the_mean_over_all_models(case: Case) -> None:
+    rng = np.random.default_rng(7)
+    c = (case.a + 0.8 * rng.normal(size=case.a.shape)).astype(np.float32)
+    middle = (case.a + case.b + c) / 3
+    counted = Weighted(case.weights, np.arange(ROWS) % PROBLEMS, PROBLEMS)
+    compared = [Compared(pair_of(case.a, each), divergence(case.a, each)) for each in (case.b, c)]
+    found = weighed(
+        compared,
+        together=Together(whole(middle), 3),
+        counted=counted,
+        reading=READING,
+        rng=np.random.default_rng(SEED),
+    )
+    first, second = (case.figures(case.a, each, between=middle) for each in (case.b, c))
+    back = [case.figures(each, case.a, between=middle) for each in (case.b, c)]
+    assert found.difference is not None
+    values = {name: tested.own.value for name, tested in found.difference.items()}
+    assert_all(values, {name: first[name] - second[name] for name in first})
+    nulls = {name: tested.exchange.value for name, tested in found.difference.items()}
+    halves = [
+        {name: (own[name] + other[name]) / 2 for name in own}
+        for own, other in zip((first, second), back, strict=True)
+    ]
+    assert_all(nulls, {name: halves[0][name] - halves[1][name] for name in first})
+    own_kinds = kinds_of((case.a + case.b) / 2)
+    assert (own_kinds != kinds_of(middle)).any(), "else this says nothing of the kinds"
+    alone = found.models[0].figures["support at forks"].own.value
+    assert alone == pytest.approx(case.evidence.figures["support at forks"].own.value)
+
+
+def test_two_models_alike_differ_by_nothing_beyond_their_nulls(case: Case) -> None:
+    compared = [Compared(case.pair, divergence(case.a, case.b))] * 2
+    found = weighed(
+        compared,
+        together=Together(whole((case.a + 2 * case.b) / 3), 3),
+        counted=Weighted(case.weights, np.arange(ROWS) % PROBLEMS, PROBLEMS),
+        reading=Reading(training=TRAINING, kinds=Decoding(), rule=KindRule(), drift_draws=4),
+        rng=np.random.default_rng(SEED),
+    )
+    assert found.difference is not None
+    for name, tested in found.difference.items():
+        assert tested.own.value == pytest.approx(0, abs=1e-12), name
+        assert tested.exchange.value == pytest.approx(0, abs=1e-12), name
+        # Each has noise of its own, so their drift nulls differ by chance alone.
+        assert not tested.p_value < 0.001, name

@@ -20,21 +20,22 @@ from probing.analysis.testing import benjamini_hochberg, holm
 from probing.analysis.verdict import FAMILY, PRIMARY
 from probing.cli import EXIT_USAGE, main
 from probing.errors import NoCarriersLeft, UsageFault
-from probing.reporting import evidence, mechanism, tables
+from probing.reporting import display, evidence, mechanism, tables
 from probing.reporting.comparison import comparison_table
 from probing.reporting.filters import Filters
-from probing.reporting.mechanism import Asked, Found, chosen_positions
+from probing.reporting.mechanism import Asked, Findings, Found, chosen_positions
 from probing.reporting.predictions import (
     CANNOT_TELL,
     CONTRADICTS,
     DIFFERENCE,
     EVIDENCE_COLUMNS,
+    LESS,
     PREDICTIONS,
     SUPPORTS,
     SURVIVAL,
 )
 from probing.reporting.progress import PARTS
-from probing.settings import Decoding, KindRule, Margins, Training
+from probing.settings import Decoding, KindRule, Training
 from probing.store.reader import Run, open_run
 
 TRAINING = Training(temperature=1.2, top_k=12, top_p=0.9)
@@ -54,13 +55,18 @@ def run(path: str) -> Run:
 
 
 @pytest.fixture(scope="module")
-def found(run: Run) -> dict[str, Found]:
-    return {name: tables.mechanism(run, name, asked=ASKED) for name in ("ssd", "control")}
+def findings(run: Run) -> Findings:
+    return tables.mechanism(run, ("ssd", "control"), asked=ASKED)
 
 
 @pytest.fixture(scope="module")
-def table(found: dict[str, Found]) -> pd.DataFrame:
-    return tables.evidence_table(found, asked=ASKED)
+def found(findings: Findings) -> dict[str, Found]:
+    return findings.models
+
+
+@pytest.fixture(scope="module")
+def table(findings: Findings) -> pd.DataFrame:
+    return tables.evidence_table(findings, asked=ASKED)
 
 
 # --- which positions ----------------------------------------------------------------------------
@@ -101,7 +107,7 @@ def test_of_many_positions_a_part_is_taken_and_said(
     assert first.left_out == len(every.rows) - 300
     assert set(first.rows) < set(every.rows)
     assert first.rows.tolist() == again.rows.tolist() != other.rows.tolist()
-    found = {"ssd": tables.mechanism(run, "ssd", asked=ASKED)}
+    found = tables.mechanism(run, ("ssd",), asked=ASKED)
     notes = tables.evidence_notes(
         tables.evidence_table(found, asked=ASKED), found=found, asked=ASKED
     )
@@ -142,7 +148,8 @@ def test_evidence_of_a_run_is_that_of_its_rows(run: Run, found: dict[str, Found]
             weights=chosen.counted.weights,
         )
         noisy = np.average(scale, weights=chosen.counted.weights)
-        assert one.evidence.noise == pytest.approx(noisy, rel=1e-3)
+        # Other draws, and a mean of several: as large as one draw, to a few hundredths.
+        assert one.evidence.noise == pytest.approx(noisy, rel=0.03)
 
 
 def test_kinds_and_events_are_no_filters_of_it(run: Run) -> None:
@@ -152,7 +159,7 @@ def test_kinds_and_events_are_no_filters_of_it(run: Run) -> None:
         dataclasses.replace(ASKED, filters=Filters(event=("swap",)))
     nobody = dataclasses.replace(ASKED, filters=Filters(subject=("nothing",)))
     with pytest.raises(NoCarriersLeft, match="got none of"):
-        tables.mechanism(run, "ssd", asked=nobody)
+        tables.mechanism(run, ("ssd",), asked=nobody)
 
 
 # --- how it reads -------------------------------------------------------------------------------
@@ -175,12 +182,29 @@ def test_every_p_value_belongs_to_one_family(table: pd.DataFrame) -> None:
     assert set(PRIMARY) < set(FAMILY)
 
 
-def test_the_difference_is_of_the_two_models(table: pd.DataFrame, found: dict[str, Found]) -> None:
+def test_the_difference_is_of_the_two_models(
+    run: Run, table: pd.DataFrame, findings: Findings
+) -> None:
     by = table.set_index(["comparison", "figure"])["estimate"]
-    for each in PREDICTIONS:
-        apart = by["ssd", each.name] - by["control", each.name]
-        assert by["ssd − control", each.name] == pytest.approx(apart)
+    for name in ("slope", "trend", "gap", "sign of the top-1 change"):
+        apart = by["ssd", name] - by["control", name]
+        assert by["ssd − control", name] == pytest.approx(apart)
     assert tuple(table.columns) == EVIDENCE_COLUMNS
+    # Of figures at kinds it is what the table of deltas has, where kinds are once for all models.
+    deltas = tables.delta_tables(
+        tables.all_comparisons(
+            run, other="ssd", control="control", decoding=Decoding(), rule=KindRule()
+        ),
+        by=["kind"],
+    )
+    rows = deltas[(deltas["comparison"] == "ssd − control")].set_index(["kind", "quantity"])
+    for kind, place in (("lock-like", "locks"), ("fork-like", "forks")):
+        figure = by["ssd − control", f"entropy within S at {place}"]
+        assert figure == pytest.approx(rows.loc[(kind, "entropy_kept_nats"), "delta"], abs=1e-9)
+    one = table[(table["comparison"] == "ssd − control") & (table["figure"] == "slope")].iloc[0]
+    tested = findings.difference["slope"]
+    assert one["null_exchange"] == pytest.approx(tested.exchange.value)
+    assert one["p_value"] == pytest.approx(tested.p_value)
 
 
 def test_a_reading_follows_from_its_row(table: pd.DataFrame, found: dict[str, Found]) -> None:
@@ -198,18 +222,9 @@ def test_a_reading_follows_from_its_row(table: pd.DataFrame, found: dict[str, Fo
             assert row["reads"] == CANNOT_TELL
         else:
             assert abs(aside.sum()) == 2, "a direction is claimed beyond both nulls"
-            assert row["reads"] == (SUPPORTS if aside[0] == sign else CONTRADICTS)
+            met = SUPPORTS if np.sign(row["estimate"]) == sign else LESS
+            assert row["reads"] == (met if aside[0] == sign else CONTRADICTS)
     assert looked_at == 20
-
-
-def test_survival_is_read_against_its_margin(table: pd.DataFrame, found: dict[str, Found]) -> None:
-    margin = Margins().entropy_kept_nats
-    for name, one in found.items():
-        own = one.evidence.figures[SURVIVAL].own
-        low, high = own.interval(level=0.9)
-        wanted = SUPPORTS if low > -margin else CONTRADICTS if high < -margin else CANNOT_TELL
-        rows = table[(table["comparison"] == name) & (table["figure"] == SURVIVAL)]
-        assert rows["reads"].tolist() == [wanted]
 
 
 def test_shown_evidence_has_a_row_a_figure(table: pd.DataFrame) -> None:
@@ -220,7 +235,9 @@ def test_shown_evidence_has_a_row_a_figure(table: pd.DataFrame) -> None:
     gap = table[(table["comparison"] == "ssd") & (table["figure"] == "gap")].iloc[0]
     cell = shown.loc[shown["Figure"] == evidence.TITLES["gap"], "ssd"].item()
     assert cell.startswith(f"{gap['estimate']:+.4f}"[:6])
-    assert "ssd − control nulls" not in shown.columns
+    one = table[(table["comparison"] == "ssd − control") & (table["figure"] == "gap")].iloc[0]
+    nulls = shown.loc[shown["Figure"] == evidence.TITLES["gap"], "ssd − control nulls"].item()
+    assert nulls.startswith(display.signed(one["null_exchange"]))
 
 
 # --- beside T* ----------------------------------------------------------------------------------
@@ -239,7 +256,7 @@ def test_what_a_temperature_does_is_gone_beside_it(
     path = tmp_path / "warm.zarr"
     write_pages_run(path, problems=20, models=("baseline", "warm"))
     run = open_run(str(path))
-    found = tables.mechanism(run, "warm", asked=ASKED)
+    found = tables.mechanism(run, ("warm",), asked=ASKED).models["warm"]
     null = found.evidence.temperature
     assert null.temperature == pytest.approx(1.25, rel=5e-3)
     assert null.share.value > 0.99
@@ -322,9 +339,11 @@ def test_the_command_writes_what_the_table_holds(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    target = tmp_path / "verdict.json"
-    assert call("verdict", path, *OPTIONS, "--json", str(target), monkeypatch=monkeypatch) == 0
-    document = json.loads(target.read_text(encoding="utf-8"))
+    assert call("verdict", path, *OPTIONS, "--json", monkeypatch=monkeypatch) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["settings"]["training"]["temperature"] == 1.2
+    assert document["settings"]["fingerprint"] == open_run(path).fingerprint
+    assert any("top-k 12" in note for note in document["notes"])
     assert document["verdicts"] == {
         name: {"mechanism": one.verdict.mechanism.value, "rule": one.verdict.rule}
         for name, one in found.items()

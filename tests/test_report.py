@@ -77,7 +77,7 @@ def hostile_made(hostile: Run) -> Report:
 
 def test_evidence_is_that_of_the_table(run: Run, page: Read) -> None:
     asked = mechanism.Asked(training=TRAINING)
-    found = {name: mechanism.mechanism(run, name, asked=asked) for name in ("ssd", "control")}
+    found = mechanism.mechanism(run, ("ssd", "control"), asked=asked)
     table = tables.evidence_table(found, asked=asked)
     head, *rows = page.tables["Every figure, and what it would be without an effect"]
     assert head[:5] == ["Figure", "Comparison", "Estimate", "95 % interval", "Reads"]
@@ -96,7 +96,7 @@ def test_evidence_is_that_of_the_table(run: Run, page: Read) -> None:
         last = [display.number(want[name]) for name in ("p_adjusted", "detectable")]
         assert row[5:] == [*nulls, *last]
     text = "".join(page.text)
-    for name, one in found.items():
+    for name, one in found.models.items():
         assert f"Verdict on {name}{one.verdict.mechanism}{one.verdict.rule}." in text
     for figure in table["figure"].unique():
         assert evidence.sentence(table, figure) in text

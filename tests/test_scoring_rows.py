@@ -266,8 +266,9 @@ def test_swapping_models_swaps_every_array(path: str) -> None:
     np.testing.assert_array_equal(one.logit, other.logit[:, ::-1])
     np.testing.assert_allclose(one.kl_baseline_other, other.kl_other_baseline, rtol=1e-6)
     np.testing.assert_allclose(one.js, other.js, rtol=1e-6)
-    np.testing.assert_array_equal(one.tail_mean[:, 0, 0], other.tail_mean[:, 1, 1])
-    np.testing.assert_array_equal(one.tail_mean[:, 0, 1], other.tail_mean[:, 1, 0])
+    # Products over both models at once are rounded by where a model stands in them.
+    np.testing.assert_allclose(one.tail_mean[:, 0, 0], other.tail_mean[:, 1, 1], rtol=1e-6)
+    np.testing.assert_allclose(one.tail_mean[:, 0, 1], other.tail_mean[:, 1, 0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("path", [COMPILED, GENERAL])

@@ -11,7 +11,8 @@ from test_evidence import TRAINING, counted_of, pair_of, real_like, target_of
 
 from probing.analysis import mechanism
 from probing.analysis.estimates import Estimate
-from probing.analysis.mechanism import FIGURES, Evidence, Reading, evidence
+from probing.analysis.figures import FIGURES
+from probing.analysis.mechanism import Evidence, Reading, evidence
 from probing.analysis.moments import kl_nats
 from probing.analysis.reshaping import Consistency
 from probing.analysis.temperature import TemperatureNull
@@ -194,7 +195,35 @@ CASES = {
         Mechanism.SSD,
     ),
     "a temperature": (with_share(flat(), 0.95), Mechanism.TEMPERATURE),
-    "a temperature and a gap": (with_share(with_figure(flat(), "gap", GAP), 0.95), Mechanism.SSD),
+    "a temperature and a gap": (with_share(with_figure(flat(), "gap", GAP), 0.95), Mechanism.MIXED),
+    "a gap, and as much of a temperature as a target gives": (
+        with_share(with_figure(flat(), "gap", GAP), 0.5),
+        Mechanism.SSD,
+    ),
+    "a gap, and a slope away from the target": (
+        with_figure(with_figure(flat(), "gap", GAP), "slope", -0.3),
+        Mechanism.MIXED,
+    ),
+    "a gap, and mass that leaves the support": (
+        with_figure(with_figure(flat(), "gap", GAP), "support at forks", -0.1),
+        Mechanism.MIXED,
+    ),
+    "a gap, and a slope towards the target": (
+        with_figure(with_figure(flat(), "gap", GAP), "slope", 0.3),
+        Mechanism.SSD,
+    ),
+    "a temperature and a gap of the wrong sign": (
+        with_share(with_figure(flat(), "gap", -GAP), 0.95),
+        Mechanism.MIXED,
+    ),
+    "tokens, and a part of a temperature": (
+        with_tokens(with_share(flat(), RULES.temperature_part), 0.3),
+        Mechanism.MIXED,
+    ),
+    "tokens, and less than a part of a temperature": (
+        with_tokens(with_share(flat(), 0.8 * RULES.temperature_part), 0.3),
+        Mechanism.GENERIC,
+    ),
     "half a temperature": (with_share(flat(), 0.5), Mechanism.MIXED),
     "tokens": (with_tokens(flat(), 0.3), Mechanism.GENERIC),
     "a gap just large enough": (with_figure(flat(), "gap", -RULES.least_gap), Mechanism.SSD),
@@ -206,7 +235,7 @@ CASES = {
         with_tokens(flat(), RULES.token_share),
         Mechanism.GENERIC,
     ),
-    "a temperature and tokens": (with_tokens(with_share(flat(), 0.95), 0.3), Mechanism.TEMPERATURE),
+    "a temperature and tokens": (with_tokens(with_share(flat(), 0.95), 0.3), Mechanism.MIXED),
     "a temperature that is worse than none": (with_share(flat(), -0.95), Mechanism.NONE),
     "a slope, and tokens that may be chance": (
         replace(
@@ -232,6 +261,29 @@ CASES = {
 def test_the_rules_apply_in_order(name: str) -> None:
     given, wanted = CASES[name]
     assert verdict(given, rules=RULES).mechanism is wanted
+
+
+@pytest.mark.parametrize(
+    ("difference", "wanted"),
+    [(GAP, Mechanism.SSD), (-GAP, Mechanism.MIXED), (0.0, Mechanism.MIXED)],
+)
+def test_an_edge_that_the_control_has_too_is_not_of_the_training(
+    difference: float, wanted: Mechanism
+) -> None:
+    given, _ = CASES["a gap"]
+    beside = replace(flat().figures["gap"], own=estimate(difference, error=0.01))
+    told = verdict(given, rules=RULES, gap_beside=beside)
+    assert told.mechanism is wanted
+    assert ("control" in told.rule) == (wanted is Mechanism.MIXED)
+
+
+def test_without_anything_outside_the_support_the_rule_says_so() -> None:
+    nothing = Estimate(float("nan"), np.zeros(PROBLEMS), 0, 0)
+    gap = mechanism.Tested(nothing, nothing, nothing)
+    given = with_share(flat(), 0.95)
+    told = verdict(replace(given, figures={**given.figures, "gap": gap}), rules=RULES)
+    assert told.mechanism is Mechanism.TEMPERATURE
+    assert "nothing lies outside the support" in told.rule
 
 
 def test_a_figure_between_its_nulls_tells_nothing() -> None:

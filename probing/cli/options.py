@@ -113,14 +113,18 @@ def decoding_of(
 
 
 def training_of(temperature: float | None, top_k: int | None, top_p: float | None) -> Training:
-    """How the training samples were drawn; of what is not said, the default, and marked so.
+    """How the training samples were drawn; assumed, and marked so, where nothing is said of it.
 
     Raises:
         UsageFault: no such sampling.
     """
-    given = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-    said = {name: value for name, value in given.items() if value is not None}
-    return Training(**said, assumed=len(said) < len(given))
+    default = Training()
+    return Training(
+        temperature=default.temperature if temperature is None else temperature,
+        top_k=default.top_k if top_k is None else top_k,
+        top_p=default.top_p if top_p is None else top_p,
+        assumed=temperature is None and top_k is None and top_p is None,
+    )
 
 
 def rule_of(preset: str) -> KindRule:

@@ -17,6 +17,7 @@ from probing.store.reader import Run
 from probing.vocabulary import Stratum
 
 NOT_RECORDED = "not recorded"
+TRAINING_OPTIONS = ("temperature", "top_k", "top_p")
 FLOAT32 = "float32"
 
 
@@ -263,13 +264,12 @@ def command(run: Run, *, asked: Compared, target: str) -> str:
         asked: what the report asks.
         target: name of the file that it writes.
     """
+    training = () if asked.training.assumed else TRAINING_OPTIONS
     options: Sequence[tuple[str, object]] = (
         ("other", asked.other),
         *((("control", asked.control),) if asked.control is not None else ()),
         ("preset", asked.rule.preset),
-        ("train-temperature", asked.training.temperature),
-        ("train-top-k", asked.training.top_k),
-        ("train-top-p", asked.training.top_p),
+        *((f"train-{name.replace('_', '-')}", getattr(asked.training, name)) for name in training),
         ("temperature", asked.decoding.temperature),
         ("top-k", asked.decoding.top_k),
         ("top-p", asked.decoding.top_p),
