@@ -13,7 +13,7 @@ from scipy.stats import ttest_1samp
 
 from probing.analysis.distributions import Distributions
 from probing.analysis.drift import drifted, matching_scale, standard_noise, surprise
-from probing.analysis.estimates import Estimate, mean_estimate
+from probing.analysis.estimates import Estimate, average, mean_estimate
 from probing.analysis.moments import moments
 from probing.analysis.pair import NEAR, Edge, PairRows, Weighted, edge
 from probing.analysis.progress import loss_parts, progress
@@ -167,7 +167,7 @@ def test_the_error_of_half_a_sum_is_that_of_the_half_sums() -> None:
     rng = np.random.default_rng(0)
     one, two = rng.normal(size=(2, 200)) + rng.normal(size=200)
     options = {"weights": np.ones(200), "clusters": np.arange(200) % 25, "size": 25}
-    halves = mean_estimate(one, **options).half_sum(mean_estimate(two, **options))
+    halves = average([mean_estimate(one, **options), mean_estimate(two, **options)])
     together = mean_estimate((one + two) / 2, **options)
     assert halves.value == pytest.approx(together.value)
     assert halves.error == pytest.approx(together.error)

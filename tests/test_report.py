@@ -1,6 +1,7 @@
 """The report in both forms: figures as in the tables, text that is inert."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import browsing
@@ -80,13 +81,14 @@ def test_evidence_is_that_of_the_table(run: Run, page: Read) -> None:
     found = mechanism.mechanism(run, ("ssd", "control"), asked=asked)
     table = tables.evidence_table(found, asked=asked)
     head, *rows = page.tables["Every figure, and what it would be without an effect"]
-    assert head[:5] == ["Figure", "Comparison", "Estimate", "95 % interval", "Reads"]
+    assert head[:6] == ["Primary", "Figure", "Comparison", "Estimate", "95 % interval", "Reads"]
     assert len(rows) == len(table)
-    for row in rows:
+    for primary, *row in rows:
         want = table[(table["figure"].map(evidence.TITLES) == row[0])]
         want = want[want["comparison"] == row[1]].iloc[0]
         measured = want["low"] == want["low"]
         interval = f"{display.signed(want['low'])} to {display.signed(want['high'])}"
+        assert primary == want["primary"]
         assert row[2:5] == [
             display.signed(want["estimate"]),
             interval if measured else "",
@@ -100,6 +102,26 @@ def test_evidence_is_that_of_the_table(run: Run, page: Read) -> None:
         assert f"Verdict on {name}{one.verdict.mechanism}{one.verdict.rule}." in text
     for figure in table["figure"].unique():
         assert evidence.sentence(table, figure) in text
+    for note in tables.evidence_notes(table, found=found, asked=asked):
+        assert note in text
+
+
+def test_figures_on_each_generators_text_are_those_of_its_filter(run: Run, page: Read) -> None:
+    asked = mechanism.Asked(training=TRAINING)
+    names = ("ssd", "control")
+    by_text = tables.evidence_by_text(run, names, asked=asked)
+    generators = sorted(by_text["text"].unique())
+    assert generators == ["baseline", "ssd"]
+    head, *rows = page.tables["Figures on the text of each generator"]
+    assert head[2:] == generators
+    own = replace(asked, filters=Filters(generator=("ssd",)))
+    table = tables.evidence_table(mechanism.mechanism(run, names, asked=own), asked=own)
+    for figure, comparison, *cells in rows:
+        want = table[table["figure"].map(evidence.TITLES) == figure]
+        want = want[want["comparison"] == comparison].iloc[0]
+        assert cells[-1].startswith(display.signed(want["estimate"]))
+    one = tables.evidence_by_text(run, names, asked=own)
+    assert one.empty
 
 
 def test_deltas_by_kind_are_those_of_the_table(page: Read, compared: dict) -> None:
@@ -190,7 +212,7 @@ def test_examples_are_the_extremes_with_both_lists(run: Run, page: Read, compare
 def test_markdown_holds_the_same_tables(made: Report, page: Read) -> None:
     text = markdown_text(made)
     again = read(MARKDOWN.render(text))
-    assert len(again.rows) == len(page.rows) == 22
+    assert len(again.rows) == len(page.rows) == 23
     for mine, theirs in zip(again.rows, page.rows, strict=True):
         bare = [[cell.strip() for cell in row] for row in theirs]
         assert [[cell.strip() for cell in row] for row in mine] == bare
@@ -203,7 +225,7 @@ def test_markdown_holds_the_same_tables(made: Report, page: Read) -> None:
 def test_sections_come_in_order_and_charts_are_inside(made: Report, page: Read) -> None:
     anchors = [part.anchor for part in made.sections]
     assert anchors == [
-        "compared", "verdict", "evidence", "target", "settings", "deltas", "assignments",
+        "compared", "verdict", "evidence", "target", "texts", "settings", "deltas", "assignments",
         "transitions", "events", "examples", "limits", "again",
     ]  # fmt: skip
     assert [found["id"] for tag, found in page.elements if tag == "section"] == anchors

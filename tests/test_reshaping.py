@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy.special import log_softmax
 from test_evidence import edge_of, real_like
 
 from probing.analysis.pair import Weighted
-from probing.analysis.reshaping import token_consistency
+from probing.analysis.reshaping import at_edge, token_consistency
 
 ROWS, VOCABULARY, PROBLEMS = 160, 120, 40
 
@@ -48,3 +49,21 @@ def test_positions_that_count_nothing_tell_nothing_of_tokens() -> None:
     assert one.share == pytest.approx(other.share)
     assert (one.p_value, one.shift) == pytest.approx((other.p_value, other.shift))
     assert one.share > 0.2
+
+
+@pytest.mark.parametrize("bend", [-0.01, 0.01])
+def test_what_bends_without_a_step_has_no_gap(bend: float) -> None:
+    log_a = log_softmax(real_like(ROWS), axis=1)
+    b = log_a + bend * log_a**2
+    counted = Weighted(np.ones(ROWS), np.arange(ROWS) % PROBLEMS, PROBLEMS)
+    _, gap = at_edge(edge_of(log_a.astype(np.float32), b.astype(np.float32)), counted)
+    assert gap.value == pytest.approx(0, abs=1e-3)
+
+
+def test_label_smoothing_lifts_what_lies_outside() -> None:
+    log_a = log_softmax(real_like(ROWS), axis=1)
+    floor = np.log(0.01 / log_a.shape[1])
+    b = np.logaddexp(log_a + np.log(0.99), floor)
+    counted = Weighted(np.ones(ROWS), np.arange(ROWS) % PROBLEMS, PROBLEMS)
+    _, gap = at_edge(edge_of(log_a.astype(np.float32), b.astype(np.float32)), counted)
+    assert gap.value > 0

@@ -1,4 +1,7 @@
-"""What truncation leaves as temperature moves, and how much mass the leading ranks hold."""
+"""What truncation leaves as temperature moves, and how much mass the leading ranks hold.
+
+Source: docs/method.md, Curves.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

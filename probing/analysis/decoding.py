@@ -1,4 +1,7 @@
-"""What sequential decoding sees: every statistic of one distribution, and what truncation keeps."""
+"""What sequential decoding sees: every statistic of one distribution, and what truncation keeps.
+
+Source: docs/method.md, Decoding.
+"""
 
 from dataclasses import dataclass, fields, replace
 

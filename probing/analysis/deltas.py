@@ -1,4 +1,7 @@
-"""Deltas, other - baseline, and their weighted means per kind."""
+"""Deltas, other - baseline, and their weighted means per kind.
+
+Source: docs/method.md, Notation and Intervals.
+"""
 
 from dataclasses import dataclass, fields
 

@@ -1,4 +1,8 @@
-"""Estimates that can be subtracted from each other: values with what each problem adds to them."""
+"""Estimates that can be subtracted from each other: values with what each problem adds to them.
+
+Source: docs/method.md, Intervals and Evidence: ratio estimates linearised over clusters
+(Woodruff, 1971), errors with G / (G - 1).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""Events: what happened to a position, relative to the kind assigned to it."""
+"""Events: what happened to a position, relative to the kind assigned to it.
+
+Source: docs/method.md, Events.
+"""
 
 from dataclasses import dataclass
 

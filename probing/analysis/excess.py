@@ -1,4 +1,7 @@
-"""How far a delta lies beyond its role-exchange null, and what that allows to be said."""
+"""How far a delta lies beyond its role-exchange null, and what that allows to be said.
+
+Source: docs/method.md, Tests in the tables; equivalence after Schuirmann (1987).
+"""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,7 @@
-"""Whether logits sit on a half-precision grid: then near neighbours are exact ties."""
+"""Whether logits sit on a half-precision grid: then near neighbours are exact ties.
+
+Source: docs/method.md, Numerics.
+"""
 
 from enum import StrEnum
 

@@ -1,4 +1,8 @@
-"""Intervals for weighted means: whole clusters (problems) are resampled, never positions."""
+"""Intervals for weighted means: whole clusters (problems) are resampled, never positions.
+
+Source: docs/method.md, Intervals: the bootstrap-t (Efron, 1982), clusters resampled whole
+(Cameron, Gelbach and Miller, 2008).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""Lock-like, fork-like, diffuse, mixed: one kind per distribution, by thresholds."""
+"""Lock-like, fork-like, diffuse, mixed: one kind per distribution, by thresholds.
+
+Source: docs/method.md, Kinds.
+"""
 
 from dataclasses import dataclass, replace
 

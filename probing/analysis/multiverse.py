@@ -1,4 +1,7 @@
-"""Does a conclusion hang on a setting? The same means under every combination of settings."""
+"""Does a conclusion hang on a setting? The same means under every combination of settings.
+
+Source: docs/method.md, Multiverse (after Steegen, Tuerlinckx, Gelman and Vanpaemel, 2016).
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

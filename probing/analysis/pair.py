@@ -1,4 +1,7 @@
-"""Two models at the same positions, and the tokens around the edge of what training kept."""
+"""Two models at the same positions, and the tokens around the edge of what training kept.
+
+Source: docs/method.md, The SSD target and Evidence.
+"""
 
 from dataclasses import dataclass
 

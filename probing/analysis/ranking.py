@@ -1,4 +1,8 @@
-"""Candidates in order of probability, and the prefixes of that order which truncation keeps."""
+"""Candidates in order of probability, and the prefixes of that order which truncation keeps.
+
+Source: docs/method.md, Decoding: top-k (Fan, Lewis and Dauphin, 2018), nucleus (Holtzman and
+others, 2020), min-p (Nguyen and others, 2024); orders as the four programs have them.
+"""
 
 from dataclasses import dataclass, replace
 

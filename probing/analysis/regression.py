@@ -1,4 +1,8 @@
-"""Least squares within positions, with errors over problems: slopes that no intercept can fake."""
+"""Least squares within positions, with errors over problems: slopes that no intercept can fake.
+
+Source: docs/method.md, Evidence: fixed effects within positions, and the cluster-robust
+sandwich of Liang and Zeger (1986).
+"""
 
 from dataclasses import dataclass
 

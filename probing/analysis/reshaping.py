@@ -1,4 +1,7 @@
-"""How a model's changes go with what training was aimed at: slopes, the edge, single tokens."""
+"""How a model's changes go with what training was aimed at: slopes, the edge, single tokens.
+
+Source: docs/method.md, Evidence; derived there, not from a paper.
+"""
 
 from dataclasses import dataclass
 from typing import NamedTuple

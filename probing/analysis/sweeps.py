@@ -1,4 +1,7 @@
-"""A threshold of the kinds moved over values: shares of kinds, and deltas beside their null."""
+"""A threshold of the kinds moved over values: shares of kinds, and deltas beside their null.
+
+Source: docs/method.md, Sweeps.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,8 @@
-"""The tail: what lies outside the candidates, at any temperature of the grid's range."""
+"""The tail: what lies outside the candidates, at any temperature of the grid's range.
+
+Source: docs/method.md, What is stored; interpolation at Chebyshev points (Berrut and
+Trefethen, 2004), here with slopes (Hermite).
+"""
 
 from dataclasses import dataclass
 from typing import NamedTuple

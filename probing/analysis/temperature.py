@@ -1,4 +1,7 @@
-"""Was it a change of temperature? The best one, found on some problems and judged on others."""
+"""Was it a change of temperature? The best one, found on some problems and judged on others.
+
+Source: docs/method.md, Evidence, share of T*.
+"""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,7 @@
-"""Tests over clusters whose signs could be flipped, and many tests at once."""
+"""Tests over clusters whose signs could be flipped, and many tests at once.
+
+Source: docs/method.md, Tests in the tables; sign flips after Fisher (1935).
+"""
 
 from typing import TypeAlias
 

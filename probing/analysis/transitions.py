@@ -1,4 +1,7 @@
-"""From kind to kind: how much weight moves from each kind of the baseline to each of the other."""
+"""From kind to kind: how much weight moves from each kind of the baseline to each of the other.
+
+Source: docs/method.md, Kinds.
+"""
 
 import numpy as np
 from jaxtyping import Float

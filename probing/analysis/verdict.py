@@ -1,4 +1,7 @@
-"""One word for what training did, by rules that planted mechanisms have tested."""
+"""One word for what training did, by rules that planted mechanisms have tested.
+
+Source: docs/method.md, Verdict.
+"""
 
 from dataclasses import dataclass
 from enum import StrEnum

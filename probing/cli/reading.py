@@ -74,7 +74,8 @@ def summary(
     `reads` are of delta - null, adjusted over the whole table.
     """
     from probing.reporting import tables
-    from probing.reporting.display import decoding_text
+    from probing.reporting.comparison import KIND_DECODING, settled_rule
+    from probing.reporting.display import decoding_text, rule_text
     from probing.reporting.filters import require_known
     from probing.store.reader import open_run
 
@@ -86,8 +87,9 @@ def summary(
     decoding = decoding_of(temperature, top_k, top_p, min_p=min_p, order=decode)
     groups = list(dict.fromkeys(by or [Stratum.KIND]))
     chosen = filters_of(where, assignment=assignment)
+    rule = settled_rule(opened, rule_of(preset))
     compared = tables.all_comparisons(
-        opened, other=name, control=beside, decoding=decoding, rule=rule_of(preset)
+        opened, other=name, control=beside, decoding=decoding, rule=rule
     )
     require_known(compared[name], filters=chosen)
     builders: dict[SummaryTable, Callable[..., pd.DataFrame]] = {
@@ -98,17 +100,25 @@ def summary(
     }
     found = builders[table](compared, filters=chosen)
     _say_incomplete(opened)
-    out.print(f"{name} - {opened.model_names[0]}, {decoding_text(decoding)}", markup=False)
+    whose = "three assignments" if table is SummaryTable.ASSIGNMENTS else f"the {assignment}"
+    out.print(
+        f"{name} - {opened.model_names[0]}, {decoding_text(decoding)}; kinds by {whose}, preset "
+        f"{preset}",
+        markup=False,
+    )
     if csv is not None:
         show_or_write(found, csv, shown=[])
+        return
+    if not found["positions"].any():
+        err.print("no position is left: nothing passes every --where")
         return
     if table in (SummaryTable.TRANSITIONS, SummaryTable.EVENTS):
         _print_shares(found, filters=chosen)
     else:
         own = ["assignment"] if table is SummaryTable.ASSIGNMENTS else []
         _print_deltas(found, groups=[*own, *map(str, groups)])
-    if not found["positions"].any():
-        err.print("no position is left: nothing passes every --where")
+    for threshold in rule_text(rule).split("; "):
+        out.print(f"note: at {decoding_text(KIND_DECODING)}, {threshold}", markup=False)
 
 
 def _print_deltas(table: pd.DataFrame, *, groups: Sequence[str]) -> None:

@@ -126,6 +126,18 @@ def _mechanism(fingerprint: str, names: tuple[str, ...], asked: Asked, *, _run: 
     return tables.mechanism(_run, names, asked=asked)
 
 
+def evidence_by_text(run: Run, names: tuple[str, ...], *, asked: Asked) -> pd.DataFrame:
+    """The evidence on each generator's text, computed once per run and settings."""
+    return _evidence_by_text(run.fingerprint, names, asked, _run=run)
+
+
+@st.cache_data(max_entries=8, show_spinner="Weighing the evidence on each text …")
+def _evidence_by_text(
+    fingerprint: str, names: tuple[str, ...], asked: Asked, *, _run: Run
+) -> pd.DataFrame:
+    return tables.evidence_by_text(_run, names, asked=asked)
+
+
 def beside_temperature(run: Run, other: str, found: Found, *, asked: Asked) -> pd.DataFrame:
     """Deltas against the baseline at T*, computed once per run and settings."""
     return _beside_temperature(run.fingerprint, other, asked, _run=run, _found=found)

@@ -18,11 +18,12 @@ from probing.reporting.document import (
     grid,
 )
 from probing.reporting.filters import keep
+from probing.reporting.predictions import evidence_notes
 from probing.reporting.provenance import Compared
 from probing.reporting.quantities import QUANTITIES
 from probing.reporting.report_examples import examples_section
 from probing.reporting.report_material import Material, material
-from probing.reporting.report_mechanism import settings_section, target_section
+from probing.reporting.report_mechanism import settings_section, target_section, texts_section
 from probing.reporting.report_tables import (
     BY_KIND,
     assignment_grid,
@@ -58,6 +59,7 @@ def report(run: Run, *, asked: Compared, target: str) -> Report:
             _verdict(made),
             _evidence(made),
             target_section(made),
+            *texts_section(made),
             settings_section(made),
             _deltas(made),
             _assignments(made),
@@ -117,6 +119,7 @@ def _evidence(made: Material) -> Section:
                 "in five."
             ),
             evidence_grid(made.evidence),
+            Bullets(tuple(evidence_notes(made.evidence, found=made.found, asked=made.question))),
             *pictures,
             Paragraph(
                 "Dot: estimate; bar: 95 % interval over problems; long tick: exchange null; short "

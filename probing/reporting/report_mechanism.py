@@ -61,6 +61,38 @@ def target_section(made: Material) -> Section:
     )
 
 
+def texts_section(made: Material) -> tuple[Section, ...]:
+    """The evidence on the responses of each generator; nothing where there is one generator."""
+    table = tables.evidence_by_text(made.run, made.asked.others, asked=made.question)
+    if table.empty:
+        return ()
+    shown = evidence.shown_texts(table)
+    return (
+        Section(
+            anchor="texts",
+            title="On whose text",
+            question="Does it hold on what either model wrote?",
+            blocks=(
+                Paragraph(
+                    "The evidence on the responses of each generator. A model is at home on its "
+                    "own text, so what holds on one text alone may be the text's. ✓ and ✗: beyond "
+                    "both nulls, as self-distillation predicts and against it."
+                ),
+                grid(
+                    shown,
+                    title="Figures on the text of each generator",
+                    labels={
+                        str(name): Column(str(name), "Estimate on responses of this generator.")
+                        for name in shown.columns
+                    },
+                    forms=dict.fromkeys(map(str, shown.columns[2:]), Form.NUMBER),
+                    texts={},
+                ),
+            ),
+        ),
+    )
+
+
 def settings_section(made: Material) -> Section:
     """Curves over temperature, and every conclusion under every combination of settings."""
     curves = curve_tables(

@@ -15,8 +15,8 @@ from probing.reporting.text import visible
 from probing.vocabulary import Assignment, Stratum
 
 EVIDENCE_ORDER = (
-    "figure", "comparison", "estimate", "interval", "reads", "null_exchange", "null_drift",
-    "p_adjusted", "detectable",
+    "primary", "figure", "comparison", "estimate", "interval", "reads", "null_exchange",
+    "null_drift", "p_adjusted", "detectable",
 )  # fmt: skip
 """Columns of the evidence; what is predicted has a table of its own."""
 
@@ -29,7 +29,8 @@ def evidence_grid(table: pd.DataFrame) -> Grid:
     """
     labels = evidence.EVIDENCE_LABELS
     shown = evidence.shown_evidence(_by_figure(table))
-    figures = dict.fromkeys(set(EVIDENCE_ORDER) - {"figure", "comparison", "reads"}, Form.NUMBER)
+    texts = {"primary", "figure", "comparison", "reads"}
+    figures = dict.fromkeys(set(EVIDENCE_ORDER) - texts, Form.NUMBER)
     return grid(
         shown.rename(columns={column.label: name for name, column in labels.items()}),
         title="Every figure, and what it would be without an effect",

@@ -10,6 +10,7 @@ from probing.reporting.contrasts import (
 )
 from probing.reporting.curves import curve_tables
 from probing.reporting.deltas import delta_table
+from probing.reporting.either_text import evidence_by_text
 from probing.reporting.examples import (
     example_context,
     example_table,
@@ -46,6 +47,7 @@ __all__ = [
     "delta_tables",
     "event_table",
     "event_tables",
+    "evidence_by_text",
     "evidence_notes",
     "evidence_table",
     "example_context",

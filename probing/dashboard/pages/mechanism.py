@@ -271,14 +271,7 @@ def _either_text(choice: Choice, *, asked: Asked) -> None:
     )
     if not _wanted("Weigh the evidence on each generator's text", key="either_text"):
         return
-    parts = []
-    for generator in generators:
-        own = dataclasses.replace(
-            asked, filters=dataclasses.replace(asked.filters, generator=(generator,))
-        )
-        found = loaders.mechanism(choice.run, _names(choice), asked=own)
-        parts.append(tables.evidence_table(found, asked=own).assign(text=generator))
-    table = pd.concat(parts, ignore_index=True)
+    table = loaders.evidence_by_text(choice.run, _names(choice), asked=asked)
     _frame(evidence.shown_texts(table), evidence.TEXT_LABELS, key="texts")
     _csv(table, name="evidence-by-text")
 
