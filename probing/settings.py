@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from probing.errors import UsageFault
-from probing.vocabulary import Assignment
+from probing.vocabulary import Assignment, Template
 
 GREEDY_BELOW = 1e-5
 """Temperatures under this are greedy: all mass on the largest logit (method.md section 2)."""
@@ -297,6 +297,32 @@ class Sampling(Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Inputs(Strict):
+    """How logs become carriers.
+
+    Attributes:
+        format: of records, by name; `auto` tells it from the records.
+        generator: who wrote what does not say so.
+        names: from the name of a generator in a log to that in the run.
+        template: how prompts become text, whatever the log says.
+        columns: from a field of the carrier record to the column that holds it.
+        thinking_format: how thinking that stands apart and content become a response.
+    """
+
+    format: str = "auto"
+    generator: str | None = None
+    names: dict[str, str] = field(default_factory=dict)
+    template: Template | None = None
+    columns: dict[str, str] = field(default_factory=dict)
+    thinking_format: str = "<think>\n{thinking}\n</think>\n\n{content}"
+
+    def __post_init__(self) -> None:
+        both = all(part in self.thinking_format for part in ("{thinking}", "{content}"))
+        rule = "inputs.thinking_format needs {thinking} and {content}"
+        require(both, rule, self.thinking_format)
+
+
+@dataclass(frozen=True, kw_only=True)
 class StoreLayout(Strict):
     """Sizes of the store: `top_k` is K of method.md section 3; rows and candidates are counts."""
 
@@ -366,6 +392,7 @@ class RunSettings(Strict):
     carriers: Annotated[tuple[str, ...], Field(min_length=1)]
     baseline: ModelSpec
     others: Annotated[tuple[ModelSpec, ...], Field(min_length=1)]
+    inputs: Inputs = field(default_factory=Inputs)
     selection: Selection = field(default_factory=Selection)
     sampling: Sampling = field(default_factory=Sampling)
     store: StoreLayout = field(default_factory=StoreLayout)

@@ -336,14 +336,14 @@ def _damaged_page() -> bytes:
 
 
 UNREADABLE: list[tuple[str, bytes | None]] = [
-    ("carrier JSONL, .* got: No such file.*check the path", None),
-    ("is empty: .*got no record; see README", b""),
+    ("of responses is needed, got: No such file.*check the path", None),
+    ("is empty: no record of a response; see docs/inputs", b""),
     ("is empty", b"  \n"),
     ("is empty", b"\xef\xbb\xbf\r\n"),
     ("is empty", zstandard.compress(b"")),
     ("is empty", _parquet_bytes(_table().slice(0, 0))),
-    ("of no known format: .*got b'hello'; see README", b"hello"),
-    ("of no known format", b"\x1f\x8b123"),
+    ("of no known format, got b'hello'; see docs/inputs", b"hello"),
+    ("got: Compressed file ended", b"\x1f\x8b123"),
     ("of no known format", '{"carrier_id": "a"}'.encode("utf-16")),
     ("of no known format", json.dumps([GOOD], indent=2).encode()),
     ("of no known format", zstandard.compress(b"a,b\n1,2\n")),
@@ -371,11 +371,14 @@ def test_a_file_that_cannot_be_read_is_a_named_fault(
 
 def test_a_folder_without_carriers_and_a_file_without_usable_records(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("nothing")
-    with pytest.raises(UnreadableInput, match=r"holds no file ending in \.jsonl.*see README"):
+    with pytest.raises(UnreadableInput, match=r"stands for no file of responses.*\.jsonl.*got none"):
         _read(tmp_path)
     with pytest.raises(UnreadableInput, match="check the path"):
         read_carriers(["a\0b"])
-    path = _write(tmp_path / "in.jsonl", b"{}")
+    path = _write(tmp_path / "in.jsonl", b'{"note": 1}')
+    with pytest.raises(UnreadableInput, match=r"must look like one of carrier.*got note; name its"):
+        _read(path)
+    path = _write(tmp_path / "in.jsonl", _line(generator="absent"))
     with pytest.raises(NoCarriersLeft, match=r"in\.jsonl:1: missing field"):
         _read(path)
 

@@ -1,118 +1,225 @@
-"""Any carrier files in: kept records, and every skipped one with its place and reason."""
+"""Logs of any format in: kept records, and every skipped one with its place and reason."""
 
+import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from typing import TypeAlias
 
 from probing.carriers.fields import Unusable, carrier_from_fields
-from probing.carriers.readers.jsonl import looks_like_jsonl, read_jsonl
-from probing.carriers.readers.opening import ENDINGS, first_bytes
-from probing.carriers.readers.parquet import PARQUET_MAGIC, read_parquet
+from probing.carriers.readers.batch import batch_format
+from probing.carriers.readers.carrier import CARRIER
+from probing.carriers.readers.chat import CHAT
+from probing.carriers.readers.files import BATCH_INPUT, NEXT, Told, empty, tell
+from probing.carriers.readers.formats import (
+    Convert,
+    Made,
+    RecordFormat,
+    first_that_fits,
+    with_columns,
+)
+from probing.carriers.readers.identity import completed
+from probing.carriers.readers.lm_eval import LM_EVAL
+from probing.carriers.readers.ml_ssd import ML_SSD
+from probing.carriers.readers.prompts import Prompts
 from probing.carriers.readers.rows import BadRow, Row
-from probing.carriers.record import Carrier, ReadResult, Skipped
+from probing.carriers.readers.sources import Source, sources
+from probing.carriers.record import Carrier, FileCounts, ReadResult, Skipped
 from probing.errors import NoCarriersLeft, RecordFault, UnreadableInput
+from probing.settings import Inputs
 
-FORMATS = "carrier JSONL, JSONL.zst or Parquet"
-NEXT = "see README.md, section Carriers, for one line of the format"
+DEFAULT_INPUTS = Inputs()
+OTHER_FILE = "no log of responses"
+OTHER_FORMAT = "another format"
+
+Outcome: TypeAlias = Carrier | Skipped
 
 
-def read_carriers(paths: Sequence[str], *, strict: bool = False) -> ReadResult:
+def read_carriers(
+    paths: Sequence[str], *, inputs: Inputs = DEFAULT_INPUTS, strict: bool = False
+) -> ReadResult:
     """Read every file, in order; formats are told by content.
 
     A record at fault is skipped and listed; ids must be unique over all files.
 
     Args:
-        paths: files, or folders whose files of a known ending are read in the order of their names.
+        paths: files, folders, globs or fsspec URLs; of a folder every log below it is read.
+        inputs: how logs are read.
         strict: raise at the first skipped record instead.
 
     Raises:
-        UnreadableInput: a file that is absent, empty, or of no known format; a folder without
-            carrier files.
+        UnreadableInput: a file that is absent, empty, or of no known format; a folder without logs.
         RecordFault: `strict`, and a record was at fault.
         NoCarriersLeft: every record was skipped.
+        MissingPackage: a format needs a package that is not installed.
     """
+    stream = CarrierStream(paths, inputs=inputs, strict=strict)
     kept: list[Carrier] = []
     skipped: list[Skipped] = []
-    first_seen: dict[str, str] = {}
-    rows_read = 0
-    for path in (file for given in paths for file in _files(Path(given))):
-        before = rows_read
-        for row in _rows(path):
-            rows_read += 1
-            outcome = _carrier(row, path, first_seen)
-            if isinstance(outcome, Carrier):
-                kept.append(outcome)
-                continue
-            if strict:
-                raise RecordFault(
-                    f"{outcome.file}:{outcome.line}: {outcome.reason}: {outcome.detail}; "
-                    "mend the record, or leave out --strict to skip it"
-                )
+    for outcome in stream:
+        if isinstance(outcome, Carrier):
+            kept.append(outcome)
+        else:
             skipped.append(outcome)
-        if rows_read == before:
-            raise _empty(path)
-    if not kept:
-        first = f"; the first: {_place(skipped[0])}" if skipped else ""
-        raise NoCarriersLeft(
-            f"no carrier left of {rows_read} records in {', '.join(paths)}{first}; {NEXT}"
+    return ReadResult(tuple(kept), tuple(skipped), stream.rows_read, stream.files)
+
+
+class CarrierStream:
+    """Every record of some files, one after the other, as a carrier or as what is wrong with it.
+
+    Iterate once. Memory is bounded by the longest record and by 8 bytes of digest an id.
+
+    Attributes:
+        rows_read: records so far, kept or skipped.
+    """
+
+    def __init__(
+        self, paths: Sequence[str], *, inputs: Inputs = DEFAULT_INPUTS, strict: bool = False
+    ) -> None:
+        self._paths, self._inputs, self._strict = list(paths), inputs, strict
+        self._first_seen: dict[bytes, tuple[int, int]] = {}
+        self._counts: list[Counter[str]] = []
+        self._told: list[tuple[str, str]] = []
+
+    @property
+    def rows_read(self) -> int:
+        """Records so far, kept or skipped."""
+        return sum(each["records"] for each in self._counts)
+
+    @property
+    def files(self) -> tuple[FileCounts, ...]:
+        """What every file gave so far."""
+        return tuple(
+            FileCounts(file, form, each["records"], each["kept"], each["skipped"], each["prompts"])
+            for (file, form), each in zip(self._told, self._counts, strict=True)
         )
-    return ReadResult(carriers=tuple(kept), skipped=tuple(skipped), rows_read=rows_read)
+
+    def __iter__(self) -> Iterator[Outcome]:
+        """See above.
+
+        Raises:
+            UnreadableInput, RecordFault, NoCarriersLeft, MissingPackage: see `read_carriers`.
+        """
+        first_fault: Skipped | None = None
+        kept = False
+        with Prompts() as prompts:
+            for outcome in self._outcomes(prompts):
+                kept = kept or isinstance(outcome, Carrier)
+                if isinstance(outcome, Skipped):
+                    first_fault = first_fault or outcome
+                    if self._strict:
+                        raise RecordFault(
+                            f"{_place(outcome)}; mend the record, or leave out --strict to skip it"
+                        )
+                yield outcome
+        if not kept:
+            first = f"; the first: {_place(first_fault)}" if first_fault else ""
+            raise NoCarriersLeft(
+                f"no carrier left of {self.rows_read} records in {', '.join(self._paths)}{first}; "
+                f"{NEXT}"
+            )
+
+    def _outcomes(self, prompts: Prompts) -> Iterator[Outcome]:
+        formats = (CARRIER, LM_EVAL, batch_format(prompts), ML_SSD, CHAT)
+        found: list[Told] = []
+        for source in (each for given in self._paths for each in sources(given)):
+            try:
+                found.append(tell(source, formats=formats, inputs=self._inputs))
+            except UnreadableInput as error:
+                if source.given:
+                    raise
+                # Found in a folder, where other files lie too.
+                self._begin(source, "")
+                yield self._skip(source, 0, OTHER_FILE, str(error))
+        # What asks comes first, wherever it was named.
+        for told in sorted(found, key=lambda each: not each.asks):
+            if told.asks:
+                yield from self._prompts(told, prompts)
+            else:
+                yield from self._carriers(told, formats)
+
+    def _begin(self, source: Source, form: str) -> None:
+        self._told.append((source.place, form))
+        self._counts.append(Counter())
+
+    def _count(self, what: str) -> None:
+        self._counts[-1][what] += 1
+
+    def _skip(self, source: Source, line: int, reason: str, detail: str) -> Skipped:
+        self._count("skipped")
+        return Skipped(source.place, line, reason, detail)
+
+    def _prompts(self, told: Told, prompts: Prompts) -> Iterator[Outcome]:
+        self._begin(told.source, BATCH_INPUT)
+        for row in told.rows:
+            self._count("records")
+            if isinstance(row, BadRow):
+                yield self._skip(told.source, row.line, row.reason, row.detail)
+            elif not isinstance(row.fields.get("body"), dict) or "custom_id" not in row.fields:
+                detail = "a request of a batch holds custom_id and body"
+                yield self._skip(told.source, row.line, OTHER_FORMAT, detail)
+            else:
+                self._count("prompts")
+                prompts.add(str(row.fields["custom_id"]), row.fields["body"])
+
+    def _carriers(self, told: Told, formats: Sequence[RecordFormat]) -> Iterator[Outcome]:
+        source = told.source
+        self._begin(source, told.format.name if told.format else "")
+        convert = told.format.opened(source, self._inputs) if told.format else None
+        for row in told.rows:
+            self._count("records")
+            if isinstance(row, BadRow) or convert is None or told.format is None:
+                fault = row if isinstance(row, BadRow) else BadRow(row.line, OTHER_FORMAT, "")
+                yield self._skip(source, fault.line, fault.reason, fault.detail)
+                continue
+            try:
+                made = self._made(row, told.format, convert, formats)
+            except Unusable as fault:
+                yield self._skip(source, row.line, fault.reason, fault.detail)
+                continue
+            for each in made:
+                yield self._carrier(source, row.line, each, told.format)
+        if not self._counts[-1]["records"]:
+            raise empty(source)
+
+    def _made(
+        self, row: Row, form: RecordFormat, convert: Convert, formats: Sequence[RecordFormat]
+    ) -> list[Made]:
+        """What a record gives, whole.
+
+        Raises:
+            Unusable: it is of another format, or at fault.
+        """
+        fields = with_columns(row.fields, self._inputs.columns)
+        if not form.fits(fields):
+            other = first_that_fits(fields, formats)
+            looks = f"looks like {other.name}" if other else f"got {', '.join(fields)[:80]}"
+            # Our own records say which field is missing.
+            if other is not None or form is not CARRIER:
+                raise Unusable(OTHER_FORMAT, f"{looks}; this file is read as {form.name}")
+        return list(convert(Row(row.line, fields)))
+
+    def _carrier(self, source: Source, line: int, made: Made, form: RecordFormat) -> Outcome:
+        try:
+            fields = made.fields
+            if form is not CARRIER:
+                part = f".{made.part}" if made.part else ""
+                place = f"{source.place}:{line}{part}"
+                fields = completed(fields, place=place, inputs=self._inputs)
+            carrier = carrier_from_fields(fields)
+        except Unusable as fault:
+            return self._skip(source, line, fault.reason, fault.detail)
+        digest = hashlib.blake2b(carrier.carrier_id.encode(), digest_size=8).digest()
+        here = (len(self._counts) - 1, line)
+        first = self._first_seen.setdefault(digest, here)
+        if first is not here:
+            # Its place may be this very one, where a file is given twice.
+            stands = f"{self._told[first[0]][0]}:{first[1]}"
+            detail = f"{carrier.carrier_id!r:.80} stands at {stands} already"
+            return self._skip(source, line, "duplicate id", detail)
+        self._count("kept")
+        return carrier
 
 
 def _place(item: Skipped) -> str:
-    return f"{item.file}:{item.line}: {item.reason}: {item.detail}"
-
-
-def _files(path: Path) -> list[Path]:
-    try:
-        if not path.is_dir():
-            return [path]
-        found = sorted(item for item in path.iterdir() if item.name.endswith(ENDINGS))
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
-    if not found:
-        raise UnreadableInput(f"{path} holds no file ending in {', '.join(ENDINGS)}; {NEXT}")
-    return found
-
-
-def _rows(path: Path) -> Iterator[Row | BadRow]:
-    try:
-        head = first_bytes(path)
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
-    if not head:
-        raise _empty(path)
-    if head.startswith(PARQUET_MAGIC):
-        return read_parquet(path)
-    if looks_like_jsonl(head):
-        return read_jsonl(path)
-    raise UnreadableInput(
-        f"{path} is of no known format: carriers are {FORMATS}; got {head[:20]!r}; {NEXT}"
-    )
-
-
-def _unreadable(path: Path, error: Exception) -> UnreadableInput:
-    """Absent, forbidden, damaged from the first byte, or (ValueError) no path at all."""
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-    return UnreadableInput(
-        f"cannot read {str(path)!r}: a file or folder of {FORMATS} is needed, got: {reason}; "
-        "check the path"
-    )
-
-
-def _empty(path: Path) -> UnreadableInput:
-    return UnreadableInput(f"{path} is empty: carriers are {FORMATS}, got no record; {NEXT}")
-
-
-def _carrier(row: Row | BadRow, path: Path, first_seen: dict[str, str]) -> Carrier | Skipped:
-    if isinstance(row, BadRow):
-        return Skipped(str(path), row.line, row.reason, row.detail)
-    try:
-        carrier = carrier_from_fields(row.fields)
-    except Unusable as fault:
-        return Skipped(str(path), row.line, fault.reason, fault.detail)
-    if carrier.carrier_id in first_seen:
-        # Its place may be this very one, where a file is given twice.
-        detail = f"{carrier.carrier_id!r:.80} stands at {first_seen[carrier.carrier_id]} already"
-        return Skipped(str(path), row.line, "duplicate id", detail)
-    first_seen[carrier.carrier_id] = f"{path}:{row.line}"
-    return carrier
+    where = f"{item.file}:{item.line}" if item.line else item.file
+    return f"{where}: {item.reason}: {item.detail}"

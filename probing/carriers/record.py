@@ -47,9 +47,31 @@ class Skipped:
 
 
 @dataclass(frozen=True)
+class FileCounts:
+    """What a file gave.
+
+    Attributes:
+        file: path or URL.
+        format: of its records; "" where none could be told.
+        records: every one, kept or skipped; prompts of a batch input among them.
+        kept: carriers, of which a record may give several.
+        skipped: records that were left out.
+        prompts: records that ask and do not answer.
+    """
+
+    file: str
+    format: str
+    records: int
+    kept: int
+    skipped: int
+    prompts: int = 0
+
+
+@dataclass(frozen=True)
 class ReadResult:
-    """What a reader found: `rows_read` counts every record, kept or skipped."""
+    """What readers found: `rows_read` counts every record, kept or skipped."""
 
     carriers: tuple[Carrier, ...]
     skipped: tuple[Skipped, ...]
     rows_read: int
+    files: tuple[FileCounts, ...] = ()

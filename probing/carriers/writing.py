@@ -13,10 +13,12 @@ import pyarrow.parquet
 import zstandard
 
 from probing.carriers.fields import KNOWN, Unusable, carrier_from_fields, fields_of
-from probing.carriers.readers.opening import ENDINGS
 from probing.carriers.readers.parquet import JSON_COLUMNS
 from probing.carriers.record import Carrier
 from probing.errors import NoCarriersLeft, RecordFault, UnwritablePath, UsageFault
+
+ENDINGS = (".jsonl", ".jsonl.zst", ".parquet")
+"""What carrier files are written as."""
 
 
 def write_carriers(carriers: Sequence[Carrier], path: Path) -> None:

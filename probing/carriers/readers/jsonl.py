@@ -1,14 +1,17 @@
-"""Carrier JSONL, plain or zstandard: one JSON object a line, streamed."""
+"""JSON lines, plain, gzip or zstandard: one JSON object a line, streamed."""
 
 import io
 import itertools
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from probing.carriers.readers.opening import BOM, opened
+from probing.carriers.readers.opening import BOM, DAMAGED, opened
 from probing.carriers.readers.rows import BadRow, Row
+from probing.carriers.readers.sources import Source
+
+MOST_LINE_BYTES = 64 << 20
+"""A longer line is no response: it is skipped, and passed over without holding it."""
 
 
 def looks_like_jsonl(head: bytes) -> bool:
@@ -20,20 +23,27 @@ def looks_like_jsonl(head: bytes) -> bool:
     return head.startswith(b"{") or b"\n{" in head
 
 
-def read_jsonl(path: Path) -> Iterator[Row | BadRow]:
+def looks_like_document(head: bytes) -> bool:
+    """Whether content that starts like this is one JSON object over several lines."""
+    first, newline, _ = head.partition(b"\n")
+    return bool(newline) and first.strip() == b"{"
+
+
+def read_jsonl(source: Source) -> Iterator[Row | BadRow]:
     """Yield every line that is not blank; a byte-order mark and CRLF are tolerated.
 
-    A truncated or damaged zstandard stream ends with one `BadRow`; what came before is kept.
+    A truncated or damaged stream ends with one `BadRow`; what came before is kept.
     """
-    with opened(path) as stream:
+    with opened(source) as stream:
         yield from _rows(stream)
 
 
-def _rows(stream: io.BufferedReader) -> Iterator[Row | BadRow]:
+def _rows(stream: io.BufferedIOBase) -> Iterator[Row | BadRow]:
     for line in itertools.count(1):
         try:
-            raw = stream.readline()
-        except OSError as error:
+            raw = stream.readline(MOST_LINE_BYTES)
+            over = len(raw) == MOST_LINE_BYTES and not raw.endswith(b"\n") and _pass_over(stream)
+        except DAMAGED as error:
             detail = f"nothing after line {line - 1} can be read: {error}; write the file again"
             yield BadRow(line, "damaged file", detail)
             return
@@ -41,8 +51,19 @@ def _rows(stream: io.BufferedReader) -> Iterator[Row | BadRow]:
             return
         if line == 1:
             raw = raw.removeprefix(BOM)
-        if raw.strip():
+        if over:
+            yield BadRow(line, "over-long line", f"a line holds at most {MOST_LINE_BYTES:,} bytes")
+        elif raw.strip():
             yield _parse(line, raw)
+
+
+def _pass_over(stream: io.BufferedIOBase) -> bool:
+    """The rest of a line; whether there was any."""
+    rest = stream.readline(MOST_LINE_BYTES)
+    over = bool(rest.strip())
+    while rest and not rest.endswith(b"\n"):
+        rest = stream.readline(MOST_LINE_BYTES)
+    return over
 
 
 def _parse(line: int, raw: bytes) -> Row | BadRow:

@@ -1,46 +1,63 @@
-"""A file's bytes as a stream, decompressed where the file is zstandard."""
+"""A source's bytes as a stream, decompressed where it is gzip or zstandard."""
 
+import gzip
 import io
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pyarrow
 
+from probing.carriers.readers.sources import Source
+
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+GZIP_MAGIC = b"\x1f\x8b"
 BOM = b"\xef\xbb\xbf"
-ENDINGS = (".jsonl", ".jsonl.zst", ".parquet")
-"""What carrier files are written as and looked for in folders; reading goes by content."""
-HEAD_BYTES = 4096
+HEAD_BYTES = 1 << 16
 """Enough of a file to tell its format."""
+BLOCK_BYTES = 1 << 12
+DAMAGED = (OSError, EOFError, zlib.error)
+"""What reading a damaged or truncated stream raises."""
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[io.BufferedReader]:
-    """Open for reading by lines or blocks; memory is bounded by the longest line.
+def opened(source: Source) -> Iterator[io.BufferedIOBase]:
+    """Open for reading by lines or blocks; memory is bounded by what is read at once.
 
-    Concatenated zstandard frames read as one. Arrow's stream is used because a frame that ends
-    early is an error to it; that of the zstandard package ends there as if all had been read.
+    Concatenated frames and members read as one. Arrow's zstandard stream is used because a frame
+    that ends early is an error to it; that of the zstandard package ends there as if all had been
+    read.
 
     Raises:
-        OSError: the file cannot be opened, or (while reading) the compression is damaged.
+        OSError: the source cannot be opened.
+        DAMAGED: (while reading) the compression is damaged, or ends early.
     """
-    with path.open("rb") as file:
-        if not file.peek(len(ZSTD_MAGIC)).startswith(ZSTD_MAGIC):
+    with source.open() as file:
+        magic = file.peek(len(ZSTD_MAGIC))
+        if magic.startswith(ZSTD_MAGIC):
+            with pyarrow.CompressedInputStream(file, "zstd") as frames:
+                yield io.BufferedReader(frames)
+        elif magic.startswith(GZIP_MAGIC):
+            with gzip.GzipFile(fileobj=file) as members:
+                yield members
+        else:
             yield file
-            return
-        with pyarrow.CompressedInputStream(file, "zstd") as frames:
-            yield io.BufferedReader(frames)
 
 
-def first_bytes(path: Path) -> bytes:
+def first_bytes(source: Source) -> bytes:
     """The start of the content, after a byte-order mark and blank lines; empty if that is all.
 
+    Of a stream that is damaged further on, what comes before the damage.
+
     Raises:
-        OSError: as `opened`.
+        DAMAGED: as `opened`, from the first byte on.
     """
-    with opened(path) as stream:
-        head = stream.read1(HEAD_BYTES).removeprefix(BOM)
-        while not head.strip() and (block := stream.read1(HEAD_BYTES)):
-            head = block
-    return head.lstrip()
+    head = b""
+    with opened(source) as stream:
+        try:
+            while len(head) < HEAD_BYTES and (block := stream.read1(BLOCK_BYTES)):
+                head = (head + block).removeprefix(BOM).lstrip()
+        except DAMAGED:
+            if not head:
+                raise
+    return head

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pyarrow
@@ -10,6 +9,7 @@ import pyarrow.parquet
 
 from probing.carriers.fields import TOKEN_IDS
 from probing.carriers.readers.rows import BadRow, Row
+from probing.carriers.readers.sources import Source
 from probing.errors import UnreadableInput
 
 PARQUET_MAGIC = b"PAR1"
@@ -18,7 +18,7 @@ JSON_COLUMNS = ("messages", "extra")
 BATCH_ROWS = 1024
 
 
-def read_parquet(path: Path) -> Iterator[Row | BadRow]:
+def read_parquet(source: Source) -> Iterator[Row | BadRow]:
     """Yield every row; `line` is its 1-based number.
 
     Values of types that JSON does not have become text: dates and times in ISO form, decimals as
@@ -29,24 +29,24 @@ def read_parquet(path: Path) -> Iterator[Row | BadRow]:
             one name.
     """
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            _check_names(path, file.schema_arrow.names)
+        with source.open() as raw, pyarrow.parquet.ParquetFile(raw) as file:
+            _check_names(source.place, file.schema_arrow.names)
             line = 0
             for batch in file.iter_batches(batch_size=BATCH_ROWS):
                 for fields in _records(batch):
                     line += 1
-                    yield _row(line, fields)
+                    yield plain_row(line, fields)
     except (pyarrow.ArrowException, OSError) as error:
         raise UnreadableInput(
-            f"{path} cannot be read as Parquet: {error}; write it again or give JSONL"
+            f"{source.place} cannot be read as Parquet: {error}; write it again or give JSONL"
         ) from error
 
 
-def _check_names(path: Path, names: list[str]) -> None:
+def _check_names(place: str, names: list[str]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UnreadableInput(
-            f"{path}: every column needs a name of its own, got {', '.join(twice)} twice; "
+            f"{place}: every column needs a name of its own, got {', '.join(twice)} twice; "
             "write it again with one of each"
         )
 
@@ -64,7 +64,8 @@ def _records(batch: pyarrow.RecordBatch) -> Iterator[dict[str, Any] | UnicodeDec
                 yield error
 
 
-def _row(line: int, fields: dict[str, Any] | UnicodeDecodeError) -> Row | BadRow:
+def plain_row(line: int, fields: dict[str, Any] | UnicodeDecodeError) -> Row | BadRow:
+    """A row in the types that JSON has, or what is wrong with it."""
     if isinstance(fields, UnicodeDecodeError):
         return BadRow(line, "invalid text", f"not UTF-8: {fields}")
     parsed: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""What every reader yields: parsed records and faults, each with its place."""
+"""What files yield: parsed records and faults, each with its place."""
 
 from dataclasses import dataclass
 from typing import Any

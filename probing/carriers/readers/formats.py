@@ -1,0 +1,65 @@
+"""Formats of records: which there are, and which one a file holds."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from probing.carriers.fields import Unusable
+from probing.carriers.readers.rows import Row
+from probing.carriers.readers.sources import Source
+from probing.settings import Inputs
+
+Fields = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Made:
+    """Fields of one carrier that a record gives.
+
+    Attributes:
+        fields: of the record of a carrier, not yet checked.
+        part: which response of the record, where it may hold several; "" for the only one.
+    """
+
+    fields: Fields
+    part: str = ""
+
+
+Convert = Callable[[Row], Iterator[Made]]
+"""The carriers of one record; raises `Unusable`. May know what came before."""
+
+
+@dataclass(frozen=True)
+class RecordFormat:
+    """One way to write a response down.
+
+    Attributes:
+        name: as the command and settings call it.
+        keys: what a record of it has, in words.
+        fits: whether a record looks like it.
+        opened: makes the conversion for one source.
+    """
+
+    name: str
+    keys: str
+    fits: Callable[[Fields], bool]
+    opened: Callable[[Source, Inputs], Convert]
+
+
+def first_that_fits(fields: Fields, formats: Sequence[RecordFormat]) -> RecordFormat | None:
+    """The format of a record, or None."""
+    return next((each for each in formats if each.fits(fields)), None)
+
+
+def with_columns(fields: Fields, columns: Mapping[str, str]) -> dict[str, Any]:
+    """The record with the columns that the settings name under the names of the carrier record.
+
+    Raises:
+        Unusable: a named column is not there.
+    """
+    renamed = dict(fields)
+    for name, column in columns.items():
+        if column not in fields:
+            raise Unusable("missing field", f"column {column!r:.60} for `{name}` is not there")
+        renamed[name] = renamed.pop(column, fields[column])
+    return renamed

@@ -1,0 +1,142 @@
+"""lm-evaluation-harness: `samples_<task>_<date>.jsonl`, a row for every document and filter.
+
+The prompt is as it was sent, templated already where a chat template was used, so none is applied
+again. Rows of other filters repeat the same responses: the first row of a document and prompt
+counts, and the others are counted as repeated. The model's name stands only in the sibling
+`results_*.json`.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from probing.carriers.fields import Unusable
+from probing.carriers.readers.formats import Convert, Fields, Made, RecordFormat
+from probing.carriers.readers.rows import Row
+from probing.carriers.readers.sources import Source
+from probing.carriers.readers.turns import plain, turns
+from probing.settings import Inputs
+from probing.vocabulary import Template
+
+REPEATED = "same response, another filter"
+
+
+def _fits(fields: Fields) -> bool:
+    return {"doc_id", "resps", "arguments"} <= fields.keys()
+
+
+def _opened(source: Source, inputs: Inputs) -> Convert:
+    model = model_name(source)
+    seen: set[tuple[str, str]] = set()
+
+    def convert(row: Row) -> Iterator[Made]:
+        fields = row.fields
+        key = (str(fields["doc_id"]), str(fields.get("prompt_hash")))
+        if key in seen:
+            raise Unusable(REPEATED, f"doc_id {key[0]:.40}, filter {fields.get('filter')!r:.40}")
+        sent = _sent(fields["arguments"])
+        shared = {
+            **_prompt(sent.get("arg_0"), inputs),
+            "generator": model or inputs.generator,
+            "problem_id": f"doc {key[0]}" if fields.get("prompt_hash") is None else None,
+            "gold": _gold(fields.get("target")),
+            "correct": _correct(fields),
+            "temperature": _number(sent.get("arg_1"), "temperature"),
+            "source": source.name.removeprefix("samples_").rsplit("_", 1)[0],
+            **{name: fields.get(name) for name in ("doc_id", "filter", "doc_hash", "prompt_hash")},
+        }
+        made = [Made({**shared, "response": text}, part) for part, text in _texts(fields["resps"])]
+        # A row at fault is none that others could repeat.
+        seen.add(key)
+        yield from made
+
+    return convert
+
+
+LM_EVAL = RecordFormat(name="lm-eval", keys="doc_id, arguments, resps", fits=_fits, opened=_opened)
+
+
+def model_name(source: Source) -> str | None:
+    """The model that `results_*.json` beside the samples names, or None."""
+    for beside in reversed(source.beside("results_*.json")):
+        try:
+            with beside.open() as file:
+                config = json.load(file).get("config", {})
+        except (OSError, ValueError, AttributeError):
+            continue
+        arguments = config.get("model_args")
+        if isinstance(arguments, str):
+            arguments = dict(pair.split("=", 1) for pair in arguments.split(",") if "=" in pair)
+        named = arguments.get("pretrained") if isinstance(arguments, Mapping) else None
+        if isinstance(named or config.get("model"), str):
+            return str(named or config["model"])
+    return None
+
+
+def _sent(arguments: Any) -> Mapping[str, Any]:
+    """What was sent for a document: the first request."""
+    if isinstance(arguments, Mapping):
+        first = arguments.get("gen_args_0")
+        if isinstance(first, Mapping):
+            return first
+    if isinstance(arguments, list) and arguments and isinstance(arguments[0], list | tuple):
+        return {f"arg_{place}": value for place, value in enumerate(arguments[0])}
+    raise Unusable("wrong type", "`arguments` must hold gen_args_0 with arg_0: the prompt sent")
+
+
+def _prompt(sent: Any, inputs: Inputs) -> dict[str, Any]:
+    """Text as it was sent, or messages where the harness left the template to a server."""
+    if isinstance(sent, str):
+        messages = _messages(sent)
+        if messages is None:
+            return {"prompt": sent, "template": Template.ALREADY_APPLIED.value}
+        sent = messages
+    if isinstance(sent, list):
+        found = plain(turns("arg_0", sent), thinking_format=inputs.thinking_format)
+        return {"messages": found, "template": Template.CHAT.value}
+    raise Unusable("wrong type", f"the prompt sent must be text, got {type(sent).__name__}")
+
+
+def _messages(text: str) -> list[Any] | None:
+    """Messages that were written as JSON text; None where it is no such text."""
+    if not text.startswith('[{"role"'):
+        return None
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, list) else None
+
+
+def _texts(resps: Any) -> list[tuple[str, str]]:
+    """Every response with its number; "" for the only one."""
+    flat = [text for group in resps for text in group] if _is_nested(resps) else None
+    if not flat or not all(isinstance(text, str) for text in flat):
+        raise Unusable("no response", "`resps` must hold lists of texts (a generating task)")
+    if len(flat) == 1:
+        return [("", flat[0])]
+    return [(str(place), text) for place, text in enumerate(flat)]
+
+
+def _is_nested(resps: Any) -> bool:
+    return isinstance(resps, list) and all(isinstance(group, list) for group in resps)
+
+
+def _gold(target: Any) -> str | None:
+    return None if target is None or isinstance(target, list | dict) else str(target)
+
+
+def _correct(fields: Fields) -> bool | None:
+    """By the first of its metrics that is 0 or 1."""
+    for name in fields.get("metrics") or ():
+        value = fields.get(name)
+        if isinstance(value, bool | int | float) and value in (0, 1):
+            return bool(value)
+    return None
+
+
+def _number(options: Any, name: str) -> float | None:
+    value = options.get(name) if isinstance(options, Mapping) else None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    return None
