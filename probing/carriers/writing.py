@@ -1,12 +1,13 @@
 """Carriers out, whole or not at all: JSONL, JSONL.zst or Parquet, by the file's ending."""
 
 import contextlib
-import io
+import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import IO, Any, Protocol
 
 import pyarrow
 import pyarrow.parquet
@@ -21,46 +22,165 @@ ENDINGS = (".jsonl", ".jsonl.zst", ".parquet")
 """What carrier files are written as."""
 
 
-def write_carriers(carriers: Sequence[Carrier], path: Path) -> None:
-    """Write a file that `read_carriers` reads back as the same records.
+BATCH_CARRIERS = 1024
+"""So many are turned into a row group of Parquet, or a block of compressed lines, at a time."""
 
-    The file is there whole or not at all; one that stood there before stays until then.
+
+def write_carriers(carriers: Iterable[Carrier], path: Path) -> None:
+    """Write a file that `read_carriers` reads back as the same records; see `CarrierWriter`.
 
     Raises:
-        UsageFault: the ending is none of .jsonl, .jsonl.zst, .parquet.
-        NoCarriersLeft: there is nothing to write.
-        RecordFault: a carrier would not be read back, for instance for a lone surrogate.
+        UsageFault, NoCarriersLeft, RecordFault, UnwritablePath: as `CarrierWriter`.
+    """
+    with CarrierWriter(path) as writer:
+        for carrier in carriers:
+            writer.add(carrier)
+
+
+class CarrierWriter:
+    """A file of carriers that grows beside its place and stands there when all is well.
+
+    The file is there whole or not at all; one that stood there before stays until then. Memory is
+    bounded by `BATCH_CARRIERS` carriers and 8 bytes of digest an id.
+
+    Raises:
+        UsageFault: the ending is none of `ENDINGS`.
         UnwritablePath: the file cannot be written; nothing is left behind.
     """
-    if not path.name.endswith(ENDINGS):
-        raise UsageFault(f"carriers go to a {', '.join(ENDINGS)} file, got {path}; mend -o")
-    if not carriers:
-        raise NoCarriersLeft(f"a carrier file holds at least one record, got none for {path}")
-    _check_read_back(carriers)
-    if path.name.endswith(".parquet"):
-        data = _parquet(carriers)
-    elif path.name.endswith(".jsonl"):
-        data = _jsonl(carriers)
-    else:
-        data = zstandard.ZstdCompressor().compress(_jsonl(carriers))
-    write_whole(data, path)
 
+    def __init__(self, path: Path) -> None:
+        if not path.name.endswith(ENDINGS):
+            raise UsageFault(f"carriers go to a {', '.join(ENDINGS)} file, got {path}; mend -o")
+        _require_file(path)
+        self.path, self.written = path, 0
+        self._seen: set[bytes] = set()
+        self._waiting: list[Carrier] = []
 
-def _check_read_back(carriers: Sequence[Carrier]) -> None:
-    """Refuse what reading would skip, by the reader's own rules."""
-    seen: set[str] = set()
-    for carrier in carriers:
-        fields = fields_of(carrier)
+    def __enter__(self) -> "CarrierWriter":
         try:
-            carrier_from_fields(fields)
-            json.dumps([carrier.messages, carrier.extra])  # the rest has been checked
-        except Unusable as fault:
-            raise _not_written(carrier, str(fault)) from fault
-        except (TypeError, ValueError) as error:
-            raise _not_written(carrier, f"wrong type: {error}") from error
-        if carrier.carrier_id in seen:
+            self._file = _unfinished(self.path).open("wb")
+        except OSError as error:
+            raise _refused(self.path, error) from error
+        self._parts = _parts_for(self.path, self._file)
+        return self
+
+    def add(self, carrier: Carrier) -> None:
+        """One more carrier.
+
+        Raises:
+            RecordFault: it would not be read back, for instance for a lone surrogate.
+            UnwritablePath: the file cannot be written.
+        """
+        _check_read_back(carrier)
+        digest = hashlib.blake2b(carrier.carrier_id.encode(), digest_size=8).digest()
+        if digest in self._seen:
             raise _not_written(carrier, "duplicate id: another carrier has it already")
-        seen.add(carrier.carrier_id)
+        self._seen.add(digest)
+        self._waiting.append(carrier)
+        if len(self._waiting) == BATCH_CARRIERS:
+            self._flush()
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        try:
+            if waiting:
+                self._parts.write(waiting)
+        except OSError as error:
+            raise _refused(self.path, error) from error
+        self.written += len(waiting)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Put the file in place, or take away what there is of it.
+
+        Raises:
+            NoCarriersLeft: there was nothing to write.
+            UnwritablePath: the file cannot be written.
+        """
+        try:
+            if error is None:
+                self._finish()
+        finally:
+            self._file.close()
+            # After the rename nothing stands there.
+            with contextlib.suppress(OSError):
+                _unfinished(self.path).unlink()
+
+    def _finish(self) -> None:
+        self._flush()
+        if not self.written:
+            raise NoCarriersLeft(
+                f"a carrier file holds at least one record, got none for {self.path}"
+            )
+        try:
+            self._parts.close()
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            _unfinished(self.path).replace(self.path)
+        except OSError as error:
+            raise _refused(self.path, error) from error
+
+
+class _Parts(Protocol):
+    """How batches of carriers become bytes of a file."""
+
+    def write(self, carriers: Sequence[Carrier]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class _Lines:
+    """JSON lines, compressed or not."""
+
+    def __init__(self, file: IO[bytes], *, compressed: bool) -> None:
+        self._file = file
+        self._compressor = zstandard.ZstdCompressor().compressobj() if compressed else None
+
+    def write(self, carriers: Sequence[Carrier]) -> None:
+        data = "".join(
+            f"{json.dumps(fields_of(carrier), ensure_ascii=False)}\n" for carrier in carriers
+        ).encode()
+        self._file.write(data if self._compressor is None else self._compressor.compress(data))
+
+    def close(self) -> None:
+        if self._compressor is not None:
+            self._file.write(self._compressor.flush())
+
+
+class _Rows:
+    """Parquet, a row group a batch."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._writer = pyarrow.parquet.ParquetWriter(file, _SCHEMA)
+
+    def write(self, carriers: Sequence[Carrier]) -> None:
+        self._writer.write_table(
+            pyarrow.Table.from_pylist([_row(each) for each in carriers], schema=_SCHEMA)
+        )
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _parts_for(path: Path, file: IO[bytes]) -> _Parts:
+    if path.name.endswith(".parquet"):
+        return _Rows(file)
+    return _Lines(file, compressed=path.name.endswith(".zst"))
+
+
+def _check_read_back(carrier: Carrier) -> None:
+    """Refuse what reading would skip, by the reader's own rules."""
+    try:
+        carrier_from_fields(fields_of(carrier))
+        json.dumps([carrier.messages, carrier.extra])  # the rest has been checked
+    except Unusable as fault:
+        raise _not_written(carrier, str(fault)) from fault
+    except (TypeError, ValueError) as error:
+        raise _not_written(carrier, f"wrong type: {error}") from error
 
 
 def _not_written(carrier: Carrier, fault: str) -> RecordFault:
@@ -70,24 +190,14 @@ def _not_written(carrier: Carrier, fault: str) -> RecordFault:
     )
 
 
-def _jsonl(carriers: Sequence[Carrier]) -> bytes:
-    lines = (json.dumps(fields_of(carrier), ensure_ascii=False) for carrier in carriers)
-    return "".join(f"{line}\n" for line in lines).encode()
-
-
-def _parquet(carriers: Sequence[Carrier]) -> bytes:
-    rows = []
-    for carrier in carriers:
-        fields = fields_of(carrier)
-        row: dict[str, Any] = {name: fields.get(name) for name in KNOWN}
-        row["extra"] = carrier.extra or None
-        for name in JSON_COLUMNS:
-            if row[name] is not None:
-                row[name] = json.dumps(row[name], ensure_ascii=False)
-        rows.append(row)
-    target = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=_SCHEMA), target)
-    return target.getvalue()
+def _row(carrier: Carrier) -> dict[str, Any]:
+    fields = fields_of(carrier)
+    row: dict[str, Any] = {name: fields.get(name) for name in KNOWN}
+    row["extra"] = carrier.extra or None
+    for name in JSON_COLUMNS:
+        if row[name] is not None:
+            row[name] = json.dumps(row[name], ensure_ascii=False)
+    return row
 
 
 _TYPES = {

@@ -1,7 +1,10 @@
 """The terminal: what is printed, how a table looks there, and how a fault ends the command."""
 
+import csv
+import io
 import math
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -73,11 +76,55 @@ class BarProgress:
         err.print(text, markup=False)
 
 
+SHOWN_OF_A_REASON = 5
+"""So many skipped records of a file and reason are shown one by one; the others are counted."""
+
+
+class SkippedRecords:
+    """Records that were left out: all counted, the first of each sort shown, all in a file if asked.
+
+    Attributes:
+        count: how many.
+    """
+
+    def __init__(self, target: Path | None = None) -> None:
+        self.count, self._target = 0, target
+        self._shown: dict[tuple[str, str], list[Skipped]] = {}
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._rows = io.StringIO()
+        self._writer = csv.writer(self._rows)
+        self._writer.writerow(["file", "line", "reason", "detail"])
+
+    def add(self, item: Skipped) -> None:
+        """One more."""
+        self.count += 1
+        sort = (item.file if item.line else "", item.reason)
+        self._counts[sort] += 1
+        if self._counts[sort] <= SHOWN_OF_A_REASON:
+            self._shown.setdefault(sort, []).append(item)
+        if self._target is not None:
+            self._writer.writerow([item.file, item.line, item.reason, item.detail])
+
+    def print(self) -> None:
+        """Where and why; of many of a sort, how many more. Writes the file that was asked for."""
+        for sort, items in self._shown.items():
+            for item in items:
+                place = f"{item.file}:{item.line}" if item.line else item.file
+                err.print(f"skipped {place}: {item.reason}: {item.detail}", markup=False)
+            more = self._counts[sort] - len(items)
+            if more:
+                where = f" in {sort[0]}" if sort[0] else ""
+                err.print(f"skipped {more:,} more{where}: {sort[1]}", markup=False)
+        if self._target is not None:
+            write(self._target, self._rows.getvalue().encode())
+
+
 def print_skipped(skipped: Sequence[Skipped]) -> None:
-    """One line per skipped record: where, and why."""
+    """Where and why records were skipped."""
+    records = SkippedRecords()
     for item in skipped:
-        place = f"{item.file}:{item.line}" if item.line else f"carrier {item.file}"
-        err.print(f"skipped {place}: {item.reason}: {item.detail}", markup=False)
+        records.add(item)
+    records.print()
 
 
 Formats = Mapping[str, Callable[[Any], str]]

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import pandas as pd
 import typer
 from rich.text import Text
 
-from probing.cli.console import EXIT_FAULT, BarProgress, err, out, print_skipped, print_table
+from probing.cli.console import EXIT_FAULT, BarProgress, err, out, print_skipped
 from probing.cli.options import RunArgument
 from probing.cli.reading import summary
 from probing.errors import UsageFault
@@ -86,29 +85,6 @@ def verify(run: RunArgument) -> None:
     out.print(report.sentence())
     if report.faults:
         raise typer.Exit(EXIT_FAULT)
-
-
-def carriers(
-    inputs: Annotated[list[str], typer.Argument(metavar="IN…", help="Carrier files or folders.")],
-    output: Annotated[Path | None, typer.Option("--out", "-o", help="Write them here.")] = None,
-    graded: Annotated[
-        bool, typer.Option("--grade/--no-grade", help="Grade what has a gold answer and no grade.")
-    ] = True,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad record.")] = False,
-) -> None:
-    """Read responses, grade them, and show what they are: kept, skipped, rates per generator."""
-    from probing.carriers.grading import generator_rates, grade
-    from probing.carriers.reading import read_carriers
-    from probing.carriers.writing import write_carriers
-
-    result = read_carriers(inputs, strict=strict)
-    kept = grade(result.carriers) if graded else result.carriers
-    print_skipped(result.skipped)
-    out.print(f"{result.rows_read} records read, {len(kept)} kept, {len(result.skipped)} skipped")
-    print_table(pd.DataFrame([dataclasses.asdict(row) for row in generator_rates(kept)]))
-    if output is not None:
-        write_carriers(kept, output)
-        out.print(f"wrote {output}", markup=False)
 
 
 def _settings_from(

@@ -1,0 +1,119 @@
+"""The command `probing carriers`: logs of any format in, carriers out."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+
+from probing.cli.console import err, out, print_skipped, print_table
+from probing.settings import Inputs, require
+from probing.vocabulary import Template
+
+FormatOption = Annotated[
+    str,
+    typer.Option("--format", help="carrier, chat, lm-eval, batch, ml-ssd; auto tells it."),
+]
+GeneratorOption = Annotated[
+    str | None, typer.Option(help="Who wrote responses whose log does not say so.")
+]
+NameOption = Annotated[
+    list[str] | None,
+    typer.Option("--name", metavar="LOGGED=NAME", help="Another name for a generator; repeatable."),
+]
+TemplateOption = Annotated[
+    Template | None, typer.Option(help="How prompts become text, whatever the log says.")
+]
+ColumnOption = Annotated[
+    list[str] | None,
+    typer.Option("--column", metavar="FIELD=COLUMN", help="Where a field stands; repeatable."),
+]
+
+
+def inputs_of(
+    *,
+    form: str,
+    generator: str | None,
+    names: Sequence[str] | None,
+    template: Template | None,
+    columns: Sequence[str] | None,
+) -> Inputs:
+    """How logs are read, from the options.
+
+    Raises:
+        UsageFault: an option is not of its form.
+    """
+    return Inputs(
+        format=form,
+        generator=generator,
+        names=_pairs("--name", names),
+        template=template,
+        columns=_pairs("--column", columns),
+    )
+
+
+def _pairs(option: str, given: Sequence[str] | None) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for pair in given or ():
+        first, equals, second = pair.partition("=")
+        require(bool(first and equals and second), f"{option} takes ONE=OTHER", pair)
+        found[first] = second
+    return found
+
+
+def carriers(
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="IN…", help="Logs: files, folders, globs or URLs.")
+    ],
+    output: Annotated[Path | None, typer.Option("--out", "-o", help="Write them here.")] = None,
+    form: FormatOption = "auto",
+    generator: GeneratorOption = None,
+    name: NameOption = None,
+    template: TemplateOption = None,
+    column: ColumnOption = None,
+    graded: Annotated[
+        bool, typer.Option("--grade/--no-grade", help="Grade what has a gold answer and no grade.")
+    ] = True,
+    skipped: Annotated[
+        Path | None, typer.Option(help="Write every skipped record to this CSV file.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad record.")] = False,
+) -> None:
+    """Read responses, grade them, and show what they are: kept, skipped, rates per generator.
+
+    Formats are told by content: our own carriers, chats, lm-evaluation-harness, Inspect, batches of
+    OpenAI and vLLM, tables of hubs; plain, .gz or .zst. docs/inputs.md has a line of each.
+    """
+    from probing.carriers.grading import generator_rates, grade
+    from probing.carriers.reading import CarrierStream
+    from probing.carriers.record import Carrier, Skipped
+
+    how = inputs_of(
+        form=form, generator=generator, names=name, template=template, columns=column
+    )
+    stream = CarrierStream(inputs, inputs=how, strict=strict)
+    left_out, rates = SkippedRecords(skipped), GeneratorRates()
+
+    def kept() -> Iterator[Carrier]:
+        for outcome in stream:
+            if isinstance(outcome, Carrier):
+                yield outcome
+            else:
+                left_out.add(outcome)
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(left_out)
+        writer = stack.enter_context(CarrierWriter(output)) if output is not None else None
+        for carrier in grade_stream(kept()) if graded else kept():
+            rates.add(carrier)
+            if writer is not None:
+                writer.add(carrier)
+    left_out.print()
+    print_table(pd.DataFrame([dataclasses.asdict(each) for each in stream.files]))
+    total = sum(each.kept for each in stream.files)
+    out.print(f"{stream.rows_read} records read, {total} carriers kept, {left_out.count} skipped")
+    print_table(pd.DataFrame([dataclasses.asdict(row) for row in rates.rows()]))
+    if output is not None:
+        out.print(f"wrote {output}", markup=False)
