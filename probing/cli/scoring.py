@@ -13,7 +13,14 @@ from probing.cli.console import EXIT_FAULT, BarProgress, err, out, print_skipped
 from probing.cli.options import RunArgument
 from probing.cli.reading import summary
 from probing.errors import UsageFault
-from probing.settings import RunSettings, load_run_file, parse_run_file, require, run_settings
+from probing.settings import (
+    Grading,
+    RunSettings,
+    load_run_file,
+    parse_run_file,
+    require,
+    run_settings,
+)
 from probing.vocabulary import Stratum
 
 DEMO_RUN_FILE = Path("examples/ssd_smollm2/demo.toml")
@@ -94,17 +101,35 @@ def carriers(
     graded: Annotated[
         bool, typer.Option("--grade/--no-grade", help="Grade what has a gold answer and no grade.")
     ] = True,
+    regrade: Annotated[
+        bool, typer.Option("--regrade", help="Grade anew what records bring a grade for.")
+    ] = Grading.regrade,
+    grader: Annotated[
+        str, typer.Option(metavar="NAME", help="math-verify, exact, or a package's own.")
+    ] = Grading.grader,
+    seconds_per_answer: Annotated[
+        float, typer.Option(metavar="N", help="An answer that takes longer stays ungraded.")
+    ] = Grading.seconds,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad record.")] = False,
 ) -> None:
     """Read responses, grade them, and show what they are: kept, skipped, rates per generator."""
-    from probing.carriers.grading import generator_rates, grade
+    from probing.carriers.grading import generator_rates, grade_stream
     from probing.carriers.reading import read_carriers
     from probing.carriers.writing import write_carriers
 
+    require(graded or not regrade, "--regrade cannot go with --no-grade", "both")
     result = read_carriers(inputs, strict=strict)
-    kept = grade(result.carriers) if graded else result.carriers
+    kept = result.carriers
+    said: tuple[str, ...] = ()
+    if graded:
+        grading = Grading(grader=grader, seconds=seconds_per_answer, regrade=regrade)
+        with grade_stream(kept, grading) as stream:
+            kept = tuple(stream)
+        said = stream.report.sentences()
     print_skipped(result.skipped)
     out.print(f"{result.rows_read} records read, {len(kept)} kept, {len(result.skipped)} skipped")
+    for sentence in said:
+        out.print(sentence, markup=False)
     print_table(pd.DataFrame([dataclasses.asdict(row) for row in generator_rates(kept)]))
     if output is not None:
         write_carriers(kept, output)
