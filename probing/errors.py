@@ -20,6 +20,10 @@ class MissingPackage(ProbingError):
     """An optional package is needed and is not installed."""
 
 
+class GraderUnusable(ProbingError):
+    """A grader of another package cannot be loaded in a process of its own."""
+
+
 class UnreadableInput(ProbingError):
     """A file cannot be read as carriers: absent, empty, of no known format, or not decodable."""
 

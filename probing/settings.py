@@ -284,6 +284,28 @@ class Selection(Strict):
         require(self.marker_window >= -1, "marker_window must be >= -1 (off)", self.marker_window)
 
 
+MOST_GRADING_WORKERS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grading(Strict):
+    """How answers are compared with gold ones.
+
+    `grader` is a name that `carriers.graders` knows; `seconds` are for each answer; `workers` are
+    processes (0: one a core, at most four); `regrade` replaces grades that records bring along.
+    """
+
+    grader: str = "math-verify"
+    seconds: float = 5.0
+    workers: int = 0
+    regrade: bool = False
+
+    def __post_init__(self) -> None:
+        limited = 0 < self.seconds <= 86400
+        require(limited, "seconds per answer must be in (0, 86400]", self.seconds)
+        require(self.workers >= 0, "grading workers must be >= 0 (0: by cores)", self.workers)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sampling(Strict):
     """How carriers are drawn: `carriers = 0` keeps all. `by` names the strata to balance over."""

@@ -371,7 +371,9 @@ def test_a_file_that_cannot_be_read_is_a_named_fault(
 
 def test_a_folder_without_carriers_and_a_file_without_usable_records(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("nothing")
-    with pytest.raises(UnreadableInput, match=r"stands for no file of responses.*\.jsonl.*got none"):
+    with pytest.raises(
+        UnreadableInput, match=r"stands for no file of responses.*\.jsonl.*got none"
+    ):
         _read(tmp_path)
     with pytest.raises(UnreadableInput, match="check the path"):
         read_carriers(["a\0b"])

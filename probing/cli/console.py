@@ -81,7 +81,7 @@ SHOWN_OF_A_REASON = 5
 
 
 class SkippedRecords:
-    """Records that were left out: all counted, the first of each sort shown, all in a file if asked.
+    """Records that were left out: all counted, the first of each sort shown, all in a file.
 
     Attributes:
         count: how many.

@@ -1,16 +1,21 @@
 """The command `probing carriers`: logs of any format in, carriers out."""
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import pandas as pd
 import typer
 
-from probing.cli.console import err, out, print_skipped, print_table
-from probing.settings import Inputs, require
+from probing.cli.console import SkippedRecords, out, print_table
+from probing.settings import Grading, Inputs, require
 from probing.vocabulary import Template
+
+if TYPE_CHECKING:
+    from probing.carriers.reading import CarrierStream
+    from probing.carriers.record import Carrier
 
 FormatOption = Annotated[
     str,
@@ -68,7 +73,7 @@ def carriers(
         list[str], typer.Argument(metavar="IN…", help="Logs: files, folders, globs or URLs.")
     ],
     output: Annotated[Path | None, typer.Option("--out", "-o", help="Write them here.")] = None,
-    form: FormatOption = "auto",
+    form: FormatOption = Inputs.format,
     generator: GeneratorOption = None,
     name: NameOption = None,
     template: TemplateOption = None,
@@ -76,6 +81,15 @@ def carriers(
     graded: Annotated[
         bool, typer.Option("--grade/--no-grade", help="Grade what has a gold answer and no grade.")
     ] = True,
+    regrade: Annotated[
+        bool, typer.Option("--regrade", help="Grade anew what records bring a grade for.")
+    ] = Grading.regrade,
+    grader: Annotated[
+        str, typer.Option(metavar="NAME", help="math-verify, exact, or a package's own.")
+    ] = Grading.grader,
+    seconds_per_answer: Annotated[
+        float, typer.Option(metavar="N", help="An answer that takes longer stays ungraded.")
+    ] = Grading.seconds,
     skipped: Annotated[
         Path | None, typer.Option(help="Write every skipped record to this CSV file.")
     ] = None,
@@ -86,34 +100,45 @@ def carriers(
     Formats are told by content: our own carriers, chats, lm-evaluation-harness, Inspect, batches of
     OpenAI and vLLM, tables of hubs; plain, .gz or .zst. docs/inputs.md has a line of each.
     """
-    from probing.carriers.grading import generator_rates, grade
+    from probing.carriers.grading import GradedStream, RatesTally, grade_stream
     from probing.carriers.reading import CarrierStream
-    from probing.carriers.record import Carrier, Skipped
+    from probing.carriers.writing import CarrierWriter
 
-    how = inputs_of(
-        form=form, generator=generator, names=name, template=template, columns=column
+    require(graded or not regrade, "--regrade cannot go with --no-grade", "both")
+    how = inputs_of(form=form, generator=generator, names=name, template=template, columns=column)
+    grading = Grading(grader=grader, seconds=seconds_per_answer, regrade=regrade)
+    stream, left_out, rates = (
+        CarrierStream(inputs, inputs=how, strict=strict),
+        SkippedRecords(skipped),
+        RatesTally(),
     )
-    stream = CarrierStream(inputs, inputs=how, strict=strict)
-    left_out, rates = SkippedRecords(skipped), GeneratorRates()
-
-    def kept() -> Iterator[Carrier]:
-        for outcome in stream:
-            if isinstance(outcome, Carrier):
-                yield outcome
-            else:
-                left_out.add(outcome)
-
+    kept = _kept(stream, left_out)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(left_out)
+        given = stack.enter_context(grade_stream(kept, grading)) if graded else kept
         writer = stack.enter_context(CarrierWriter(output)) if output is not None else None
-        for carrier in grade_stream(kept()) if graded else kept():
+        for carrier in given:
             rates.add(carrier)
             if writer is not None:
                 writer.add(carrier)
     left_out.print()
-    print_table(pd.DataFrame([dataclasses.asdict(each) for each in stream.files]))
-    total = sum(each.kept for each in stream.files)
-    out.print(f"{stream.rows_read} records read, {total} carriers kept, {left_out.count} skipped")
+    files = pd.DataFrame([dataclasses.asdict(each) for each in stream.files])
+    print_table(files)
+    total = int(files["kept"].sum())
+    out.print(f"{stream.rows_read} records read, {total} kept, {left_out.count} skipped")
+    if isinstance(given, GradedStream):
+        for sentence in given.report.sentences():
+            out.print(sentence, markup=False)
     print_table(pd.DataFrame([dataclasses.asdict(row) for row in rates.rows()]))
     if output is not None:
         out.print(f"wrote {output}", markup=False)
+
+
+def _kept(stream: "CarrierStream", left_out: SkippedRecords) -> "Iterator[Carrier]":
+    """The carriers of a stream; what was left out goes to the list of that."""
+    from probing.carriers.record import Skipped
+
+    for outcome in stream:
+        if isinstance(outcome, Skipped):
+            left_out.add(outcome)
+        else:
+            yield outcome

@@ -12,7 +12,13 @@ from probing.cli.console import EXIT_FAULT, BarProgress, err, out, print_skipped
 from probing.cli.options import RunArgument
 from probing.cli.reading import summary
 from probing.errors import UsageFault
-from probing.settings import RunSettings, load_run_file, parse_run_file, require, run_settings
+from probing.settings import (
+    RunSettings,
+    load_run_file,
+    parse_run_file,
+    require,
+    run_settings,
+)
 from probing.vocabulary import Stratum
 
 DEMO_RUN_FILE = Path("examples/ssd_smollm2/demo.toml")
