@@ -64,7 +64,7 @@ def prepare(settings: RunSettings, *, tokenizer: TokenizerAdapter, lexicon: Lexi
         UnreadableInput: A file cannot be read as carriers.
         NoCarriersLeft: Every record was skipped.
     """
-    read = read_carriers(settings.carriers)
+    read = read_carriers(settings.carriers, inputs=settings.inputs)
     usable = _encode(grade(read.carriers), tokenizer=tokenizer)
     lengths = [len(each.char_spans) for each in usable.encoded]
     sample = sample_carriers(
