@@ -7,6 +7,9 @@ from typing import Any, Protocol, runtime_checkable
 from probing.tokens.unusable import UnusableCarrier
 from probing.vocabulary import Template
 
+TEMPLATE_OPTIONS = "chat_template_kwargs"
+"""Field beside a carrier: what its chat template was told besides the messages."""
+
 
 @runtime_checkable
 class CarrierText(Protocol):
