@@ -151,10 +151,10 @@ def sources(given: str) -> Found:
         # What remote file systems raise has no type in common.
         raise unreadable(given, error) from error
     if not found.sources:
+        among = f" among {listed(found.passed_over)}" if found.passed_over else ""
         raise UnreadableInput(
             f"{given} stands for no file of responses: a folder or glob must hold one ending in "
-            f"{', '.join(ENDINGS)} (.gz and .zst too), got "
-            f"{listed(found.passed_over) if found.passed_over else 'none'}; check the path"
+            f"{', '.join(ENDINGS)} (.gz and .zst too), got none{among}; check the path"
         )
     return found
 
