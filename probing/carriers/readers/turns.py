@@ -26,7 +26,8 @@ class Turn:
         """The content, after the thinking if there is some, as the format puts them together.
 
         Line breaks that the format writes itself are not written twice: some logs keep those of
-        the model at the ends of its thinking, others do not.
+        the model at the ends of its thinking, others do not. Without content the thinking was cut,
+        and is not closed.
 
         Args:
             thinking_format: of `Inputs`, with {thinking} and {content}.
@@ -38,6 +39,8 @@ class Turn:
         thinking, content = self.thinking, self.content
         if before.endswith("\n"):
             thinking = thinking.lstrip("\n")
+        if not content:
+            return f"{before}{thinking}"
         if between.startswith("\n"):
             thinking = thinking.rstrip("\n")
         if between.endswith("\n"):
