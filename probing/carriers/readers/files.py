@@ -86,7 +86,7 @@ def tell(source: Source, *, formats: Sequence[RecordFormat], inputs: Inputs) -> 
         return _told(source, read_parquet, formats, inputs)
     if _is_inspect(source, head):
         return Told(source, lambda: read_inspect(source), INSPECT)
-    if looks_like_jsonl(head):
+    if looks_like_jsonl(head) and not looks_like_document(head):
         return _told(source, read_jsonl, formats, inputs)
     raise UnreadableInput(f"{source.place} is of no known format, {_instead(head)}; {NEXT}")
 
