@@ -182,7 +182,7 @@ def check_nothing_lost(result: ReadResult) -> None:
         assert responses == sum(each.kept + each.skipped for each in files) - whole
         # A record holds at least one response, unless it asks.
         assert responses >= records - sum(each.prompts for each in files)
-        assert all(0 <= each.line <= records + 1_000_000 for each in of_it)
+        assert all(each.line >= 0 for each in of_it)
 
 
 def plainly(carrier: Carrier) -> dict[str, Any]:
