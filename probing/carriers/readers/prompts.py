@@ -84,6 +84,6 @@ def _key(custom_id: str) -> bytes:
 
 def _common(earlier: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any] | None:
     """What two requests with one id both say; None where they ask different things."""
-    if not earlier or any(earlier.get(name) != body.get(name) for name in ASKED):
+    if any(earlier.get(name) != body.get(name) for name in ASKED):
         return None
     return {name: value for name, value in earlier.items() if body.get(name) == value}
