@@ -12,13 +12,8 @@ from probing.cli.console import EXIT_FAULT, BarProgress, err, out, print_skipped
 from probing.cli.options import RunArgument
 from probing.cli.reading import summary
 from probing.errors import UsageFault
-from probing.settings import (
-    RunSettings,
-    load_run_file,
-    parse_run_file,
-    require,
-    run_settings,
-)
+from probing.run_file import load_run_file, parse_run_file, run_settings
+from probing.settings import RunSettings, require
 from probing.vocabulary import Stratum
 
 DEMO_RUN_FILE = Path("examples/ssd_smollm2/demo.toml")
