@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from probing.carriers.graders import check_name, same_mathematics
 from probing.carriers.grading_pool import GradingPool, Outcome, Reply
@@ -186,7 +186,7 @@ class GradedStream(Iterator[Carrier]):
     def __next__(self) -> Carrier:
         return next(self._graded)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "GradedStream":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from enum import StrEnum
 from queue import SimpleQueue
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from probing.carriers.graders import check_package
 from probing.errors import GraderUnusable
@@ -73,7 +73,7 @@ class GradingPool:
         self._remembered: dict[tuple[str, str], Future[Reply]] = {}
         self._closed = False
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "GradingPool":
         atexit.register(self.close, at_once=True)
         return self
 
