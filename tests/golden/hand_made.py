@@ -37,7 +37,7 @@ def _messages(question: str) -> list[dict[str, str]]:
 
 
 def _request(custom_id: str, question: str, **more: Any) -> dict[str, Any]:
-    body = {"model": NAME, "messages": _messages(question), "max_tokens": 48, "temperature": 1.0}
+    body = {"model": NAME, "messages": _messages(question), "max_tokens": 96, "temperature": 1.0}
     return {
         "custom_id": custom_id,
         "method": "POST",
@@ -68,8 +68,8 @@ class Answerer:
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         torch.manual_seed(0)
 
-    def body(self, request: dict[str, Any], *, reasoning_field: str) -> dict[str, Any]:
-        """A `chat.completion`; the thought, if closed, goes to `reasoning_field`."""
+    def body(self, request: dict[str, Any], *, reasoning_field: str | None) -> dict[str, Any]:
+        """A `chat.completion`; with a `reasoning_field`, the thought is parted from the answer."""
         asked = request["body"]
         prompt = self.tokenizer.apply_chat_template(
             asked["messages"], tokenize=False, add_generation_prompt=True
@@ -108,29 +108,34 @@ class Answerer:
         return [int(token) for token in output[0, len(prompt_ids) :]]
 
     def _choice(
-        self, index: int, ids: list[int], reasoning_field: str, *, with_ids: bool
+        self, index: int, ids: list[int], reasoning_field: str | None, *, with_ids: bool
     ) -> dict[str, Any]:
         text = self.tokenizer.decode(ids, skip_special_tokens=True)
-        thought, closed, answer = text.partition("</think>")
         ended = ids[-1] == self.tokenizer.eos_token_id
         return {
             "index": index,
             "message": {
                 "role": "assistant",
-                # vLLM's reasoning parser: an unclosed thought is all reasoning, content is null.
-                "content": answer if closed else None,
                 "refusal": None,
                 "annotations": None,
                 "audio": None,
                 "function_call": None,
                 "tool_calls": [],
-                reasoning_field: thought,
-            },
+            }
+            | _parted(text, reasoning_field),
             "logprobs": None,
             "finish_reason": "stop" if ended else "length",
             "stop_reason": None,
             "token_ids": ids if with_ids else None,
         }
+
+
+def _parted(text: str, reasoning_field: str | None) -> dict[str, Any]:
+    """As vLLM's reasoning parser does; an unclosed thought is all reasoning, content is null."""
+    if reasoning_field is None:
+        return {"content": text}
+    thought, closed, answer = text.partition("</think>")
+    return {"content": answer if closed else None, reasoning_field: thought}
 
 
 def _line(custom_id: str, response: dict[str, Any] | None, error: Any = None) -> dict[str, Any]:
@@ -141,7 +146,8 @@ def _line(custom_id: str, response: dict[str, Any] | None, error: Any = None) ->
 
 
 def _failed(message: str, code: int) -> dict[str, Any]:
-    return {"message": message, "type": "BadRequestError", "param": None, "code": code}
+    kind = "BadRequestError" if code == 400 else "InternalServerError"
+    return {"message": message, "type": kind, "param": None, "code": code}
 
 
 def write_batch(model_folder: str, folder: Path) -> None:
@@ -149,9 +155,14 @@ def write_batch(model_folder: str, folder: Path) -> None:
     asked = requests()
     by_id = {request["custom_id"]: request for request in asked}
     answerer = Answerer(model_folder)
-    # Older vLLM and most other servers write `reasoning_content`, newer vLLM `reasoning`.
-    fields = {"sum-0": "reasoning_content", "sum-1": "reasoning_content", "legs-0": "reasoning"}
-    fields["legs-short"] = "reasoning_content"
+    # Older vLLM and most other servers write `reasoning_content`, newer vLLM `reasoning`; without
+    # a reasoning parser the whole text is the content.
+    fields = {
+        "sum-0": "reasoning_content",
+        "sum-1": None,
+        "legs-0": "reasoning",
+        "legs-short": "reasoning_content",
+    }
     lines = [
         _line(name, {"body": answerer.body(by_id[name], reasoning_field=field)})
         for name, field in fields.items()

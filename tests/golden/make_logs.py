@@ -16,10 +16,10 @@ Parts: lm_eval, inspect, batch, chat, hub; all of them by default, about ten min
 *Half*: `batch/` holds texts that the model wrote, in a shape written by hand after OpenAI's batch
 documentation and vLLM's protocol classes; vLLM itself needs hardware that was not there.
 
-Rewritten before a log is kept, because it names the machine or changes at every run: folders,
-host name, lm_eval's `pretty_env_info`, git hashes, times and the date in file names, and
-inspect_ai's tracebacks, of which the last line is kept. Members of an `.eval` keep their order and
-their compression. Nothing else is touched.
+Rewritten before a log is kept, because it names the machine or changes at every run: folders and
+the host name everywhere; of lm_eval, `pretty_env_info`, git hashes, times, and the date in file
+names; of inspect_ai, tracebacks, of which the last line is kept, and the names of the files.
+Members of an `.eval` keep their order and their compression. Nothing else is touched.
 """
 
 import argparse
