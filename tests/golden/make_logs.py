@@ -76,10 +76,11 @@ class CannedAnswers(BaseHTTPRequestHandler):
 
 
 def scrub_text(text: str) -> str:
-    """Without this machine's folders and host name."""
+    """Without this machine's folders, its host name and the port of our own server."""
     scratch = str(Path.cwd())
     for folder in (scratch, str(HERE.parents[1]), sys.prefix, sys.base_prefix, str(Path.home())):
         text = text.replace(folder, ".")
+    text = re.sub(r"http://127\.0\.0\.1:\d+", "http://localhost:8000", text)
     return re.sub(rf"\b{re.escape(socket.gethostname())}\b", "host", text)
 
 
