@@ -142,6 +142,9 @@ DEFAULT_ASSIGNMENT = Assignment.MEAN
 DEFAULT_REPORT_EXAMPLES = 2
 """Positions that each list of examples of a report shows."""
 
+DEFAULT_PLAN_CARRIERS = 20
+"""Carriers that `probing carriers --plan` looks at."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Margins(Strict):
