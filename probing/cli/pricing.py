@@ -94,8 +94,8 @@ def _time(found: "Price") -> list[str]:
     )
     short = "; so short a trial is a rough guess" if trial.seconds < SHORT_TRIAL else ""
     return [
-        f"expected time: {_seconds(seconds.low)} to {_seconds(seconds.high)}, "
-        f"{_seconds(trial.start)} of it loading and checking the models",
+        f"expected time: {_seconds(seconds.low)} to {_seconds(seconds.high)} on this machine as "
+        f"busy as it is now, {_seconds(trial.start)} of it loading and checking the models",
         f"  from one carrier of median length, {trial.carrier_id} ({trial.tokens} tokens read, "
         f"{trial.positions} positions), {company}, in {trial.seconds:.2f} s{short}",
         f"  scaled by tokens ({_rates(trial.forward.low, trial.forward.high)} a token, all models) "
@@ -130,4 +130,4 @@ def _seconds(count: float) -> str:
 
 
 def _rates(low: float, high: float) -> str:
-    return f"{low * 1e3:.2g} to {high * 1e3:.2g} ms"
+    return f"{low * 1e3:,.2f} to {high * 1e3:,.2f} ms"
