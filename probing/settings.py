@@ -138,6 +138,9 @@ DEFAULT_ASSIGNMENT = Assignment.MEAN
 DEFAULT_REPORT_EXAMPLES = 2
 """Positions that each list of examples of a report shows."""
 
+DEFAULT_PLAN_CARRIERS = 20
+"""Carriers that `probing carriers --plan` looks at."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Margins(Strict):
@@ -304,10 +307,14 @@ class Grading(Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling(Strict):
-    """How carriers are drawn: `carriers = 0` keeps all. `by` names the strata to balance over."""
+    """How carriers are drawn: `carriers = 0` keeps all. `by` names the strata.
+
+    `allocation`: `balanced` takes as many of each combination, `proportional` by their sizes.
+    """
 
     carriers: int = 0
     by: tuple[str, ...] = ("generator", "correct", "length_bin")
+    allocation: Literal["balanced", "proportional"] = "balanced"
     length_bins: int = 3
     max_response_tokens: int = 65536
     seed: int = 0
