@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import tomllib
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -59,6 +60,7 @@ class Decoding(Strict):
         require(self.top_k >= 0, "top_k must be >= 0 (0 switches it off)", self.top_k)
         require(0 < self.top_p <= 1, "top_p must be in (0, 1]", self.top_p)
         require(0 <= self.min_p < 1, "min_p must be in [0, 1) (0 switches it off)", self.min_p)
+        require(self.order in ORDERS, f"order must be one of {', '.join(ORDERS)}", self.order)
 
 
 @dataclass(frozen=True)
@@ -139,8 +141,25 @@ KIND_PRESETS: dict[str, KindRule] = {
 
 DEFAULT_ASSIGNMENT = Assignment.MEAN
 
+
+def preset_rule(preset: str, *, named: str = "preset") -> KindRule:
+    """The thresholds of this name; `named` is what the choice is called in messages.
+
+    Raises:
+        UsageFault: there is no such preset.
+    """
+    require(preset in KIND_PRESETS, f"{named} takes {', '.join(KIND_PRESETS)}", preset)
+    return KIND_PRESETS[preset]
+
+
 DEFAULT_REPORT_EXAMPLES = 2
 """Positions that each list of examples of a report shows."""
+
+DEFAULT_EXAMPLES = 3
+"""Examples that are shown where nobody says how many."""
+
+DEFAULT_RANKED_BY, DEFAULT_RANKING = "top1_prob", "largest change"
+"""Which quantity ranks examples, and in which order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,6 +232,23 @@ class Training(Strict):
         require(above, "samples to train on need a temperature > 0", self.temperature)
         require(self.top_k >= 0, "their top_k must be >= 0 (0: none)", self.top_k)
         require(0 < self.top_p <= 1, "their top_p must be in (0, 1] (1: none)", self.top_p)
+
+    @classmethod
+    def told(
+        cls,
+        *,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+    ) -> "Training":
+        """From what is known of it; the rest is the default. Assumed where nothing is known.
+
+        Raises:
+            UsageFault: no such sampling.
+        """
+        given = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+        known: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        return cls(**known, assumed=not known)
 
     @property
     def truncates(self) -> bool:
@@ -408,6 +444,10 @@ def run_settings(document: dict[str, Any], *, where: str) -> RunSettings:
     """Turn a parsed run file into settings; `where` names the file in messages.
 
     A model's name is its table's name: `[baseline]` may set `name`, `[others.ssd]` is `ssd`.
+    A path may be a `Path`.
+
+    Raises:
+        UsageFault: unknown key, wrong type, value out of its range, or missing baseline.
     """
     named = dict(document)
     others = document.get("others")
@@ -418,12 +458,15 @@ def run_settings(document: dict[str, Any], *, where: str) -> RunSettings:
             {"name": name, **table} for name, table in others.items() if isinstance(table, dict)
         ]
     try:
-        return TypeAdapter(RunSettings).validate_json(json.dumps(named))
+        return TypeAdapter(RunSettings).validate_json(json.dumps(named, default=os.fspath))
     except ValidationError as error:
         faults = "; ".join(_fault_text(fault) for fault in error.errors())
         raise UsageFault(f"{where}: {faults}; see examples/run.toml") from error
     except UsageFault as error:
         raise UsageFault(f"{where}: {error}; see examples/run.toml") from error
+    except TypeError as error:
+        rule = "values are texts, numbers, true or false, lists and tables"
+        raise UsageFault(f"{where}: {rule}: {error}; see examples/run.toml") from error
 
 
 def _fault_text(fault: ErrorDetails) -> str:
