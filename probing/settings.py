@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from probing.errors import UsageFault
-from probing.vocabulary import Assignment
+from probing.vocabulary import Assignment, Stratum
 
 GREEDY_BELOW = 1e-5
 """Temperatures under this are greedy: all mass on the largest logit (method.md section 2)."""
@@ -158,8 +158,11 @@ DEFAULT_REPORT_EXAMPLES = 2
 DEFAULT_EXAMPLES = 3
 """Examples that are shown where nobody says how many."""
 
-DEFAULT_RANKED_BY, DEFAULT_RANKING = "top1_prob", "largest change"
-"""Which quantity ranks examples, and in which order."""
+DEFAULT_RANKED_BY, DEFAULT_RANKING, DEFAULT_RANKING_SEED = "top1_prob", "largest change", 0
+"""Which quantity ranks examples, in which order, and the seed of the random order."""
+
+DEFAULT_GROUPS = (Stratum.KIND,)
+"""What deltas are grouped by."""
 
 
 @dataclass(frozen=True, kw_only=True)

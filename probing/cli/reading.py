@@ -37,8 +37,10 @@ from probing.cli.options import (
 from probing.settings import (
     DEFAULT_ASSIGNMENT,
     DEFAULT_EXAMPLES,
+    DEFAULT_GROUPS,
     DEFAULT_RANKED_BY,
     DEFAULT_RANKING,
+    DEFAULT_RANKING_SEED,
     require,
 )
 from probing.vocabulary import Stratum
@@ -89,7 +91,7 @@ def summary(
     require(table is SummaryTable.DELTAS or not by, own_groups, [str(group) for group in by or []])
     opened = open_run(run)
     decoding = decoding_of(temperature, top_k, top_p, min_p=min_p, order=decode)
-    groups = list(dict.fromkeys(by or [Stratum.KIND]))
+    groups = list(dict.fromkeys(by or DEFAULT_GROUPS))
     chosen = filters_of(where, assignment=assignment)
     question = Question(
         other=other, control=control, decoding=decoding, rule=rule_of(preset), filters=chosen
@@ -213,7 +215,7 @@ def examples(
     count: Annotated[
         int, typer.Option("--count", "-n", min=1, help="How many.")
     ] = DEFAULT_EXAMPLES,
-    seed: Annotated[int, typer.Option(help="Of the random order.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the random order.")] = DEFAULT_RANKING_SEED,
     where: WhereOption = None,
     other: OtherOption = None,
     control: ControlOption = None,
@@ -245,13 +247,13 @@ def examples(
     )
     ranking = Ranking(by=rank_by, order=Order(order), seed=seed)
     found = questions.examples(open_run(run), question, ranking=ranking, count=count)
-    for each in found if csv is None else ():
+    for each in found.found if csv is None else ():
         controls = [name for name in CONTROL_COLUMNS if name in each.table]
         out.rule()
         out.print(Text(f"{each.event} · {each.place}"))
         out.print(Text(each.context))
         print_table(each.table[[*EXAMPLE_COLUMNS, *controls]])
     if csv is not None and found:
-        show_or_write(questions.examples_table(found), csv, shown=[])
+        show_or_write(found.table, csv, shown=[])
     if not found:
         err.print("no position is left: --where keeps none in which this is measured")

@@ -1,17 +1,21 @@
 """Questions to a run, as commands and notebooks ask them: which models, settings and positions."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
 from probing.reporting import tables
 from probing.reporting.comparison import settled_rule
-from probing.reporting.contrasts import Models, models_beside
+from probing.reporting.contrasts import COMPARISON, Models, models_beside
 from probing.reporting.display import event_text, place_text
+from probing.reporting.document import Block, Bullets, Card, Excerpt, Grid, Paragraph
 from probing.reporting.filters import Filters, keep, require_known
 from probing.reporting.mechanism import Asked, Findings
 from probing.reporting.remaking import Ranking
+from probing.reporting.report_tables import evidence_grid, example_grid
+from probing.reporting.shown import Shown
+from probing.reporting.text import MARKS
 from probing.settings import Decoding, KindRule
 from probing.store.reader import Run
 
@@ -67,8 +71,8 @@ def answer(run: Run, question: Question) -> Answer:
     return Answer(models, rule, compared)
 
 
-@dataclass(frozen=True)
-class Example:
+@dataclass(frozen=True, repr=False, eq=False)
+class Example(Shown):
     """One position.
 
     Attributes:
@@ -89,8 +93,47 @@ class Example:
     context: str
     table: pd.DataFrame
 
+    def blocks(self) -> tuple[Block, ...]:
+        """As a report shows it."""
+        before, _, rest = self.context.partition(MARKS[0])
+        token, _, after = rest.partition(MARKS[1])
+        return (
+            Paragraph(f"{self.event}."),
+            Paragraph(self.place, note=True),
+            Excerpt(before, token, after),
+            example_grid(self.table),
+        )
 
-def examples(run: Run, question: Question, *, ranking: Ranking, count: int) -> tuple[Example, ...]:
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Examples(Shown):
+    """Positions in the order in which they are offered; a sequence.
+
+    Attributes:
+        found: one by one.
+        table: top tokens of all of them, one under the other, with `row` and `carrier_id` last.
+    """
+
+    found: tuple[Example, ...]
+    table: pd.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    def __iter__(self) -> Iterator[Example]:
+        return iter(self.found)
+
+    def __getitem__(self, place: int) -> Example:
+        return self.found[place]
+
+    def blocks(self) -> tuple[Block, ...]:
+        """As a report shows them."""
+        if not self.found:
+            return (Paragraph("No position is left in which this is measured."),)
+        return tuple(block for each in self.found for block in each.blocks())
+
+
+def examples(run: Run, question: Question, *, ranking: Ranking, count: int) -> Examples:
     """The first positions of a ranking, among those that carry figures and pass the filters.
 
     Raises:
@@ -105,10 +148,12 @@ def examples(run: Run, question: Question, *, ranking: Ranking, count: int) -> t
     require_known(comparison, filters=question.filters)
     kept = keep(comparison, filters=question.filters)
     ranked = tables.ranked_positions(kept, by=ranking.by, order=ranking.order, seed=ranking.seed)
-    return tuple(
+    found = tuple(
         _example(run, position, models=models, decoding=question.decoding)
         for _, position in ranked.head(count).iterrows()
     )
+    parts = [each.table.assign(row=each.row, carrier_id=each.carrier_id) for each in found]
+    return Examples(found, pd.concat(parts, ignore_index=True) if parts else pd.DataFrame())
 
 
 def _example(run: Run, position: pd.Series, *, models: Models, decoding: Decoding) -> Example:
@@ -126,27 +171,81 @@ def _example(run: Run, position: pd.Series, *, models: Models, decoding: Decodin
     )
 
 
-def examples_table(found: Sequence[Example]) -> pd.DataFrame:
-    """Top tokens of every example, one under the other, with `row` and `carrier_id` last."""
-    parts = [each.table.assign(row=each.row, carrier_id=each.carrier_id) for each in found]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What training did, by the rules of the verdict.
+@dataclass(frozen=True, repr=False, eq=False)
+class ModelVerdict(Shown):
+    """What training did to one model.
 
     Attributes:
-        models: those that were looked at.
-        found: figures and verdict of each.
-        evidence: of `evidence_table`.
+        name: of the model.
+        mechanism: in a word.
+        rule: what that word rests on.
+        evidence: of `evidence_table`, its rows.
         notes: what a reader of it must know.
     """
 
-    models: Models
+    name: str
+    mechanism: str
+    rule: str
+    evidence: pd.DataFrame
+    notes: tuple[str, ...]
+
+    def blocks(self) -> tuple[Block, ...]:
+        """As a report shows it."""
+        return (
+            Card(self.name, self.mechanism, self.rule),
+            _primary_grid(self.evidence),
+            Bullets(self.notes),
+        )
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Judgement(Shown):
+    """What training did to the model looked at and to its control, by the rules of the verdict.
+
+    Attributes:
+        found: figures and verdict of each.
+        evidence: of `evidence_table`: each model, then their difference.
+        notes: what a reader of it must know.
+    """
+
     found: Findings
     evidence: pd.DataFrame
     notes: tuple[str, ...]
+
+    @property
+    def models(self) -> dict[str, ModelVerdict]:
+        """By name, the one looked at first."""
+        return {
+            name: ModelVerdict(
+                name=name,
+                mechanism=str(one.verdict.mechanism),
+                rule=one.verdict.rule,
+                evidence=self.evidence[self.evidence[COMPARISON] == name],
+                notes=self.notes,
+            )
+            for name, one in self.found.models.items()
+        }
+
+    @property
+    def mechanism(self) -> str:
+        """Of the model looked at, in a word."""
+        return next(iter(self.models.values())).mechanism
+
+    @property
+    def rule(self) -> str:
+        """What that word rests on."""
+        return next(iter(self.models.values())).rule
+
+    def blocks(self) -> tuple[Block, ...]:
+        """As a report shows it."""
+        cards = [Card(name, one.mechanism, one.rule) for name, one in self.models.items()]
+        return (*cards, _primary_grid(self.evidence), Bullets(self.notes))
+
+
+def _primary_grid(evidence: pd.DataFrame) -> Grid:
+    """Of the evidence, the contrasts that were named beforehand."""
+    shown = evidence_grid(evidence[evidence["primary"] != ""])
+    return replace(shown, title="Primary contrasts; every figure is in `evidence`")
 
 
 def judge(
@@ -164,7 +263,7 @@ def judge(
     found = tables.mechanism(run, models.names, asked=asked)
     table = tables.evidence_table(found, asked=asked)
     notes = tables.evidence_notes(table, found=found, asked=asked)
-    return Judgement(models, found, table, tuple(notes))
+    return Judgement(found, table, tuple(notes))
 
 
 def incomplete_text(run: Run) -> str:
