@@ -353,7 +353,6 @@ def test_a_verdict_reads_as_text(little: OpenRun) -> None:
         (lambda run: run.deltas(preset="pre"), r"^preset takes post, strict, entropy, got 'pre'"),
         (lambda run: run.deltas(temperature=-1), r"temperature must be >= 0 .*got -1"),
         (lambda run: run.positions(top_p=1.5), r"top_p must be in \(0, 1\], got 1\.5"),
-        (lambda run: run.positions(order="last"), r"order must be one of sequential, .*'last'"),
         (lambda run: run.examples(by="colour"), r"by takes top1_prob, .*got 'colour'"),
         (lambda run: run.examples(ranking="best"), r"ranking takes largest increase, .*'best'"),
         (lambda run: run.examples(n=0), r"n must be >= 1, got 0"),
@@ -390,6 +389,7 @@ for ask in (
     lambda: run.positions(temperature="1.5"),
     lambda: run.positions(top_k=2.5),
     lambda: run.positions(order=3),
+    lambda: run.deltas(order="last"),
     lambda: run.deltas(where={"kind": 3}),
     lambda: run.deltas(where={"correct": [True]}),
     lambda: run.examples(n="3"),
@@ -407,9 +407,10 @@ def test_wrong_types_are_refused_in_words_where_nothing_checks_them() -> None:
     """In an interpreter of its own: here the annotations of every call are checked."""
     said = in_new_interpreter(WRONG_TYPES).splitlines()
     assert [text.rpartition(", got ")[2] for text in said] == [
-        "'1.5'", "2.5", "3", "3", "[True]", "'3'", "'0.9'", "3",
+        "'1.5'", "2.5", "3", "'last'", "3", "[True]", "'3'", "'0.9'", "3",
     ]  # fmt: skip
     assert said[0] == "temperature must be a number, got '1.5'"
+    assert said[3].startswith(f"order must be one of {', '.join(ORDERS)}, got")
     assert said[1] == "top_k must be a whole number, got 2.5"
 
 
@@ -453,10 +454,13 @@ def test_scoring_by_dict_by_file_and_by_settings_is_one_run(
     plain = json.loads(json.dumps(document, default=str))
     file.write_text(
         "\n".join(
-            [f"out = {json.dumps(plain['out'])}", f"carriers = {json.dumps(plain['carriers'])}"]
-            + [f"baseline.path = {json.dumps(plain['baseline']['path'])}"]
-            + [f"others.ssd.path = {json.dumps(plain['others']['ssd']['path'])}"]
-            + ['scoring = { device = "cpu", noise_carriers = 0 }']
+            [
+                f"out = {json.dumps(plain['out'])}",
+                f"carriers = {json.dumps(plain['carriers'])}",
+                f"baseline.path = {json.dumps(plain['baseline']['path'])}",
+                f"others.ssd.path = {json.dumps(plain['others']['ssd']['path'])}",
+                'scoring = { device = "cpu", noise_carriers = 0 }',
+            ]
         ),
         encoding="utf-8",
     )
@@ -519,7 +523,7 @@ def test_asking_a_run_needs_no_torch_and_scoring_does() -> None:
 
 def test_without_torch_scoring_says_what_to_install() -> None:
     program = (
-        "import sys; sys.modules['torch'] = None\nimport probing\n"
+        "import sys, probing\nprobing.score\nsys.modules['torch'] = None\n"
         "spec = {'path': 'x'}\n"
         "try:\n    probing.score({'out': 'x', 'carriers': ['x'], 'baseline': spec, "
         "'others': {'b': spec}})\n"
@@ -549,6 +553,6 @@ def test_every_public_name_is_there_and_typed() -> None:
 
 
 def test_an_unknown_name_says_what_there_is() -> None:
-    with pytest.raises(AttributeError, match="open_run.* and no attribute 'openrun'"):
+    with pytest.raises(AttributeError, match=r"open_run.* and no attribute 'openrun'"):
         _ = probing.openrun
     assert not hasattr(probing, "colour")
