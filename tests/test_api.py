@@ -32,6 +32,7 @@ from probing.reporting.mechanism import Asked
 from probing.settings import (
     DEFAULT_EXAMPLES,
     KIND_PRESETS,
+    ORDERS,
     Decoding,
     KindRule,
     ModelSpec,
