@@ -1,6 +1,7 @@
 """Run files: TOML in, settings out, and what is wrong with a file in one message."""
 
 import json
+import os
 import tomllib
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -44,6 +45,10 @@ def run_settings(document: dict[str, Any], *, where: str) -> RunSettings:
     """Turn a parsed run file into settings; `where` names the file in messages.
 
     A model's name is its table's name: `[baseline]` may set `name`, `[others.ssd]` is `ssd`.
+    A path may be a `Path`.
+
+    Raises:
+        UsageFault: unknown key, wrong type, value out of its range, or missing baseline.
     """
     named = dict(document)
     others = document.get("others")
@@ -54,12 +59,15 @@ def run_settings(document: dict[str, Any], *, where: str) -> RunSettings:
             {"name": name, **table} for name, table in others.items() if isinstance(table, dict)
         ]
     try:
-        return TypeAdapter(RunSettings).validate_json(json.dumps(named))
+        return TypeAdapter(RunSettings).validate_json(json.dumps(named, default=os.fspath))
     except ValidationError as error:
         faults = "; ".join(_fault_text(fault) for fault in error.errors())
         raise UsageFault(f"{where}: {faults}; see examples/run.toml") from error
     except UsageFault as error:
         raise UsageFault(f"{where}: {error}; see examples/run.toml") from error
+    except TypeError as error:
+        rule = "values are texts, numbers, true or false, lists and tables"
+        raise UsageFault(f"{where}: {rule}: {error}; see examples/run.toml") from error
 
 
 def _fault_text(fault: ErrorDetails) -> str:

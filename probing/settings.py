@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from probing.errors import UsageFault
-from probing.vocabulary import Assignment, Template
+from probing.vocabulary import Assignment, Stratum, Template
 
 GREEDY_BELOW = 1e-5
 """Temperatures under this are greedy: all mass on the largest logit (method.md section 2)."""
@@ -55,6 +55,7 @@ class Decoding(Strict):
         require(self.top_k >= 0, "top_k must be >= 0 (0 switches it off)", self.top_k)
         require(0 < self.top_p <= 1, "top_p must be in (0, 1]", self.top_p)
         require(0 <= self.min_p < 1, "min_p must be in [0, 1) (0 switches it off)", self.min_p)
+        require(self.order in ORDERS, f"order must be one of {', '.join(ORDERS)}", self.order)
 
 
 @dataclass(frozen=True)
@@ -135,11 +136,31 @@ KIND_PRESETS: dict[str, KindRule] = {
 
 DEFAULT_ASSIGNMENT = Assignment.MEAN
 
+
+def preset_rule(preset: str, *, named: str = "preset") -> KindRule:
+    """The thresholds of this name; `named` is what the choice is called in messages.
+
+    Raises:
+        UsageFault: there is no such preset.
+    """
+    require(preset in KIND_PRESETS, f"{named} takes {', '.join(KIND_PRESETS)}", preset)
+    return KIND_PRESETS[preset]
+
+
 DEFAULT_REPORT_EXAMPLES = 2
 """Positions that each list of examples of a report shows."""
 
 DEFAULT_PLAN_CARRIERS = 20
 """Carriers that `probing carriers --plan` looks at."""
+
+DEFAULT_EXAMPLES = 3
+"""Examples that are shown where nobody says how many."""
+
+DEFAULT_RANKED_BY, DEFAULT_RANKING, DEFAULT_RANKING_SEED = "top1_prob", "largest change", 0
+"""Which quantity ranks examples, in which order, and the seed of the random order."""
+
+DEFAULT_GROUPS = (Stratum.KIND,)
+"""What deltas are grouped by."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +233,23 @@ class Training(Strict):
         require(above, "samples to train on need a temperature > 0", self.temperature)
         require(self.top_k >= 0, "their top_k must be >= 0 (0: none)", self.top_k)
         require(0 < self.top_p <= 1, "their top_p must be in (0, 1] (1: none)", self.top_p)
+
+    @classmethod
+    def told(
+        cls,
+        *,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+    ) -> "Training":
+        """From what is known of it; the rest is the default. Assumed where nothing is known.
+
+        Raises:
+            UsageFault: no such sampling.
+        """
+        given = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+        known: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        return cls(**known, assumed=not known)
 
     @property
     def truncates(self) -> bool:

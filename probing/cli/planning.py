@@ -14,14 +14,8 @@ import typer
 from probing.cli.console import out, print_skipped, print_table
 from probing.errors import UsageFault
 from probing.lexicon import Lexicon
-from probing.settings import (
-    DEFAULT_PLAN_CARRIERS,
-    RunSettings,
-    Sampling,
-    Selection,
-    load_run_file,
-    require,
-)
+from probing.run_file import load_run_file
+from probing.settings import DEFAULT_PLAN_CARRIERS, RunSettings, Sampling, Selection, require
 from probing.vocabulary import Phase
 
 if TYPE_CHECKING:

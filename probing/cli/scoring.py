@@ -144,10 +144,9 @@ def score_settings(settings: RunSettings) -> None:
             f"{check.shape_difference:.1e} in a batch"
             for check in report.checks
         ),
-        *(f"warning: {check.grid_warning}" for check in report.checks if check.grid),
         *([report.noise.sentence()] if report.noise is not None else []),
         *([report.casting.sentence()] if report.casting is not None else []),
-        *(f"warning: {each}" for each in (report.casting.warnings if report.casting else ())),
+        *(f"warning: {each}" for each in report.warnings),
         f"carriers: {counts}",
         f"{report.out}: {report.units} units{reused}, models {' / '.join(report.models)}",
     ):

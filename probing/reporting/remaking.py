@@ -12,7 +12,7 @@ from probing.errors import UsageFault
 from probing.reporting import tables
 from probing.reporting.examples import Order, position_named
 from probing.reporting.filters import Filters, Weighting, keep
-from probing.settings import Decoding, Inference, KindRule, require
+from probing.settings import DEFAULT_RANKING_SEED, Decoding, Inference, KindRule, require
 from probing.store.reader import Run
 
 
@@ -22,7 +22,7 @@ class Ranking:
 
     by: str
     order: Order
-    seed: int = 0
+    seed: int = DEFAULT_RANKING_SEED
 
 
 @dataclass(frozen=True, kw_only=True)

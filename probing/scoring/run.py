@@ -101,6 +101,12 @@ class ScoreReport:
     casting: Casting | None = None
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader of the figures must know of the models' arithmetic."""
+        grids = [check.grid_warning for check in self.checks if check.grid]
+        return (*grids, *(self.casting.warnings if self.casting is not None else ()))
+
+    @property
     def was_complete(self) -> bool:
         """Nothing was left to do."""
         return self.units == self.reused_units and not self.checks
