@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from probing.carriers.record import Carrier
     from probing.errors import OutsideContract, ProbingError, UsageFault
     from probing.run_file import load_run_file
-from probing.settings import ModelSpec, RunSettings, Sampling, Scoring, Selection, StoreLayout, TailGrid
+    from probing.settings import (
+        ModelSpec,
+        RunSettings,
+        Sampling,
+        Scoring,
+        Selection,
+        StoreLayout,
+        TailGrid,
+    )
 
     __version__: str
 
@@ -51,7 +59,7 @@ _HOMES = {
     "StoreLayout": "settings",
     "TailGrid": "settings",
     "UsageFault": "errors",
-    "load_run_file": "settings",
+    "load_run_file": "run_file",
     "open_run": "api",
     "read_carriers": "carriers.reading",
     "score": "api",
