@@ -78,6 +78,15 @@ def _check(found: Price, report: ScoreReport, run: Run) -> None:
     assert found.prompt_tokens + found.response_tokens == sum(map(len, encoded))
     assert 0 < found.read_tokens <= found.prompt_tokens + found.response_tokens
     assert 1 / 1.5 < found.size.total / _bytes(report.out) < 1.5
+    # Texts are compressed to see, and commits hold a digest for each object of a shard.
+    kept = {name: len(content) for name, content in _files(Path(report.out)).items()}
+    texts = sum(
+        size for name, size in kept.items() if name.startswith("carriers/") and "/c/" in name
+    )
+    commits = sum(size for name, size in kept.items() if name.startswith("commits/0"))
+    assert found.size.texts == texts
+    bare = replace(found.size, positions=0, texts=0, rest=0).total
+    assert commits < bare < commits + 0.5 * _bytes(report.out)
     trial = found.trial
     assert 0 < trial.forward.low <= trial.forward.high
     assert 0 < trial.rows.low <= trial.rows.high
