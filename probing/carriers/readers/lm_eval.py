@@ -35,17 +35,19 @@ def _opened(source: Source, inputs: Inputs) -> Convert:
         if key in seen:
             raise Unusable(REPEATED, f"doc_id {key[0]:.40}, filter {fields.get('filter')!r:.40}")
         sent = _sent(fields["arguments"])
+        texts = _texts(fields["resps"])
         shared = {
             **_prompt(sent.get("arg_0"), inputs),
             "generator": model or inputs.generator,
             "problem_id": f"doc {key[0]}" if fields.get("prompt_hash") is None else None,
             "gold": _gold(fields.get("target")),
-            "correct": _correct(fields),
+            # Of several responses to a document there is one metric, and nobody says whose.
+            "correct": _correct(fields) if len(texts) == 1 else None,
             "temperature": _number(sent.get("arg_1"), "temperature"),
             "source": source.name.removeprefix("samples_").rsplit("_", 1)[0],
             **{name: fields.get(name) for name in ("doc_id", "filter", "doc_hash", "prompt_hash")},
         }
-        made = [Made({**shared, "response": text}, part) for part, text in _texts(fields["resps"])]
+        made = [Made({**shared, "response": text}, part) for part, text in texts]
         # A row at fault is none that others could repeat.
         seen.add(key)
         yield from made
@@ -86,6 +88,8 @@ def _sent(arguments: Any) -> Mapping[str, Any]:
 
 def _prompt(sent: Any, inputs: Inputs) -> dict[str, Any]:
     """Text as it was sent, or messages where the harness left the template to a server."""
+    if isinstance(sent, list) and len(sent) == 1 and isinstance(sent[0], str):
+        sent = sent[0]
     if isinstance(sent, str):
         messages = _messages(sent)
         if messages is None:
