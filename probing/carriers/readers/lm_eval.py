@@ -63,15 +63,18 @@ def model_name(source: Source) -> str | None:
     for beside in reversed(source.beside("results_*.json")):
         try:
             with beside.open() as file:
-                config = json.load(file).get("config", {})
+                results = json.load(file)
+            config = results.get("config") or {}
+            # Older ones have no name of their own: "pretrained=NAME,dtype=float32".
+            arguments = config.get("model_args")
+            if isinstance(arguments, str):
+                arguments = dict(pair.split("=", 1) for pair in arguments.split(",") if "=" in pair)
+            pretrained = arguments.get("pretrained") if isinstance(arguments, Mapping) else None
+            named = results.get("model_name") or pretrained or config.get("model")
         except (OSError, ValueError, AttributeError):
             continue
-        arguments = config.get("model_args")
-        if isinstance(arguments, str):
-            arguments = dict(pair.split("=", 1) for pair in arguments.split(",") if "=" in pair)
-        named = arguments.get("pretrained") if isinstance(arguments, Mapping) else None
-        if isinstance(named or config.get("model"), str):
-            return str(named or config["model"])
+        if isinstance(named, str):
+            return named
     return None
 
 
