@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from probing.carriers.graders import check_name, same_mathematics
 from probing.carriers.grading_pool import GradingPool, Outcome, Reply
@@ -126,11 +126,16 @@ class GradingReport:
             f"{self.cut_by_length} of {self.carriers} cut by a length limit"
         )
         named = [
-            f"carrier {each.carrier_id}: grading {each.outcome}: {each.detail}"
+            _printable(f"carrier {each.carrier_id}: grading {each.outcome}: {each.detail}")
             for each in self.unsettled
         ]
         more = self.timed_out + self.crashed - len(named)
         return (first, *named, *([f"and {more} more timed out or crashed"] if more else []))
+
+
+def _printable(text: str) -> str:
+    """The text with what a terminal would obey, or cannot encode, escaped."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 UNGRADED = {
@@ -186,7 +191,7 @@ class GradedStream(Iterator[Carrier]):
     def __next__(self) -> Carrier:
         return next(self._graded)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "GradedStream":
         return self
 
     def __exit__(self, *_: object) -> None:
