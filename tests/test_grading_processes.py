@@ -27,7 +27,7 @@ import os, signal, subprocess, sys, time
 
 def tell(name, number):
     with open(name, "w") as file:
-        file.write(f"{number}\n")
+        file.write(f"{number}\\n")
 
 def odd(answer, gold):
     if answer == "sleep":
@@ -40,8 +40,9 @@ def odd(answer, gold):
     if answer == "multiply":  # One call that hears no Python signal handler.
         return 9 ** 9 ** 9 ** 2 == 1
     if answer.startswith("family "):
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
-        tell(answer.removeprefix("family "), child.pid)
+        name = answer.removeprefix("family ")
+        program = f"import time; time.sleep(60); open({name!r}, 'w').write('survived')"
+        tell(name, subprocess.Popen([sys.executable, "-c", program]).pid)
         if gold == "exit":
             os._exit(0)
         time.sleep(1000)
@@ -167,13 +168,32 @@ def test_a_power_that_nobody_can_compute_ends_in_time() -> None:
     assert stream.report.timed_out == 1
 
 
+def _await_end(file: Path) -> None:
+    """Wait for the end of the process that a file names, which writes there if it outlives us."""
+    number = file.read_text()
+    while _runs(int(number)):
+        assert file.read_text() == number
+        time.sleep(0.01)
+    assert file.read_text() == number
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{process}/stat")
+    # One that has ended may wait for whoever adopted it.
+    return not state.exists() or state.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
 @pytest.mark.usefixtures("package")
 @pytest.mark.parametrize("end", ["sleep", "exit"])
 def test_what_a_grader_began_ends_with_it(end: str, tmp_path: Path) -> None:
     carrier = _carrier(f"family {tmp_path / 'number'}", gold=end)
     graded = grade([carrier], Grading(grader="odd", seconds=1.0))
     assert graded[0].correct is None
-    _await_end(_told(tmp_path / "number"))
+    _await_end(tmp_path / "number")
 
 
 def test_the_same_answer_to_the_same_problem_is_graded_once(
@@ -292,29 +312,17 @@ def test_a_grading_process_does_not_run_its_callers_program(call: Callable[..., 
     assert out.split() == [b"ready", b"[True]"]
 
 
-def _told(file: Path) -> int:
+def _told(file: Path, caller: Popen) -> int:
     """The process that a grader runs in, once it has said so."""
     while not (file.exists() and file.read_text().endswith("\n")):
+        assert caller.poll() is None
         time.sleep(0.01)
     return int(file.read_text())
 
 
-def _await_end(process: int) -> None:
-    """Return once a process, which is nobody's child here, is gone; else the test never ends."""
-    while True:
-        try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            return
-        state = Path(f"/proc/{process}/stat")
-        if state.exists() and state.read_text().rpartition(")")[2].split()[0] == "Z":
-            return  # Ended; whoever adopted it has not asked yet.
-        time.sleep(0.01)
-
-
 def test_ctrl_c_ends_what_grades(call: Callable[..., Popen], tmp_path: Path) -> None:
     caller = call(f"tell {tmp_path / 'number'}", seconds=1000)
-    process = _told(tmp_path / "number")
+    process = _told(tmp_path / "number", caller)
     caller.send_signal(signal.SIGINT)
     _, err = caller.communicate()
     assert caller.returncode == -signal.SIGINT
@@ -326,8 +334,8 @@ def test_ctrl_c_ends_what_grades(call: Callable[..., Popen], tmp_path: Path) -> 
 def test_what_grades_outlives_a_killed_caller_by_its_time_limit_at_most(
     call: Callable[..., Popen], tmp_path: Path
 ) -> None:
-    caller = call(f"tell {tmp_path / 'number'}", seconds=1)
-    process = _told(tmp_path / "number")
+    caller = call(f"tell {tmp_path / 'number'}", seconds=0.5)
+    _told(tmp_path / "number", caller)
     caller.kill()
     caller.communicate()
-    _await_end(process)
+    _await_end(tmp_path / "number")
