@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from probing.carriers.grading import (
     THINK_CLOSE,
     GradingReport,
-    boxed_answer,
     generator_rates,
     grade,
     grade_stream,
@@ -127,12 +126,12 @@ PIECES_OF_RESPONSES = (*PIECES, r"\boxed{1}", r"\boxed{2}", THINK_CLOSE, THINK_C
 def test_the_answer_is_the_last_box_after_thinking_else_anywhere(text: str) -> None:
     after = text[text.rindex(THINK_CLOSE) + len(THINK_CLOSE) :] if THINK_CLOSE in text else ""
     answer = slow_last_boxed(after)
-    assert boxed_answer(text) == (slow_last_boxed(text) if answer is None else answer)
+    assert last_boxed(text) == (slow_last_boxed(text) if answer is None else answer)
 
 
 def test_a_box_around_the_end_of_thinking_is_not_the_final_one() -> None:
-    assert boxed_answer(r"\boxed{1 </think> so \boxed{2} }") == "2"
-    assert boxed_answer(r"\boxed{2} </think> as said") == "2"
+    assert last_boxed(r"\boxed{1 </think> so \boxed{2} }") == "2"
+    assert last_boxed(r"\boxed{2} </think> as said") == "2"
 
 
 def _carrier(response: str, **fields: object) -> Carrier:
@@ -176,7 +175,7 @@ def test_a_grade_that_is_there_is_kept_unless_regraded(regrade: bool) -> None:
 def slow_grade(carrier: Carrier, *, regrade: bool) -> bool | None:
     if carrier.correct is not None and not (regrade and carrier.gold is not None):
         return carrier.correct
-    answer = carrier.answer if carrier.answer is not None else boxed_answer(carrier.response)
+    answer = carrier.answer if carrier.answer is not None else slow_last_boxed(carrier.response)
     if carrier.gold is None or answer is None:
         return None
     return answer.strip() == carrier.gold.strip()
