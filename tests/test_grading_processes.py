@@ -17,7 +17,10 @@ from probing.carriers import grading_pool
 from probing.carriers.graders import grader
 from probing.carriers.grading import HELD, MOST_NAMED, GradingReport, grade, grade_stream
 from probing.carriers.grading_pool import Outcome
+from probing.carriers.reading import read_carriers
 from probing.carriers.record import Carrier
+from probing.carriers.writing import write_carriers
+from probing.cli import app
 from probing.errors import GraderUnusable, UsageFault
 from probing.settings import Grading
 
@@ -164,7 +167,7 @@ def test_a_power_that_nobody_can_compute_ends_in_time() -> None:
     response = r"so \boxed{9^{9^{9^{9}}}}"
     bomb = dataclasses.replace(_carrier("bomb", response=response), answer=None)
     carriers = [bomb, *map(_carrier, "12")]
-    with grade_stream(carriers, Grading(seconds=2.0, workers=1)) as stream:
+    with grade_stream(carriers, Grading(seconds=1.0, workers=1)) as stream:
         assert [each.correct for each in stream] == [None, True, False]
     assert stream.report.timed_out == 1
 
@@ -273,6 +276,25 @@ def test_a_package_adds_a_grader_by_its_entry_point() -> None:
 def test_a_grader_that_does_not_load_says_so(name: str, fault: str) -> None:
     with pytest.raises(GraderUnusable, match=rf"'{name}' must load .*{fault}.*; run `python -c"):
         grade(map(_carrier, "123"), Grading(grader=name))
+
+
+@pytest.mark.usefixtures("package")
+def test_the_command_grades_anew_by_a_named_grader_and_says_what_became_of_each(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    carriers = [dataclasses.replace(_carrier(answer), prompt="q") for answer in ("1", "2", "sleep")]
+    carriers[1] = dataclasses.replace(carriers[1], correct=True)
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    write_carriers(carriers, source)
+    flags = ["--grader", "odd", "--seconds-per-answer", "0.5", "--regrade", "-o", str(target)]
+    app(["carriers", str(source), *flags], standalone_mode=False)
+    graded = read_carriers([str(target)]).carriers
+    assert [each.correct for each in graded] == [True, False, None]
+    out = capsys.readouterr().out
+    assert "2 graded (1 right, 1 wrong), 0 kept as graded before, 1 not graded (1 timed out)" in out
+    assert "carrier sleep: grading timed out: no grade within 0.5 s" in out
+    with pytest.raises(UsageFault, match="--regrade cannot go with --no-grade"):
+        app(["carriers", str(source), "--no-grade", "--regrade"], standalone_mode=False)
 
 
 # Not guarded by its name: a process that ran it again would begin processes without end.

@@ -158,9 +158,9 @@ def grade(carriers: Iterable[Carrier], grading: Grading | None = None) -> tuple[
 def grade_stream(carriers: Iterable[Carrier], grading: Grading | None = None) -> "GradedStream":
     """Fill `answer` and, where `gold` is given and nobody graded yet, `correct`; in order.
 
-    An `answer` that a record brings along is the one that is graded, else the response's last box. An
-    existing `correct` is kept, unless `grading.regrade`: then it is replaced wherever there is a
-    gold answer, by None where no grade can be had. None also stands for what cannot be parsed,
+    An `answer` that a record brings along is the one that is graded, else the response's last
+    box. An existing `correct` is kept, unless `grading.regrade`: then it is replaced wherever there
+    is a gold answer, by None where no grade can be had. None also stands for what cannot be parsed,
     takes too long or ends the grader: not graded is not wrong. At most `HELD` carriers are held.
 
     Raises:
