@@ -114,7 +114,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Popen]]:
 
 
 def _carrier(answer: str, gold: str = "1", **fields: str) -> Carrier:
-    known = {"carrier_id": answer, "problem_id": "p", "generator": "m", "response": ""}
+    known = {"carrier_id": answer, "problem_id": "p", "generator": "m", "response": "r"}
     return Carrier(answer=answer, gold=gold, **(known | fields))  # type: ignore[arg-type]
 
 
