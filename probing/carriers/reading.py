@@ -1,15 +1,22 @@
 """Logs of any format in: kept records, and every skipped one with its place and reason."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from typing import TypeAlias
 
 from probing.carriers.fields import Unusable, carrier_from_fields
-from probing.carriers.readers.batch import batch_format
+from probing.carriers.readers.batch import batch_format, is_batch_input
 from probing.carriers.readers.carrier import CARRIER
 from probing.carriers.readers.chat import CHAT
-from probing.carriers.readers.files import BATCH_INPUT, NEXT, Told, empty, tell
+from probing.carriers.readers.files import (
+    BATCH_INPUT,
+    NEXT,
+    Told,
+    check_format,
+    empty,
+    tell,
+)
 from probing.carriers.readers.formats import (
     Convert,
     Made,
@@ -18,11 +25,13 @@ from probing.carriers.readers.formats import (
     with_columns,
 )
 from probing.carriers.readers.identity import completed
-from probing.carriers.readers.lm_eval import LM_EVAL
+from probing.carriers.readers.inspect_logs import INSPECT
+from probing.carriers.readers.lm_eval import LM_EVAL, REPEATED
 from probing.carriers.readers.ml_ssd import ML_SSD
 from probing.carriers.readers.prompts import Prompts
 from probing.carriers.readers.rows import BadRow, Row
-from probing.carriers.readers.sources import Source, sources
+from probing.carriers.readers.seen import Seen, Stood
+from probing.carriers.readers.sources import Source, listed, sources
 from probing.carriers.record import Carrier, FileCounts, ReadResult, Skipped
 from probing.errors import NoCarriersLeft, RecordFault, UnreadableInput
 from probing.settings import Inputs
@@ -30,6 +39,9 @@ from probing.settings import Inputs
 DEFAULT_INPUTS = Inputs()
 OTHER_FILE = "no log of responses"
 OTHER_FORMAT = "another format"
+PASSED_OVER = "passed over"
+NO_FAULTS = frozenset({PASSED_OVER, REPEATED})
+"""Reasons that stand in every sound folder or log, and are no fault under `strict`."""
 
 Outcome: TypeAlias = Carrier | Skipped
 
@@ -48,6 +60,7 @@ def read_carriers(
 
     Raises:
         UnreadableInput: a file that is absent, empty, or of no known format; a folder without logs.
+        UsageFault: the settings name a format that is not known.
         RecordFault: `strict`, and a record was at fault.
         NoCarriersLeft: every record was skipped.
         MissingPackage: a format needs a package that is not installed.
@@ -66,7 +79,7 @@ def read_carriers(
 class CarrierStream:
     """Every record of some files, one after the other, as a carrier or as what is wrong with it.
 
-    Iterate once. Memory is bounded by the longest record and by 8 bytes of digest an id.
+    Iterate once. Memory is bounded by the longest record and by 48 bytes a carrier for its id.
 
     Attributes:
         rows_read: records so far, kept or skipped.
@@ -76,7 +89,9 @@ class CarrierStream:
         self, paths: Sequence[str], *, inputs: Inputs = DEFAULT_INPUTS, strict: bool = False
     ) -> None:
         self._paths, self._inputs, self._strict = list(paths), inputs, strict
-        self._first_seen: dict[bytes, tuple[int, int]] = {}
+        self._seen = Seen()
+        self._id_places: dict[str, str] = {}
+        self._id_file = ""
         self._counts: list[Counter[str]] = []
         self._told: list[tuple[str, str]] = []
 
@@ -88,8 +103,9 @@ class CarrierStream:
     @property
     def files(self) -> tuple[FileCounts, ...]:
         """What every file gave so far."""
+        names = ("records", "responses", "kept", "skipped", "prompts")
         return tuple(
-            FileCounts(file, form, each["records"], each["kept"], each["skipped"], each["prompts"])
+            FileCounts(file, form, *(each[name] for name in names))
             for (file, form), each in zip(self._told, self._counts, strict=True)
         )
 
@@ -104,7 +120,7 @@ class CarrierStream:
         with Prompts() as prompts:
             for outcome in self._outcomes(prompts):
                 kept = kept or isinstance(outcome, Carrier)
-                if isinstance(outcome, Skipped):
+                if isinstance(outcome, Skipped) and outcome.reason not in NO_FAULTS:
                     first_fault = first_fault or outcome
                     if self._strict:
                         raise RecordFault(
@@ -120,64 +136,94 @@ class CarrierStream:
 
     def _outcomes(self, prompts: Prompts) -> Iterator[Outcome]:
         formats = (CARRIER, LM_EVAL, batch_format(prompts), ML_SSD, CHAT)
-        found: list[Told] = []
-        for source in (each for given in self._paths for each in sources(given)):
-            try:
-                found.append(tell(source, formats=formats, inputs=self._inputs))
-            except UnreadableInput as error:
-                if source.given:
-                    raise
-                # Found in a folder, where other files lie too.
-                self._begin(source, "")
-                yield self._skip(source, 0, OTHER_FILE, str(error))
+        check_format(formats, self._inputs)
+        told: list[Told] = []
+        for given in self._paths:
+            found = sources(given)
+            if found.passed_over:
+                yield self._passed_over(given, found.passed_over)
+            for source in found.sources:
+                try:
+                    told.append(tell(source, formats=formats, inputs=self._inputs))
+                except UnreadableInput as error:
+                    yield self._skipped_file(source, error)
         # What asks comes first, wherever it was named.
-        for told in sorted(found, key=lambda each: not each.asks):
-            if told.asks:
-                yield from self._prompts(told, prompts)
-            else:
-                yield from self._carriers(told, formats)
+        for each in sorted(told, key=lambda each: not each.asks):
+            try:
+                if each.asks:
+                    yield from self._prompts(each, prompts)
+                else:
+                    yield from self._carriers(each, formats)
+            except UnreadableInput as error:
+                yield self._skipped_file(each.source, error)
 
-    def _begin(self, source: Source, form: str) -> None:
-        self._told.append((source.place, form))
+    def _passed_over(self, given: str, names: Sequence[str]) -> Skipped:
+        self._begin(given, "")
+        self._count("skipped")
+        detail = f"{len(names):,} files that are called nothing like one: {listed(names)}"
+        return Skipped(given, 0, PASSED_OVER, detail)
+
+    def _skipped_file(self, source: Source, error: UnreadableInput) -> Skipped:
+        """A file found in a folder, where others lie too.
+
+        Raises:
+            UnreadableInput: it was named itself.
+        """
+        if source.given:
+            raise error
+        self._begin(source.place, "")
+        self._count("skipped")
+        return Skipped(source.place, 0, OTHER_FILE, str(error))
+
+    def _begin(self, place: str, form: str) -> None:
+        self._told.append((place, form))
         self._counts.append(Counter())
 
     def _count(self, what: str) -> None:
         self._counts[-1][what] += 1
 
     def _skip(self, source: Source, line: int, reason: str, detail: str) -> Skipped:
+        self._count("responses")
         self._count("skipped")
         return Skipped(source.place, line, reason, detail)
 
     def _prompts(self, told: Told, prompts: Prompts) -> Iterator[Outcome]:
-        self._begin(told.source, BATCH_INPUT)
-        for row in told.rows:
-            self._count("records")
-            if isinstance(row, BadRow):
-                yield self._skip(told.source, row.line, row.reason, row.detail)
-            elif not isinstance(row.fields.get("body"), dict) or "custom_id" not in row.fields:
-                detail = "a request of a batch holds custom_id and body"
-                yield self._skip(told.source, row.line, OTHER_FORMAT, detail)
-            else:
-                self._count("prompts")
-                prompts.add(str(row.fields["custom_id"]), row.fields["body"])
+        self._begin(told.source.place, BATCH_INPUT)
+        with closing(told.read()) as rows:
+            for row in rows:
+                self._count("records")
+                if isinstance(row, BadRow):
+                    yield self._skip(told.source, row.line, row.reason, row.detail)
+                elif not is_batch_input(row.fields):
+                    detail = "a request of a batch holds custom_id and body"
+                    yield self._skip(told.source, row.line, OTHER_FORMAT, detail)
+                elif prompts.add(custom_id := str(row.fields["custom_id"]), row.fields["body"]):
+                    self._count("prompts")
+                else:
+                    detail = f"custom_id {custom_id:.60} asked something else before"
+                    yield self._skip(told.source, row.line, "duplicate id", detail)
 
     def _carriers(self, told: Told, formats: Sequence[RecordFormat]) -> Iterator[Outcome]:
-        source = told.source
-        self._begin(source, told.format.name if told.format else "")
-        convert = told.format.opened(source, self._inputs) if told.format else None
-        for row in told.rows:
-            self._count("records")
-            if isinstance(row, BadRow) or convert is None or told.format is None:
-                fault = row if isinstance(row, BadRow) else BadRow(row.line, OTHER_FORMAT, "")
-                yield self._skip(source, fault.line, fault.reason, fault.detail)
-                continue
-            try:
-                made = self._made(row, told.format, convert, formats)
-            except Unusable as fault:
-                yield self._skip(source, row.line, fault.reason, fault.detail)
-                continue
-            for each in made:
-                yield self._carrier(source, row.line, each, told.format)
+        source, form = told.source, told.format
+        self._begin(source.place, form.name if form else "")
+        # The same for one file, however its path is written, and the name may be no Unicode.
+        first = self._id_places.setdefault(source.key, source.place)
+        self._id_file = first.encode("utf-8", "backslashreplace").decode()
+        convert = form.opened(source, self._inputs) if form else None
+        with closing(told.read()) as rows:
+            for row in rows:
+                self._count("records")
+                if isinstance(row, BadRow) or convert is None or form is None:
+                    fault = row if isinstance(row, BadRow) else BadRow(row.line, OTHER_FORMAT, "")
+                    yield self._skip(source, fault.line, fault.reason, fault.detail)
+                    continue
+                try:
+                    made = self._made(row, form, convert, formats)
+                except Unusable as fault:
+                    yield self._skip(source, row.line, fault.reason, fault.detail)
+                    continue
+                for each in made:
+                    yield self._carrier(source, row.line, each, form)
         if not self._counts[-1]["records"]:
             raise empty(source)
 
@@ -189,13 +235,15 @@ class CarrierStream:
         Raises:
             Unusable: it is of another format, or at fault.
         """
-        fields = with_columns(row.fields, self._inputs.columns)
+        # What the library of a log reads has its own names, and no columns.
+        columns = {} if form is INSPECT else self._inputs.columns
+        fields = with_columns(row.fields, columns)
         if not form.fits(fields):
             other = first_that_fits(fields, formats)
-            looks = f"looks like {other.name}" if other else f"got {', '.join(fields)[:80]}"
+            looks = f"looks like {other.name}" if other else f"got {listed(list(fields))}"
             # Our own records say which field is missing.
             if other is not None or form is not CARRIER:
-                raise Unusable(OTHER_FORMAT, f"{looks}; this file is read as {form.name}")
+                raise Unusable(OTHER_FORMAT, f"{looks}; this file is read as {form.name}"[:300])
         return list(convert(Row(row.line, fields)))
 
     def _carrier(self, source: Source, line: int, made: Made, form: RecordFormat) -> Outcome:
@@ -203,19 +251,17 @@ class CarrierStream:
             fields = made.fields
             if form is not CARRIER:
                 part = f".{made.part}" if made.part else ""
-                place = f"{source.place}:{line}{part}"
+                place = f"{self._id_file}:{line}{part}"
                 fields = completed(fields, place=place, inputs=self._inputs)
             carrier = carrier_from_fields(fields)
         except Unusable as fault:
             return self._skip(source, line, fault.reason, fault.detail)
-        digest = hashlib.blake2b(carrier.carrier_id.encode(), digest_size=8).digest()
-        here = (len(self._counts) - 1, line)
-        first = self._first_seen.setdefault(digest, here)
-        if first is not here:
-            # Its place may be this very one, where a file is given twice.
-            stands = f"{self._told[first[0]][0]}:{first[1]}"
+        first = self._seen.first(carrier.carrier_id, Stood(len(self._counts) - 1, line))
+        if first is not None:
+            stands = f"{self._told[first.file][0]}:{first.line}"
             detail = f"{carrier.carrier_id!r:.80} stands at {stands} already"
             return self._skip(source, line, "duplicate id", detail)
+        self._count("responses")
         self._count("kept")
         return carrier
 

@@ -54,14 +54,17 @@ class FileCounts:
         file: path or URL.
         format: of its records; "" where none could be told.
         records: every one, kept or skipped; prompts of a batch input among them.
-        kept: carriers, of which a record may give several.
-        skipped: records that were left out.
+        responses: what was kept or skipped: `kept + skipped`, but for a skipped file. A record that
+            could not be read counts as one; others hold one or several, a prompt holds none.
+        kept: carriers.
+        skipped: responses that were left out.
         prompts: records that ask and do not answer.
     """
 
     file: str
     format: str
     records: int
+    responses: int
     kept: int
     skipped: int
     prompts: int = 0

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import takewhile
 from typing import Any, NamedTuple
+from unicodedata import normalize
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -14,9 +15,10 @@ from probing.tokens.alphabet import byte_table
 from probing.tokens.content import content_difference, parse_content
 from probing.tokens.encoded import EncodedCarrier
 from probing.tokens.spans import find_seam, piece_spans, spans_by_bytes, spans_by_offsets
-from probing.tokens.templates import CarrierText, PromptText, prompt_text
+from probing.tokens.templates import CarrierText, PromptText, opened_twice, prompt_text
 from probing.tokens.text import decode, token_text
 from probing.tokens.unusable import UnusableCarrier
+from probing.vocabulary import Template
 
 _NO_TOKEN = b""
 """The bytes of an id without a token: padded rows of the vocabulary."""
@@ -145,11 +147,14 @@ class TokenizerAdapter:
         record's response (an end-of-text token that a log leaves out): then `response_text` is what
         the ids spell, so it differs from the record's, and spans index it.
         Otherwise prompt and response are tokenised together and split at the seam; characters of
-        the response that a straddling token took into the prompt are covered by no `y_i`.
+        the response that a straddling token took into the prompt are covered by no `y_i`. Where
+        the chat template opens the thinking and the response does so again, that is written once,
+        in the prompt: `response_text` is without it.
 
         Raises:
             UnusableCarrier: The carrier has no response token, nothing before it, ids that name no
-                token, text that is not Unicode, or a prompt that its template cannot take.
+                token or spell another prompt, text that is not Unicode, or a prompt that its
+                template cannot take.
         """
         if carrier.response_token_ids is not None or carrier.prompt_token_ids is not None:
             return self._encode_ids(carrier)
@@ -175,6 +180,7 @@ class TokenizerAdapter:
                 f"every id must name one of the tokenizer's tokens, 0 … {self.vocab_size - 1}, got "
                 f"{unknown}; score with the model that wrote these ids",
             )
+        self._check_prompt(carrier, prompt)
         pieces = self.token_bytes(response)
         spans = spans_by_bytes(
             pieces, carrier.response, may_drop_space=self._may_drop_space(response)
@@ -187,22 +193,48 @@ class TokenizerAdapter:
             carrier.carrier_id, (*prompt, *response), len(prompt), spans=spans, text=text
         )
 
+    def _check_prompt(self, carrier: CarrierText, ids: Sequence[int]) -> None:
+        """Refuse ids that are not those of the prompt they stand beside.
+
+        A text before or after it is no fault: a template, a system prompt of another date. White
+        space and composition are not compared, since tokenizers change them.
+        """
+        said = carrier.prompt
+        if carrier.template is Template.CHAT and carrier.messages:
+            said = next(
+                (turn["content"] for turn in carrier.messages[::-1] if turn["role"] == "user"), said
+            )
+        spelt = decode(b"".join(self.token_bytes(ids))).text
+        if said is not None and _bare(said) not in _bare(spelt):
+            raise UnusableCarrier(
+                "ids of another prompt",
+                f"`prompt_token_ids` must spell the prompt, {said[-60:]!r}, got {spelt[-60:]!r}; "
+                "score with the model that wrote these ids, or leave the ids out",
+            )
+
     def _encode_joined(self, carrier: CarrierText, prompt: PromptText) -> EncodedCarrier:
         leading = self._leading(prompt)
-        joined = self._encode_text(prompt.text + carrier.response)
+        response = carrier.response
+        if carrier.template is Template.CHAT:
+            response = response.removeprefix(opened_twice(prompt.text, response))
+        if response == "":
+            raise UnusableCarrier(
+                "empty response", "a response must have text after the opening of its thinking"
+            )
+        joined = self._encode_text(prompt.text + response)
         seam = find_seam(joined.spans, characters=len(prompt.text))
         if seam.first == len(joined.ids):
             raise UnusableCarrier(
                 "empty response",
                 "a response must have a token of its own, and all of it went into the token that "
-                f"also ends the prompt, got {carrier.response[:40]!r}",
+                f"also ends the prompt, got {response[:40]!r}",
             )
         return _encoded(
             carrier.carrier_id,
             (*leading, *joined.ids),
             len(leading) + seam.first,
             spans=joined.spans[seam.first :] - len(prompt.text),
-            text=carrier.response,
+            text=response,
             seam_moved=seam.moved,
         )
 
@@ -259,6 +291,11 @@ def first_difference(a: TokenizerAdapter, b: TokenizerAdapter) -> str | None:
     The chat template, and what is put before a text, may differ: ids mean the same all the same.
     """
     return content_difference(a.content, b.content)
+
+
+def _bare(text: str) -> str:
+    """The text without white space, composed: what tokenizers leave as it is."""
+    return "".join(normalize("NFKC", text).split())
 
 
 def _leading_ids(backend: Any) -> tuple[int, ...]:

@@ -21,7 +21,8 @@ class EncodedCarrier:
         char_spans: characters of the response text that y_i covers, shape (response, 2): start
             inclusive, end exclusive; a token that holds part of a character covers that character.
         response_text: the text those spans index. It differs from the record's response only where
-            the record's own ids spell something else, which is how such a carrier is told.
+            the record's own ids spell something else, or where the prompt opens the thinking that
+            the response opens again; that is how such a carrier is told.
         seam_moved: a token straddled prompt and response, so the boundary moved to its end.
     """
 

@@ -1,9 +1,10 @@
 """OpenAI and vLLM batches: outputs, joined with the prompts of the input file by `custom_id`.
 
-Outputs do not repeat what was asked: give the input file too, in any order.
+Outputs do not repeat what was asked: give the input file too, in any order. vLLM may log token ids
+beside or instead of that.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from probing.carriers.fields import Unusable
@@ -13,8 +14,10 @@ from probing.carriers.readers.rows import Row
 from probing.carriers.readers.sources import Source
 from probing.carriers.readers.turns import plain, turns
 from probing.settings import Inputs
+from probing.tokens.templates import TEMPLATE_OPTIONS
 from probing.vocabulary import Template
 
+BATCH = "batch"
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "max_tokens", "seed")
 """Of the body of a request, what is kept beside the carrier."""
 
@@ -34,9 +37,7 @@ def batch_format(prompts: Prompts) -> RecordFormat:
     def opened(source: Source, inputs: Inputs) -> Convert:
         return lambda row: _carriers(row, prompts, inputs)
 
-    return RecordFormat(
-        name="batch", keys="custom_id, response or error", fits=_fits, opened=opened
-    )
+    return RecordFormat(name=BATCH, keys="custom_id, response or error", fits=_fits, opened=opened)
 
 
 def _carriers(row: Row, prompts: Prompts, inputs: Inputs) -> Iterator[Made]:
@@ -47,12 +48,16 @@ def _carriers(row: Row, prompts: Prompts, inputs: Inputs) -> Iterator[Made]:
         raise Unusable("no response", f"custom_id {custom_id:.60}: the body holds no choice")
     asked = prompts.find(custom_id)
     shared = {
-        **_asked(asked, custom_id, inputs, ids=body.get("prompt_token_ids")),
+        **_asked(asked, inputs),
         "generator": body.get("model") or (asked or {}).get("model"),
         "custom_id": custom_id,
     }
-    # All are made before the first is given: a record is taken whole or not at all.
-    yield from [_choice(each, shared, inputs, place) for place, each in enumerate(choices)]
+    # All are made before the first is given: a record of another shape is not taken by halves.
+    made = [_choice(each, body, inputs) for each in choices]
+    if not shared.keys() & {"messages", "prompt"}:
+        _check_ids(made, custom_id, asked)
+    for place, fields in enumerate(made):
+        yield Made({**shared, **fields}, f"{choices[place].get('index', place)!s:.20}")
 
 
 def _body(fields: Fields) -> Mapping[str, Any]:
@@ -70,36 +75,59 @@ def _body(fields: Fields) -> Mapping[str, Any]:
     return body
 
 
-def _asked(
-    body: Mapping[str, Any] | None, custom_id: str, inputs: Inputs, *, ids: Any
-) -> dict[str, Any]:
-    """The prompt and how it was sampled."""
-    if body is None:
-        if ids is not None:
-            return {}
-        raise Unusable(
-            "no prompt", f"no input file asks custom_id {custom_id:.60}: give that file too"
-        )
+def _asked(body: Mapping[str, Any] | None, inputs: Inputs) -> dict[str, Any]:
+    """The prompt and how it was sampled; nothing where that is not known."""
+    if not body:
+        return {}
     kept = {name: body[name] for name in SAMPLING if body.get(name) is not None}
-    if "messages" in body:
-        asked = plain(turns("messages", body["messages"]), thinking_format=inputs.thinking_format)
-        return {**kept, "messages": asked, "template": Template.CHAT.value}
-    return {**kept, "prompt": body.get("prompt"), "template": Template.RAW.value}
+    if body.get("messages") is not None:
+        asked = plain(turns("messages", body["messages"]), inputs.thinking_format)
+        chat = {"messages": asked, "template": Template.CHAT.value, **_template_options(body)}
+        return kept | chat
+    if body.get("prompt") is not None:
+        return {**kept, "prompt": body["prompt"], "template": Template.RAW.value}
+    return kept
 
 
-def _choice(choice: Any, shared: Fields, inputs: Inputs, place: int) -> Made:
+def _template_options(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What the chat template was told besides the messages, where that was something."""
+    options = body.get("chat_template_kwargs") or {}
+    if not isinstance(options, Mapping):
+        raise Unusable("wrong type", "`chat_template_kwargs` must be an object")
+    tools = {"tools": body["tools"]} if body.get("tools") else {}
+    together = {**options, **tools}
+    return {TEMPLATE_OPTIONS: together} if together else {}
+
+
+def _check_ids(made: Sequence[Fields], custom_id: str, asked: Mapping[str, Any] | None) -> None:
+    """Without a prompt of text, every response needs its ids."""
+    if all("prompt_token_ids" in each for each in made):
+        return
+    named = f"custom_id {custom_id:.60}"
+    if asked is None:
+        raise Unusable("no prompt", f"no input file asks {named}: give that file too")
+    if not asked:
+        raise Unusable(
+            "no prompt", f"two prompts were asked under {named}: read one batch at a time"
+        )
+    raise Unusable("no prompt", f"the request of {named} has neither messages nor prompt")
+
+
+def _choice(choice: Any, body: Fields, inputs: Inputs) -> dict[str, Any]:
     if not isinstance(choice, Mapping):
         raise Unusable("wrong type", "`choices` must hold objects")
     message = choice.get("message")
     if isinstance(message, Mapping):
-        turn = turns("message", [{"role": "assistant", **message}])[0]
-        said: Any = turn.text(inputs.thinking_format)
+        said: Any = turns("message", [{"role": "assistant", **message}])[0].text(
+            inputs.thinking_format
+        )
     else:
         said = choice.get("text")
-    index = choice.get("index", place)
-    fields = {**shared, "response": said, "finish_reason": choice.get("finish_reason")}
-    tokens = choice.get("token_ids")
-    asked = choice.get("prompt_token_ids", shared.get("prompt_token_ids"))
-    if tokens is not None and asked is not None:
-        fields |= {"prompt_token_ids": asked, "response_token_ids": tokens}
-    return Made(fields, f"{index}")
+    fields = {"response": said, "finish_reason": choice.get("finish_reason")}
+    # Of a chat the ids of the prompt stand in the body, of a completion in the choice.
+    asked = next(
+        (each["prompt_token_ids"] for each in (choice, body) if each.get("prompt_token_ids")), None
+    )
+    if choice.get("token_ids") is not None and asked is not None:
+        fields |= {"prompt_token_ids": asked, "response_token_ids": choice["token_ids"]}
+    return fields

@@ -9,6 +9,7 @@ from typing import Any
 
 from probing.carriers.fields import Unusable
 from probing.carriers.readers.formats import Convert, Fields, Made, RecordFormat
+from probing.carriers.readers.identity import is_plain
 from probing.carriers.readers.rows import Row
 from probing.carriers.readers.sources import Source
 from probing.carriers.readers.turns import Turn, plain, turns
@@ -19,6 +20,8 @@ RESPONSES = ("response", "completion", "output", "generation")
 """Where a response stands beside a prompt, the first that is there."""
 CORRECT = ("correct", "is_correct", "score", "is_passed")
 """Where a grade stands: true, false, or a number that is 1 or 0; others are no grade."""
+OTHER_RESPONSE, OTHER_GRADE = "response_beside", "correct_logged"
+"""Where what the record of a carrier has no place for is kept."""
 GOLD = ("gold", "target", "ground_truth", "reference_answer", "solution")
 
 
@@ -30,7 +33,7 @@ def _fits(fields: Fields) -> bool:
 
 def _opened(source: Source, inputs: Inputs) -> Convert:
     def convert(row: Row) -> Iterator[Made]:
-        yield Made(chat_fields(row.fields, thinking_format=inputs.thinking_format))
+        yield Made(chat_fields(row.fields, inputs))
 
     return convert
 
@@ -43,59 +46,55 @@ CHAT = RecordFormat(
 )
 
 
-def chat_fields(record: Fields, *, thinking_format: str) -> dict[str, Any]:
+def chat_fields(record: Fields, inputs: Inputs) -> dict[str, Any]:
     """Fields of the carrier of one chat; what is not of the record stays beside them.
+
+    A chat that ends with the assistant's turn has its response there; a response that stands beside
+    it too counts only where the settings name its column.
 
     Raises:
         Unusable: no response, or a turn that is not text.
     """
     fields = dict(record)
     chat = next((name for name in CHATS if fields.get(name)), None)
-    asked: list[Turn] = turns(chat, fields.pop(chat)) if chat is not None else []
-    for name in CHATS:
-        fields.pop(name, None)
-    prompt = fields.get("prompt")
-    if isinstance(prompt, list | tuple):
-        asked = turns("prompt", fields.pop("prompt"))
-    answered = _response(fields, asked, thinking_format)
-    if answered.messages:
-        fields["messages"] = answered.messages
-    fields["response"] = answered.text
-    fields["correct"] = grade_of(fields)
+    asked = turns(chat, fields.pop(chat)) if chat is not None else []
+    if isinstance(fields.get("prompt"), list | tuple):
+        asked = [*turns("prompt", fields.pop("prompt")), *asked]
+    if not fields.get("messages"):
+        fields.pop("messages", None)
+    ends = bool(asked) and asked[-1].role == "assistant" and "response" not in inputs.columns
+    said = asked[-1:] if ends else _beside(fields, asked)
+    before = plain([*(asked[:-1] if ends else asked), *said[:-1]], inputs.thinking_format)
+    if ends and fields.get("response") is not None:
+        fields[OTHER_RESPONSE] = fields["response"]
+    if before:
+        fields["messages"] = before
+    fields["response"] = said[-1].text(inputs.thinking_format)
+    graded = grade_of(fields)
+    if graded is None and fields.get("correct") is not None:
+        fields[OTHER_GRADE] = fields["correct"]
+    fields["correct"] = graded
     if fields.get("gold") is None:
-        fields["gold"] = next((fields[name] for name in GOLD if fields.get(name) is not None), None)
-    if isinstance(fields["gold"], int | float) and not isinstance(fields["gold"], bool):
-        fields["gold"] = str(fields["gold"])
+        fields["gold"] = next((fields[name] for name in GOLD if is_plain(fields.get(name))), None)
     return fields
 
 
-class _Answered:
-    """The response, and what it answers."""
-
-    def __init__(self, text: str, messages: list[dict[str, str]]) -> None:
-        self.text, self.messages = text, messages
-
-
-def _response(fields: dict[str, Any], asked: list[Turn], thinking_format: str) -> _Answered:
-    beside = next((name for name in RESPONSES if fields.get(name)), None)
-    if beside is None:
-        if not asked or asked[-1].role != "assistant":
-            last = f"the last turn is {asked[-1].role!r:.40}" if asked else "no turn, no response"
-            raise Unusable("no response", f"a chat ends with the assistant's turn: {last}")
-        text = asked[-1].text(thinking_format)
-        return _Answered(text, plain(asked[:-1], thinking_format=thinking_format))
-    value = fields.pop(beside)
+def _beside(fields: dict[str, Any], asked: list[Turn]) -> list[Turn]:
+    """The response that stands beside a prompt, taken out of the fields, and turns before it."""
+    there = [name for name in RESPONSES if fields.get(name) is not None]
+    if not there:
+        last = f"the last turn is {asked[-1].role!r:.40}" if asked else "no turn, no response"
+        raise Unusable("no response", f"a chat ends with the assistant's turn: {last}")
+    # An empty one counts only where no other stands there.
+    name = next((name for name in there if fields[name]), there[0])
+    value = fields.pop(name)
     if isinstance(value, list | tuple) and value and isinstance(value[-1], Mapping):
-        said = turns(beside, value)
-        return _Answered(
-            said[-1].text(thinking_format),
-            plain([*asked, *said[:-1]], thinking_format=thinking_format),
-        )
+        return turns(name, value)
     if isinstance(value, list | tuple) and len(value) == 1:
         value = value[0]
     if not isinstance(value, str):
-        raise Unusable("wrong type", f"`{beside}` must be one text, got {type(value).__name__}")
-    return _Answered(value, plain(asked, thinking_format=thinking_format))
+        raise Unusable("wrong type", f"`{name}` must be one text, got {type(value).__name__}")
+    return [Turn("assistant", value)]
 
 
 def grade_of(fields: Fields) -> bool | None:

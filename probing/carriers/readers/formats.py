@@ -57,9 +57,9 @@ def with_columns(fields: Fields, columns: Mapping[str, str]) -> dict[str, Any]:
     Raises:
         Unusable: a named column is not there.
     """
-    renamed = dict(fields)
     for name, column in columns.items():
         if column not in fields:
             raise Unusable("missing field", f"column {column!r:.60} for `{name}` is not there")
-        renamed[name] = renamed.pop(column, fields[column])
-    return renamed
+    # Taken out first: columns may swap their names.
+    kept = {name: value for name, value in fields.items() if name not in columns.values()}
+    return kept | {name: fields[column] for name, column in columns.items()}

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from probing.carriers.fields import Unusable
@@ -13,6 +14,37 @@ GENERATORS = ("generator", "model", "model_name")
 PROBLEMS = ("problem_id", "question_id", "task_id")
 SAME_PROMPT = "prompt:"
 """Begins the id of a problem that is told by its prompt alone."""
+
+
+def is_plain(value: Any) -> bool:
+    """Whether it is a text or a number, which says the same as its digits."""
+    return is_text(value) or is_number(value)
+
+
+def is_text(value: Any) -> bool:
+    """Whether it is a text."""
+    return isinstance(value, str)
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a finite number that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= sys.float_info.max
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+SAID_OF_IT: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("carrier_id", "problem_id", "generator"), is_text),
+    **dict.fromkeys(("gold", "answer", "finish_reason"), is_text),
+    **dict.fromkeys(("difficulty", "subject", "source"), is_text),
+    "temperature": is_number,
+    "correct": _is_flag,
+}
+"""What other logs may have under names of the record, and what it has to be there."""
 
 
 def completed(fields: Mapping[str, Any], *, place: str, inputs: Inputs) -> dict[str, Any]:
@@ -30,9 +62,10 @@ def completed(fields: Mapping[str, Any], *, place: str, inputs: Inputs) -> dict[
     Raises:
         Unusable: nobody says who wrote it, or the template needs one prompt of text.
     """
-    whole = {name: value for name, value in fields.items() if value is not None}
+    whole = _of_other_types({name: value for name, value in fields.items() if value is not None})
     whole.setdefault("carrier_id", place)
-    generator = next((whole.get(name) for name in GENERATORS if whole.get(name)), inputs.generator)
+    logged = (whole[name] for name in GENERATORS if is_plain(whole.get(name)))
+    generator = next((name for name in logged if name != ""), inputs.generator)
     if generator is None:
         raise Unusable("missing field", "nobody says which model wrote it: give --generator NAME")
     named = str(generator)
@@ -42,9 +75,30 @@ def completed(fields: Mapping[str, Any], *, place: str, inputs: Inputs) -> dict[
     if inputs.template is not None:
         whole["template"] = inputs.template.value
     _one_prompt(whole)
-    problem = next((whole[name] for name in PROBLEMS if whole.get(name) is not None), None)
+    logged = (whole[name] for name in PROBLEMS if is_plain(whole.get(name)))
+    problem = next((name for name in logged if name != ""), None)
     whole["problem_id"] = _same_prompt(whole) if problem is None else str(problem)
     return whole
+
+
+def _of_other_types(whole: dict[str, Any]) -> dict[str, Any]:
+    """Fields that are called like those of the record, and mean something else in another log.
+
+    A number becomes its digits where a text is wanted; what is neither stays beside the carrier.
+    """
+    beside: dict[str, Any] = {}
+    for name, is_fit in SAID_OF_IT.items():
+        value = whole.get(name)
+        if value is None or is_fit(value):
+            continue
+        del whole[name]
+        if is_fit is is_text and is_plain(value):
+            whole[name] = str(value)
+        else:
+            beside[name] = value
+    given = whole.get("extra", {})
+    beside = {**given, **beside} if isinstance(given, dict) else {"extra": given, **beside}
+    return {**whole, "extra": beside} if beside else whole
 
 
 def _one_prompt(whole: dict[str, Any]) -> None:
@@ -54,20 +108,34 @@ def _one_prompt(whole: dict[str, Any]) -> None:
         return
     if whole.get("prompt") is not None:
         return
-    if len(messages) != 1 or messages[0]["role"] != "user":
-        roles = ", ".join(str(each["role"]) for each in messages)
+    only = only_message(messages)
+    if only is None:
         raise Unusable(
-            "no prompt", f"template {whole['template']} takes one prompt of text, got {roles:.80}"
+            "no prompt",
+            f"template {whole['template']!s:.40} takes one prompt of text, or one message of the "
+            "user",
         )
-    whole["prompt"] = messages[0]["content"]
+    whole["prompt"] = only
     del whole["messages"]
 
 
+def only_message(messages: Any) -> str | None:
+    """The text of a chat that is one message of the user; None of any other."""
+    if not isinstance(messages, list | tuple) or len(messages) != 1:
+        return None
+    first = messages[0]
+    if not isinstance(first, Mapping) or first.get("role") != "user":
+        return None
+    content = first.get("content")
+    return content if isinstance(content, str) else None
+
+
 def _same_prompt(whole: Mapping[str, Any]) -> str:
-    asked = next(
-        (whole[name] for name in ("messages", "prompt", "prompt_token_ids") if name in whole), None
-    )
+    """By all of the chat, or by the text where that is all it says, however it was logged."""
+    asked = whole.get("messages")
+    only = only_message(asked)
+    if asked is None or only is not None:
+        text = whole.get("prompt") if only is None else only
+        asked = whole.get("prompt_token_ids") if text is None else text
     text = json.dumps(asked, sort_keys=True, default=str)
-    return (
-        f"{SAME_PROMPT}{hashlib.sha256(text.encode('utf-8', 'backslashreplace')).hexdigest()[:16]}"
-    )
+    return f"{SAME_PROMPT}{hashlib.sha256(text.encode()).hexdigest()[:16]}"

@@ -5,12 +5,13 @@ parts of its own. The chat before it is the prompt. Strings that the log keeps a
 are put back by the library.
 """
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from probing.carriers.fields import Unusable
 from probing.carriers.readers.formats import Convert, Fields, Made, RecordFormat
-from probing.carriers.readers.rows import BadRow, Row
+from probing.carriers.readers.rows import BadRow, Row, Rows
 from probing.carriers.readers.sources import Source
 from probing.carriers.readers.turns import Turn, plain, turns
 from probing.errors import MissingPackage, UnreadableInput
@@ -23,12 +24,23 @@ OF_THE_LOG = "log"
 """Field under which each sample carries what its log says for all."""
 
 
-def looks_like_inspect(head: bytes, *, is_zip: bool) -> bool:
-    """Whether content that starts like this is a log of Inspect."""
-    return is_zip or (head.startswith(b"{") and b'"eval"' in head and b'"version"' in head)
+LOG_START = re.compile(rb'\{\s*"version"\s*:')
+EVAL_OBJECT = re.compile(rb'"eval"\s*:\s*\{')
+LOG_PARTS = ("header.json", "_journal/start.json")
+"""One of them is in every packed log: that of a run that ended, that of one that did not."""
 
 
-def read_inspect(source: Source) -> Iterator[Row | BadRow]:
+def looks_like_inspect(head: bytes) -> bool:
+    """Whether text that starts like this is a log of Inspect."""
+    return LOG_START.match(head) is not None and EVAL_OBJECT.search(head) is not None
+
+
+def holds_inspect(names: Sequence[str]) -> bool:
+    """Whether a zip with these parts is a log of Inspect."""
+    return any(part in names for part in LOG_PARTS)
+
+
+def read_inspect(source: Source) -> Rows:
     """Yield every sample, in the order of the log; `line` is its 1-based number.
 
     Raises:
@@ -42,6 +54,7 @@ def read_inspect(source: Source) -> Iterator[Row | BadRow]:
             f"{source.place} is a log of Inspect, read by the package inspect_ai, which is not "
             "installed; run `pip install 'ssd-probing[inspect]'`"
         ) from error
+    line = 0
     try:
         header = read_eval_log(source.place, header_only=True)
         shared = {"task": header.eval.task, "model": header.eval.model}
@@ -50,8 +63,13 @@ def read_inspect(source: Source) -> Iterator[Row | BadRow]:
         )
         for line, sample in enumerate(samples, start=1):
             yield Row(line, {**sample.model_dump(mode="json"), OF_THE_LOG: shared})
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        # What its reader raises of a file that is no log has no type of its own.
+    except Exception as error:
+        # What its reader raises of a file that is no log, or of a part of one, has no type in
+        # common.
+        if line:
+            detail = f"nothing after sample {line} can be read: {error!s:.200}; write it again"
+            yield BadRow(line + 1, "damaged file", detail)
+            return
         raise UnreadableInput(
             f"{source.place} cannot be read as a log of Inspect: {error!s:.200}; write it again"
         ) from error
@@ -80,7 +98,7 @@ def _fields(sample: Fields, inputs: Inputs) -> dict[str, Any]:
     score = _score(sample.get("scores"))
     options = _options(sample)
     return {
-        "messages": plain(_asked(sample), thinking_format=inputs.thinking_format),
+        "messages": plain(_asked(sample), inputs.thinking_format),
         "response": answered.text(inputs.thinking_format),
         "generator": output.get("model") or sample[OF_THE_LOG]["model"],
         "problem_id": str(sample.get("id")),

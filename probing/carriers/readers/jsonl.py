@@ -3,12 +3,12 @@
 import io
 import itertools
 import json
-from collections.abc import Iterator
 from typing import Any
 
+from probing.carriers.readers.nesting import DEEPEST_ROW, is_too_deep
 from probing.carriers.readers.opening import BOM, DAMAGED, opened
-from probing.carriers.readers.rows import BadRow, Row
-from probing.carriers.readers.sources import Source
+from probing.carriers.readers.rows import BadRow, Row, Rows
+from probing.carriers.readers.sources import Source, unreadable
 
 MOST_LINE_BYTES = 64 << 20
 """A longer line is no response: it is skipped, and passed over without holding it."""
@@ -29,16 +29,23 @@ def looks_like_document(head: bytes) -> bool:
     return bool(newline) and first.strip() == b"{"
 
 
-def read_jsonl(source: Source) -> Iterator[Row | BadRow]:
+def read_jsonl(source: Source) -> Rows:
     """Yield every line that is not blank; a byte-order mark and CRLF are tolerated.
 
     A truncated or damaged stream ends with one `BadRow`; what came before is kept.
+
+    Raises:
+        UnreadableInput: it cannot be opened.
     """
-    with opened(source) as stream:
-        yield from _rows(stream)
+    try:
+        with opened(source) as stream:
+            yield from _rows(stream)
+    except DAMAGED as error:
+        # Damage further on is a row; this is what stood there before and stands there no more.
+        raise unreadable(source.place, error) from error
 
 
-def _rows(stream: io.BufferedIOBase) -> Iterator[Row | BadRow]:
+def _rows(stream: io.BufferedIOBase) -> Rows:
     for line in itertools.count(1):
         try:
             raw = stream.readline(MOST_LINE_BYTES)
@@ -75,6 +82,9 @@ def _parse(line: int, raw: bytes) -> Row | BadRow:
         return BadRow(line, "invalid text", f"not UTF-8 at byte {error.start} of the line")
     except (ValueError, RecursionError) as error:
         return BadRow(line, "bad JSON", str(error)[:200])
+    # Only where there are so many brackets at all, which few lines have.
+    if raw.count(b"[") + raw.count(b"{") > DEEPEST_ROW and is_too_deep(value):
+        return BadRow(line, "bad JSON", f"nested deeper than {DEEPEST_ROW} levels")
     if not isinstance(value, dict):
         return BadRow(line, "not an object", f"a record is a JSON object, got {_kind(value)}")
     return Row(line, value)

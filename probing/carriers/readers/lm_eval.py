@@ -1,9 +1,9 @@
 """lm-evaluation-harness: `samples_<task>_<date>.jsonl`, a row for every document and filter.
 
 The prompt is as it was sent, templated already where a chat template was used, so none is applied
-again. Rows of other filters repeat the same responses: the first row of a document and prompt
-counts, and the others are counted as repeated. The model's name stands only in the sibling
-`results_*.json`.
+again. Rows of other filters repeat the same responses: the first row of a document, prompt and
+responses counts, and the others are counted as repeated. The model's name stands only in the
+sibling `results_*.json`.
 """
 
 import json
@@ -13,12 +13,18 @@ from typing import Any
 from probing.carriers.fields import Unusable
 from probing.carriers.readers.formats import Convert, Fields, Made, RecordFormat
 from probing.carriers.readers.rows import Row
-from probing.carriers.readers.sources import Source
+from probing.carriers.readers.sources import RESULTS, SAMPLES, Source
 from probing.carriers.readers.turns import plain, turns
 from probing.settings import Inputs
 from probing.vocabulary import Template
 
 REPEATED = "same response, another filter"
+TOLD_APART = ("arguments", "resps")
+"""What becomes prompt and responses; with the document it says whether a row repeats another."""
+HOTTEST = 1e6
+"""No temperature is above it."""
+LOADED = ("peft", "delta", "pretrained", "model", "path", "engine")
+"""Where the arguments of a model name it, the most telling first: an adapter before its base."""
 
 
 def _fits(fields: Fields) -> bool:
@@ -27,25 +33,26 @@ def _fits(fields: Fields) -> bool:
 
 def _opened(source: Source, inputs: Inputs) -> Convert:
     model = model_name(source)
-    seen: set[tuple[str, str]] = set()
+    seen: set[int] = set()
 
     def convert(row: Row) -> Iterator[Made]:
         fields = row.fields
-        key = (str(fields["doc_id"]), str(fields.get("prompt_hash")))
+        same = [fields[name] for name in ("doc_id", *TOLD_APART)]
+        key = hash(json.dumps(same, sort_keys=True))
         if key in seen:
-            raise Unusable(REPEATED, f"doc_id {key[0]:.40}, filter {fields.get('filter')!r:.40}")
+            detail = f"doc_id {fields['doc_id']!s:.40}, filter {fields.get('filter')!r:.40}"
+            raise Unusable(REPEATED, detail)
         sent = _sent(fields["arguments"])
         texts = _texts(fields["resps"])
         shared = {
+            **{name: value for name, value in fields.items() if name not in TOLD_APART},
             **_prompt(sent.get("arg_0"), inputs),
             "generator": model or inputs.generator,
-            "problem_id": f"doc {key[0]}" if fields.get("prompt_hash") is None else None,
             "gold": _gold(fields.get("target")),
             # Of several responses to a document there is one metric, and nobody says whose.
             "correct": _correct(fields) if len(texts) == 1 else None,
             "temperature": _number(sent.get("arg_1"), "temperature"),
-            "source": source.name.removeprefix("samples_").rsplit("_", 1)[0],
-            **{name: fields.get(name) for name in ("doc_id", "filter", "doc_hash", "prompt_hash")},
+            "source": source.name.removeprefix(SAMPLES).rsplit("_", 1)[0],
         }
         made = [Made({**shared, "response": text}, part) for part, text in texts]
         # A row at fault is none that others could repeat.
@@ -59,23 +66,35 @@ LM_EVAL = RecordFormat(name="lm-eval", keys="doc_id, arguments, resps", fits=_fi
 
 
 def model_name(source: Source) -> str | None:
-    """The model that `results_*.json` beside the samples names, or None."""
-    for beside in reversed(source.beside("results_*.json")):
+    """The model that `results_*.json` beside the samples names, or None.
+
+    That of the same date, else the last: a folder may hold evaluations of several days.
+    """
+    date = source.name.rsplit("_", 1)[-1].split(".jsonl")[0]
+    beside = source.beside(f"{RESULTS}*.json")
+    for each in sorted(beside, key=lambda each: (date in each.name, each.name), reverse=True):
         try:
-            with beside.open() as file:
-                results = json.load(file)
-            config = results.get("config") or {}
-            # Older ones have no name of their own: "pretrained=NAME,dtype=float32".
-            arguments = config.get("model_args")
-            if isinstance(arguments, str):
-                arguments = dict(pair.split("=", 1) for pair in arguments.split(",") if "=" in pair)
-            pretrained = arguments.get("pretrained") if isinstance(arguments, Mapping) else None
-            named = results.get("model_name") or pretrained or config.get("model")
-        except (OSError, ValueError, AttributeError):
+            with each.open() as file:
+                named = _name_in(json.load(file))
+        except (OSError, ValueError, RecursionError):
             continue
-        if isinstance(named, str):
+        if named is not None:
             return named
     return None
+
+
+def _name_in(results: Any) -> str | None:
+    """The name under which the harness lists the model, else what it was told to load."""
+    if not isinstance(results, Mapping):
+        return None
+    config = results.get("config")
+    config = config if isinstance(config, Mapping) else {}
+    told = config.get("model_args")
+    if isinstance(told, str):
+        told = dict(pair.split("=", 1) for pair in told.split(",") if "=" in pair)
+    told = told if isinstance(told, Mapping) else {}
+    named = [results.get("model_name"), *map(told.get, LOADED), config.get("model")]
+    return next((name for name in named if isinstance(name, str) and name), None)
 
 
 def _sent(arguments: Any) -> Mapping[str, Any]:
@@ -99,7 +118,7 @@ def _prompt(sent: Any, inputs: Inputs) -> dict[str, Any]:
             return {"prompt": sent, "template": Template.ALREADY_APPLIED.value}
         sent = messages
     if isinstance(sent, list):
-        found = plain(turns("arg_0", sent), thinking_format=inputs.thinking_format)
+        found = plain(turns("arg_0", sent), inputs.thinking_format)
         return {"messages": found, "template": Template.CHAT.value}
     raise Unusable("wrong type", f"the prompt sent must be text, got {type(sent).__name__}")
 
@@ -135,8 +154,9 @@ def _gold(target: Any) -> str | None:
 
 def _correct(fields: Fields) -> bool | None:
     """By the first of its metrics that is 0 or 1."""
-    for name in fields.get("metrics") or ():
-        value = fields.get(name)
+    metrics = fields.get("metrics")
+    for name in metrics if isinstance(metrics, list) else ():
+        value = fields.get(name) if isinstance(name, str) else None
         if isinstance(value, bool | int | float) and value in (0, 1):
             return bool(value)
     return None
@@ -144,6 +164,6 @@ def _correct(fields: Fields) -> bool | None:
 
 def _number(options: Any, name: str) -> float | None:
     value = options.get(name) if isinstance(options, Mapping) else None
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value <= HOTTEST else None

@@ -1,8 +1,9 @@
 """apple/ml-ssd: a table whose `output` is the model's text, sent without a chat template.
 
 `response` there is the data set's own, and `is_passed` grades that one: both are kept beside the
-carrier, and neither is read as its response or grade. Its `train.jsonl` is a chat (`chat.py`): give
-`--template raw` there.
+carrier, and neither is read as its response or grade. A table without such a `response` is a pair
+of prompt and output as any other (`chat.py`), whose grade is its own. Its `train.jsonl` is a chat:
+give `--template raw` there.
 """
 
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ OF_THE_DATA = {"response": "dataset_response", "is_passed": "dataset_response_pa
 
 
 def _fits(fields: Fields) -> bool:
-    return {"prompt", "output", "is_passed"} <= fields.keys()
+    return {"prompt", "output", "response", "is_passed"} <= fields.keys()
 
 
 def _opened(source: Source, inputs: Inputs) -> Convert:
@@ -32,4 +33,6 @@ def _opened(source: Source, inputs: Inputs) -> Convert:
     return convert
 
 
-ML_SSD = RecordFormat(name="ml-ssd", keys="prompt, output, is_passed", fits=_fits, opened=_opened)
+ML_SSD = RecordFormat(
+    name="ml-ssd", keys="prompt, output, response, is_passed", fits=_fits, opened=_opened
+)

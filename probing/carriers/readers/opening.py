@@ -44,6 +44,16 @@ def opened(source: Source) -> Iterator[io.BufferedIOBase]:
             yield file
 
 
+def raw_start(source: Source) -> bytes:
+    """The very first bytes, as they lie there.
+
+    Raises:
+        OSError: the source cannot be opened.
+    """
+    with source.open() as file:
+        return file.read(len(ZSTD_MAGIC))
+
+
 def first_bytes(source: Source) -> bytes:
     """The start of the content, after a byte-order mark and blank lines; empty if that is all.
 

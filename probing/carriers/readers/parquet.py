@@ -8,37 +8,51 @@ import pyarrow
 import pyarrow.parquet
 
 from probing.carriers.fields import TOKEN_IDS
-from probing.carriers.readers.rows import BadRow, Row
+from probing.carriers.readers.nesting import DEEPEST_ROW, is_too_deep
+from probing.carriers.readers.rows import BadRow, Row, Rows
 from probing.carriers.readers.sources import Source
 from probing.errors import UnreadableInput
 
 PARQUET_MAGIC = b"PAR1"
 JSON_COLUMNS = ("messages", "extra")
 """Columns that hold JSON text, because their shape differs from row to row."""
-BATCH_ROWS = 1024
+BATCH_ROWS = 256
+BUFFER_BYTES = 1 << 20
+"""Of a column, so much is read at once: by default a whole row group would be."""
+UNUSABLE = (ValueError, OverflowError, KeyError, pyarrow.ArrowException)
+"""What a value raises that Python cannot hold: no UTF-8, a date past 9999, an unknown time zone."""
 
 
-def read_parquet(source: Source) -> Iterator[Row | BadRow]:
+def read_parquet(source: Source) -> Rows:
     """Yield every row; `line` is its 1-based number.
 
     Values of types that JSON does not have become text: dates and times in ISO form, decimals as
-    their digits, binary decoded as UTF-8.
+    their digits, binary decoded as UTF-8. A file that is damaged after its first rows ends with one
+    `BadRow`; what came before is kept.
 
     Raises:
-        UnreadableInput: the file is not Parquet, ends early, is damaged, or has two columns of
-            one name.
+        UnreadableInput: the file is not Parquet, ends early, is damaged from the first row on, or
+            has two columns of one name.
     """
+    line = 0
     try:
-        with source.open() as raw, pyarrow.parquet.ParquetFile(raw) as file:
+        with (
+            source.open() as raw,
+            pyarrow.parquet.ParquetFile(raw, buffer_size=BUFFER_BYTES) as file,
+        ):
             _check_names(source.place, file.schema_arrow.names)
-            line = 0
             for batch in file.iter_batches(batch_size=BATCH_ROWS):
                 for fields in _records(batch):
                     line += 1
                     yield plain_row(line, fields)
-    except (pyarrow.ArrowException, OSError) as error:
+    except (*UNUSABLE, OSError, MemoryError) as error:
+        if line:
+            detail = f"nothing after row {line} can be read: {error!s:.200}; write the file again"
+            yield BadRow(line + 1, "damaged file", detail)
+            return
         raise UnreadableInput(
-            f"{source.place} cannot be read as Parquet: {error}; write it again or give JSONL"
+            f"{source.place} cannot be read as Parquet: {error!s:.300}; write it again or give "
+            "JSONL"
         ) from error
 
 
@@ -51,23 +65,25 @@ def _check_names(place: str, names: list[str]) -> None:
         )
 
 
-def _records(batch: pyarrow.RecordBatch) -> Iterator[dict[str, Any] | UnicodeDecodeError]:
+def _records(batch: pyarrow.RecordBatch) -> Iterator[dict[str, Any] | Exception]:
     try:
         yield from batch.to_pylist()
-    except UnicodeDecodeError:
+    except UNUSABLE:
         # Row by row, so that only the rows at fault are lost. Nothing was yielded so far: the
         # list is made whole before its first item is taken.
         for index in range(batch.num_rows):
             try:
                 yield batch.slice(index, 1).to_pylist()[0]
-            except UnicodeDecodeError as error:
+            except UNUSABLE as error:
                 yield error
 
 
-def plain_row(line: int, fields: dict[str, Any] | UnicodeDecodeError) -> Row | BadRow:
+def plain_row(line: int, fields: dict[str, Any] | Exception) -> Row | BadRow:
     """A row in the types that JSON has, or what is wrong with it."""
     if isinstance(fields, UnicodeDecodeError):
-        return BadRow(line, "invalid text", f"not UTF-8: {fields}")
+        return BadRow(line, "invalid text", f"not UTF-8: {fields}"[:200])
+    if isinstance(fields, Exception):
+        return BadRow(line, "wrong type", f"a value cannot be read: {fields}"[:200])
     parsed: dict[str, Any] = {}
     for name, value in fields.items():
         try:
@@ -75,6 +91,8 @@ def plain_row(line: int, fields: dict[str, Any] | UnicodeDecodeError) -> Row | B
             parsed[name] = value if name in TOKEN_IDS else _plain(value)
             if name in JSON_COLUMNS and isinstance(parsed[name], str):
                 parsed[name] = json.loads(parsed[name])
+                if is_too_deep(parsed[name]):
+                    return BadRow(line, "bad JSON", f"nested deeper than {DEEPEST_ROW} levels")
         except UnicodeDecodeError as error:
             return BadRow(line, "invalid text", f"column `{name}` is not UTF-8: {error}"[:200])
         except (ValueError, RecursionError) as error:

@@ -1,7 +1,8 @@
 """What files yield: parsed records and faults, each with its place."""
 
+from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 
 @dataclass(frozen=True)
@@ -19,3 +20,7 @@ class BadRow:
     line: int
     reason: str
     detail: str
+
+
+Rows: TypeAlias = Generator[Row | BadRow, None, None]
+"""All records of a file; to be closed where it is left early."""

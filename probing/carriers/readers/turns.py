@@ -25,14 +25,27 @@ class Turn:
     def text(self, thinking_format: str) -> str:
         """The content, after the thinking if there is some, as the format puts them together.
 
+        Line breaks that the format writes itself are not written twice: some logs keep those of
+        the model at the ends of its thinking, others do not. Without content the thinking was cut,
+        and is not closed.
+
         Args:
             thinking_format: of `Inputs`, with {thinking} and {content}.
         """
         if not self.thinking:
             return self.content
-        return thinking_format.replace("{thinking}", self.thinking).replace(
-            "{content}", self.content
-        )
+        before, _, rest = thinking_format.partition("{thinking}")
+        between, _, after = rest.partition("{content}")
+        thinking, content = self.thinking, self.content
+        if before.endswith("\n"):
+            thinking = thinking.lstrip("\n")
+        if not content:
+            return f"{before}{thinking}"
+        if between.startswith("\n"):
+            thinking = thinking.rstrip("\n")
+        if between.endswith("\n"):
+            content = content.lstrip("\n")
+        return f"{before}{thinking}{between}{content}{after}"
 
 
 def turns(name: str, value: Any) -> list[Turn]:
@@ -103,6 +116,6 @@ def _part_text(part: Any) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def plain(messages: Sequence[Turn], *, thinking_format: str) -> list[dict[str, str]]:
+def plain(messages: Sequence[Turn], thinking_format: str) -> list[dict[str, str]]:
     """Messages as the record has them."""
     return [{"role": each.role, "content": each.text(thinking_format)} for each in messages]

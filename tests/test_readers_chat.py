@@ -1,0 +1,332 @@
+"""Chats and pairs of prompt and response: which turn is the response, and what stays beside it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from logs import chat_records, jsonl, plainly, read, write
+
+from probing.carriers.fields import Unusable
+from probing.carriers.readers.chat import chat_fields
+from probing.carriers.readers.turns import Turn, parts_of, turns
+from probing.carriers.record import Carrier
+from probing.settings import Inputs
+from probing.vocabulary import Template
+
+USER = {"role": "user", "content": "1 + 1 ="}
+SYSTEM = {"role": "system", "content": "Be brief."}
+ANSWER = {"role": "assistant", "content": "2"}
+KEPT: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    (
+        "the last turn of a chat",
+        {"messages": [SYSTEM, USER, ANSWER]},
+        {"messages": (SYSTEM, USER), "response": "2"},
+    ),
+    (
+        "the last of several answers",
+        {"messages": [USER, ANSWER, USER, {"role": "assistant", "content": "again 2"}]},
+        {"messages": (USER, ANSWER, USER), "response": "again 2"},
+    ),
+    (
+        "the names that ShareGPT has",
+        {
+            "conversations": [
+                {"from": "system", "value": "Be brief."},
+                {"from": "human", "value": "1 + 1 ="},
+                {"from": "gpt", "value": "2"},
+            ]
+        },
+        {"messages": (SYSTEM, USER), "response": "2"},
+    ),
+    (
+        "thinking in a field of its own",
+        {"messages": [USER, {**ANSWER, "reasoning_content": "Hmm"}]},
+        {"messages": (USER,), "response": "<think>\nHmm\n</think>\n\n2"},
+    ),
+    (
+        "thinking with the line breaks of the model",
+        {"messages": [USER, {**ANSWER, "content": "\n\n2", "reasoning": "\nHmm\n"}]},
+        {"messages": (USER,), "response": "<think>\nHmm\n</think>\n\n2"},
+    ),
+    (
+        "parts",
+        {
+            "messages": [
+                {"role": "user", "content": [{"type": "text", "text": "1 + 1"}, " ="]},
+                {
+                    "role": "assistant",
+                    "content": [
+                        {"type": "thinking", "thinking": "Hmm"},
+                        {"type": "output_text", "text": "2"},
+                    ],
+                },
+            ]
+        },
+        {"messages": (USER,), "response": "<think>\nHmm\n</think>\n\n2"},
+    ),
+    *[
+        (
+            f"prompt and {name}",
+            {"prompt": "1 + 1 =", name: "2"},
+            {"prompt": "1 + 1 =", "response": "2"},
+        )
+        for name in ("response", "completion", "output", "generation")
+    ],
+    (
+        "the first that is there, the others beside",
+        {"prompt": "1 + 1 =", "response": "2", "output": "3"},
+        {"prompt": "1 + 1 =", "response": "2", "extra": {"output": "3"}},
+    ),
+    (
+        "an empty one beside one that is not",
+        {"prompt": "1 + 1 =", "response": "", "output": "3"},
+        {"prompt": "1 + 1 =", "response": "3"},
+    ),
+    (
+        "a prompt and a completion of messages",
+        {"prompt": [USER], "completion": [ANSWER]},
+        {"messages": (USER,), "response": "2"},
+    ),
+    (
+        "a list of one response",
+        {"prompt": "1 + 1 =", "generation": ["2"]},
+        {"prompt": "1 + 1 =", "response": "2"},
+    ),
+    (
+        "a response beside a chat that asks",
+        {"messages": [SYSTEM, USER], "output": "2"},
+        {"messages": (SYSTEM, USER), "response": "2"},
+    ),
+    (
+        "the turn of a chat that ends with one, whatever stands beside it",
+        {"messages": [USER, ANSWER], "response": "of the data", "output": "other"},
+        {
+            "messages": (USER,),
+            "response": "2",
+            "extra": {"response_beside": "of the data", "output": "other"},
+        },
+    ),
+    (
+        "a prompt beside the whole chat",
+        {"prompt": "1 + 1 =", "messages": [USER, ANSWER]},
+        {"prompt": "1 + 1 =", "messages": (USER,), "response": "2"},
+    ),
+    (
+        "a chat beside an empty one",
+        {"messages": [], "conversations": [USER, ANSWER]},
+        {"messages": (USER,), "response": "2"},
+    ),
+    (
+        "the second of two chats beside the first",
+        {"messages": [USER, ANSWER], "conversations": "other"},
+        {"messages": (USER,), "response": "2", "extra": {"conversations": "other"}},
+    ),
+    (
+        "numbers as their digits, others beside",
+        {
+            "messages": [USER, ANSWER], "answer": 2, "difficulty": 3.5, "subject": ["sums"],
+            "source": {"a": 1}, "temperature": "hot", "correct": "yes", "target": [2],
+        },
+        {
+            "messages": (USER,), "response": "2", "answer": "2", "difficulty": "3.5",
+            "extra": {
+                "subject": ["sums"], "source": {"a": 1}, "temperature": "hot", "target": [2],
+                "correct_logged": "yes",
+            },
+        },
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("record", "wanted"), [k[1:] for k in KEPT], ids=[k[0] for k in KEPT])
+def test_a_chat_gives_this_carrier(
+    tmp_path: Path, record: dict[str, Any], wanted: dict[str, Any]
+) -> None:
+    path = write(tmp_path / "in.jsonl", [{**record, "model": "m"}])
+    (kept,) = read(path).carriers
+    beside = {"model": "m", **wanted.pop("extra", {})}
+    assert plainly(kept) == {**wanted, "generator": "m", "extra": beside}
+    assert kept.carrier_id == f"{path}:1"
+
+
+@pytest.mark.parametrize(
+    ("record", "grade", "gold"),
+    [
+        ({"correct": True}, True, None),
+        ({"is_correct": False}, False, None),
+        ({"score": 1}, True, None),
+        ({"score": 0.0, "is_passed": True}, False, None),
+        ({"score": 0.5}, None, None),
+        ({"score": 0.5, "is_passed": True}, True, None),
+        ({"correct": "yes", "score": 1}, True, None),
+        ({"gold": "7", "target": "8"}, None, "7"),
+        ({"target": 7}, None, "7"),
+        ({"ground_truth": [7], "reference_answer": 7.5}, None, "7.5"),
+        ({"solution": True}, None, None),
+        ({"solution": float("nan")}, None, None),
+        ({"gold": 7}, None, "7"),
+        ({"gold": None, "solution": "so 7"}, None, "so 7"),
+    ],
+)
+def test_grades_and_gold_answers_stand_under_several_names(
+    tmp_path: Path, record: dict[str, Any], grade: bool | None, gold: str | None
+) -> None:
+    (kept,) = read(
+        write(tmp_path / "in.jsonl", [{"prompt": "x", "output": "y", "model": "m", **record}])
+    ).carriers
+    assert (kept.correct, kept.gold) == (grade, gold)
+
+
+SKIPPED: list[tuple[str, str, dict[str, Any]]] = [
+    ("no response", "the last turn is 'user'", {"messages": [USER]}),
+    ("no response", "the last turn is 'user'", {"messages": [USER, ANSWER, USER]}),
+    ("no response", "no turn", {"messages": []}),
+    ("no response", "no turn", {"messages": None, "prompt": "x"}),
+    ("empty response", "carrier", {"prompt": "x", "response": ""}),
+    ("empty response", "carrier", {"messages": [USER, {"role": "assistant", "content": None}]}),
+    ("wrong type", "list of messages", {"messages": "text"}),
+    ("wrong type", "got str", {"messages": ["text"]}),
+    ("wrong type", "needs `role`", {"messages": [{"content": "x"}, ANSWER]}),
+    ("wrong type", "text or parts", {"messages": [USER, {"role": "assistant", "content": 7}]}),
+    ("wrong type", "one text, got list", {"prompt": "x", "output": ["a", "b"]}),
+    ("wrong type", "one text, got dict", {"prompt": "x", "output": {"text": "a"}}),
+    ("wrong type", "thinking", {"messages": [USER, {**ANSWER, "thinking": {"a": 1}}]}),
+    (
+        "not only text",
+        "'image_url'",
+        {"messages": [{"role": "user", "content": [{"type": "image_url"}]}, ANSWER]},
+    ),
+    ("invalid text", "surrogate", {"messages": [{"role": "user", "content": "\ud800"}, ANSWER]}),
+    ("invalid text", "NUL", {"prompt": "x", "output": "a\0b"}),
+    ("missing field", "--generator", {"messages": [USER, ANSWER], "model": ""}),
+    ("missing field", "--generator", {"messages": [USER, ANSWER], "model": {"name": "m"}}),
+    ("another format", "looks like lm-eval", {"doc_id": 1, "arguments": {}, "resps": []}),
+    ("another format", "got note", {"note": 1}),
+]
+
+
+@pytest.mark.parametrize(("reason", "detail", "record"), SKIPPED)
+def test_a_chat_at_fault_is_skipped_and_named(
+    tmp_path: Path, reason: str, detail: str, record: dict[str, Any]
+) -> None:
+    good = {"messages": [USER, ANSWER], "model": "m"}
+    fault = {"model": "m", **record} if record != {"note": 1} else record
+    path = tmp_path / "in.jsonl"
+    # Escaped, as a lone surrogate can be in JSON.
+    path.write_bytes(jsonl([good]) + json.dumps(fault).encode() + b"\n" + jsonl([good]))
+    result = read(path)
+    assert [each.carrier_id for each in result.carriers] == [f"{path}:1", f"{path}:3"]
+    (skipped,) = result.skipped
+    assert (skipped.line, skipped.reason) == (2, reason)
+    assert detail in skipped.detail
+
+
+def test_two_generators_share_the_problem_and_logs_of_any_form_do(tmp_path: Path) -> None:
+    forms: list[dict[str, Any]] = [
+        {"messages": [USER, ANSWER]},
+        {"conversations": [{"from": "human", "value": "1 + 1 ="}, {"from": "gpt", "value": "2"}]},
+        {"prompt": "1 + 1 =", "output": "2"},
+        {"prompt": [USER], "completion": "2"},
+        {"messages": [USER], "response": "2"},
+    ]
+    others = [{"messages": [SYSTEM, USER, ANSWER]}, {"prompt": "1 + 1 = ", "output": "2"}]
+    rows = [{**form, "model": name} for name in ("a", "b") for form in [*forms, *others]]
+    problems = [each.problem_id for each in read(write(tmp_path / "in.jsonl", rows)).carriers]
+    half = len(forms) + len(others)
+    assert problems[:half] == problems[half:]
+    assert len(set(problems[: len(forms)])) == 1
+    assert len(set(problems)) == 3
+
+
+@pytest.mark.parametrize("name", ["problem_id", "question_id", "task_id"])
+def test_a_log_that_names_the_problem_is_believed(tmp_path: Path, name: str) -> None:
+    rows = [{"messages": [USER, ANSWER], "model": "m", name: value} for value in ("q", 7, "", [1])]
+    kept = read(write(tmp_path / "in.jsonl", rows)).carriers
+    assert [each.problem_id for each in kept[:2]] == ["q", "7"]
+    assert all(each.problem_id.startswith("prompt:") for each in kept[2:])
+
+
+def test_settings_name_generators_and_templates(tmp_path: Path) -> None:
+    chat, bare = chat_records("hub/m"), {"messages": [USER, ANSWER]}
+    path = write(tmp_path / "in.jsonl", [*chat, bare])
+    kept = read(
+        path, generator="other", names={"hub/m": "baseline"}, template=Template.RAW
+    ).carriers
+    assert [each.generator for each in kept] == ["baseline", "baseline", "other"]
+    assert [each.extra.get("logged_generator") for each in kept] == ["hub/m", "hub/m", None]
+    # A template of one prompt takes the only message of the user, and no more.
+    assert [(each.prompt, each.messages) for each in kept[2:]] == [("1 + 1 =", None)]
+    several = write(tmp_path / "several.jsonl", [{"messages": [SYSTEM, USER, ANSWER]}, bare])
+    result = read(several, generator="m", template=Template.RAW)
+    assert [(each.line, each.reason) for each in result.skipped] == [(1, "no prompt")]
+
+
+# Laws against slow references
+
+roles = st.sampled_from(["user", "assistant", "system", "tool"])
+words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=5)
+messages = st.lists(st.fixed_dictionaries({"role": roles, "content": words}), max_size=4)
+
+
+@given(messages, st.none() | words)
+def test_no_word_of_a_chat_is_lost(chat: list[dict[str, str]], beside: str | None) -> None:
+    record = {"messages": chat, "output": beside, "note": 7}
+    try:
+        fields = chat_fields(record, Inputs())
+    except Unusable:
+        assert beside is None
+        assert not chat or chat[-1]["role"] != "assistant"
+        return
+    assert fields["note"] == 7
+    ends = bool(chat) and chat[-1]["role"] == "assistant"
+    asked = chat[:-1] if ends else chat
+    assert fields.get("messages", []) == asked
+    assert fields["response"] == (chat[-1]["content"] if ends else beside)
+    assert ends is False or fields["output"] == beside
+
+
+@given(words, words.filter(bool))
+def test_thinking_and_content_come_back_from_the_text(content: str, thinking: str) -> None:
+    turn = Turn("assistant", content, thinking)
+    text = turn.text(Inputs().thinking_format)
+    rest = text.removeprefix("<think>\n")
+    assert rest != text
+    if not content:
+        # Cut while it was thinking: what was not written is not written for it.
+        assert rest == thinking.lstrip("\n")
+        return
+    thought, _, said = rest.rpartition("\n</think>\n\n")
+    assert (thought, said) == (thinking.strip("\n"), content.lstrip("\n"))
+    # A format without line breaks leaves those of the model.
+    assert turn.text("<t>{thinking}</t>{content}") == f"<t>{thinking}</t>{content}"
+    assert Turn("assistant", "a", "{content}").text("{thinking}|{content}") == "{content}|a"
+
+
+@given(st.lists(st.tuples(st.sampled_from(["text", "reasoning", "thinking"]), words), max_size=5))
+def test_parts_are_put_together_in_order(parts: list[tuple[str, str]]) -> None:
+    found = parts_of("content", [{"type": kind, "text": text} for kind, text in parts])
+    assert found.content == "".join(text for kind, text in parts if kind == "text")
+    assert (found.thinking or "") == "".join(text for kind, text in parts if kind != "text")
+
+
+def test_what_is_told_from_a_turn_is_a_role_and_a_text() -> None:
+    assert turns("x", [{"from": "bot", "value": "a"}]) == [Turn("assistant", "a")]
+    with pytest.raises(Unusable, match="list of messages"):
+        turns("x", {})
+
+
+def test_ids_are_the_same_when_read_again_and_however_the_path_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "sub" / "in.jsonl", chat_records())
+    first = read(path).carriers
+    assert read(path).carriers == first
+    monkeypatch.chdir(tmp_path)
+    twice = read("sub/in.jsonl", "./sub/in.jsonl", path)
+    assert [each.carrier_id for each in twice.carriers] == ["sub/in.jsonl:1", "sub/in.jsonl:2"]
+    assert [each.reason for each in twice.skipped] == ["duplicate id"] * 4
+    assert [each.problem_id for each in twice.carriers] == [each.problem_id for each in first]
+    assert isinstance(first[0], Carrier)
