@@ -1,5 +1,6 @@
 """The drift null: the other model as the baseline with noise of its own (method.md section 5)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -126,3 +127,64 @@ def standard_noise(
 ) -> Float[np.ndarray, "position candidate"]:
     """Standard normal noise for every candidate."""
     return rng.standard_normal(rows.logits.shape)
+
+
+@dataclass(frozen=True)
+class Noisy:
+    """The baseline, and one draw of noise that costs as much KL as one other model does.
+
+    Attributes:
+        baseline: its rows.
+        noise: standard normal, one value per candidate.
+        scale: standard deviation of every position, logits.
+    """
+
+    baseline: Distributions
+    noise: CandidateLogits
+    scale: PerPosition
+
+    def rows(self, *, share: float = 1.0) -> Distributions:
+        """The baseline with this share of the noise: half of it is in the mean of the two."""
+        return drifted(self.baseline, self.noise, scale=share * self.scale)
+
+
+def draw_noise(
+    baseline: Distributions,
+    kl: Sequence[PerPosition],
+    *,
+    groups: PositionIds,
+    weights: PerPosition,
+    rng: np.random.Generator,
+) -> list[Noisy]:
+    """One draw of noise for every other model, each of its own.
+
+    Args:
+        baseline: its rows.
+        kl: of each other model, KL(baseline || other) at T = 1, nats.
+        groups: the baseline's kind of every position; see `matching_scale`.
+        weights: of positions.
+        rng: what is drawn from, model after model.
+    """
+    found = []
+    for observed in kl:
+        noise = standard_noise(baseline, rng)
+        cost = surprise(baseline, noise)
+        scale = matching_scale(cost, observed, groups=groups, weights=weights)
+        found.append(Noisy(baseline, noise, scale))
+    return found
+
+
+def noisy_mean(drawn: Sequence[Noisy], *, models: int) -> Distributions:
+    """The mean over all models, which has each one's share of the noise.
+
+    Args:
+        drawn: of the models that have noise, over the same baseline.
+        models: of how many the mean is.
+    """
+    shares = [each.scale / models for each in drawn]
+    scale = np.sqrt(np.sum(np.square(shares), axis=0))
+    parts = [share[:, None] * each.noise for share, each in zip(shares, drawn, strict=True)]
+    summed = np.sum(parts, axis=0)
+    # One noise of unit size again, as `drifted` takes it.
+    noise = np.divide(summed, scale[:, None], out=np.zeros_like(summed), where=scale[:, None] > 0)
+    return drifted(drawn[0].baseline, noise, scale=scale)
