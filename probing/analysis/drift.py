@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
+from scipy import optimize
 
 from probing.analysis.distributions import Distributions, Tail
 from probing.analysis.moments import temper
@@ -13,8 +14,8 @@ from probing.vocabulary import CandidateLogits, PerPosition, PositionIds
 MOST_NOISE = 16.0
 """Standard deviations (logit units) are looked for below this."""
 
-STEPS = 40
-"""Halvings of that range: the noise is known to 1e-11 of it."""
+PRECISION = 1e-11
+"""To which the noise is known, in logits or of its size."""
 
 
 def drifted(rows: Distributions, noise: CandidateLogits, *, scale: PerPosition) -> Distributions:
@@ -113,13 +114,15 @@ def matching_scale(
 
 
 def _solve(found: Surprise, weights: PerPosition, wanted: float) -> float:
-    """Where the rising mean cost reaches what is wanted, by halving; the end of the range else."""
-    low, high = 0.0, MOST_NOISE
-    for _ in range(STEPS):
-        middle = (low + high) / 2
-        cost = float(np.average(found.at(np.full(len(weights), middle)), weights=weights))
-        low, high = (middle, high) if cost < wanted else (low, middle)
-    return (low + high) / 2
+    """Where the rising mean cost reaches what is wanted; the end of the range else."""
+
+    def beyond(scale: float) -> float:
+        cost = found.at(np.full(len(weights), scale))
+        return float(np.average(cost, weights=weights)) - wanted
+
+    if beyond(MOST_NOISE) <= 0:
+        return MOST_NOISE
+    return float(optimize.brentq(beyond, 0.0, MOST_NOISE, xtol=PRECISION, rtol=PRECISION))
 
 
 def standard_noise(
