@@ -36,8 +36,7 @@ NULL_DRIFT, NULL_DRIFT_ERROR = "null_drift", "null_drift_error"
 KEYS = (COMPARISON, "assignment", "kind", "quantity")
 
 BY_KIND_ALONE = (
-    "what noise alone gives (drift) is known by kind alone, all positions or filtered by anything "
-    "but events"
+    "The drift null is known by kind alone: not for other groups, nor where events are filtered"
 )
 
 
@@ -109,15 +108,14 @@ def drift_null(run: Run, asked: DriftAsked) -> DriftNull:
         OutsideContract: a temperature or top-k the run cannot answer exactly.
     """
     indices = [other_index(run, name) for name in asked.names]
-    nothing = _table({})
     if asked.filters.event:
-        return DriftNull(nothing, BY_KIND_ALONE)
+        return replace(NOT_KNOWN, note=BY_KIND_ALONE)
     places = places_beside(run, asked.other)
     free = replace(asked.filters, kind=())
     weight = weights(places, weighting=asked.weighting)
     rows, left_out = carrying(places, weight, filters=free, seed=asked.seed)
     if not len(rows):
-        return DriftNull(nothing)
+        return NOT_KNOWN
     problems = problem_codes(places)
     kept = places.iloc[rows]
     found = drift_nulls(
@@ -133,13 +131,13 @@ def drift_null(run: Run, asked: DriftAsked) -> DriftNull:
         of_all=len(run.model_names) if asked.control is not None else None,
         rng=np.random.default_rng(asked.seed),
     )
-    note = f"null_drift rests on {len(rows):,} positions; {left_out:,} were left out by chance"
-    return DriftNull(_table(_named(found, asked)), note if left_out else "")
+    part = f"The drift null rests on {len(rows):,} positions drawn by chance, {left_out:,} left out"
+    return DriftNull(_table(_named(found, asked)), part if left_out else "")
 
 
 def _named(found: DriftNulls, asked: DriftAsked) -> dict[str, Mapping[Place, Estimate]]:
     """What was found, by the name of the comparison."""
-    named = dict(zip(asked.names, found.models, strict=True))
+    named: dict[str, Mapping[Place, Estimate]] = dict(zip(asked.names, found.models, strict=True))
     if found.difference is not None and asked.control is not None:
         named[contrast_name(asked.other, asked.control)] = found.difference
     return named
@@ -157,6 +155,9 @@ def _table(named: Mapping[str, Mapping[Place, Estimate]]) -> pd.DataFrame:
 def _figures(null: Estimate) -> Iterator[float]:
     yield null.value
     yield null.error
+
+
+NOT_KNOWN = DriftNull(_table({}))
 
 
 def stands_beside(by: Sequence[str]) -> bool:
@@ -187,7 +188,7 @@ def with_drift(
     )
     beside = keys.merge(null.table, how="left", on=list(KEYS), validate="many_to_one")
     found = table.drop(columns=[NULL_DRIFT, NULL_DRIFT_ERROR], errors="ignore")
-    place = found.columns.get_loc("null_high")
+    place = list(found.columns).index("null_high")
     for offset, name in enumerate((NULL_DRIFT, NULL_DRIFT_ERROR), start=1):
-        found.insert(int(place) + offset, name, beside[name].to_numpy(dtype=np.float64))
+        found.insert(place + offset, name, beside[name].to_numpy(dtype=np.float64))
     return found
