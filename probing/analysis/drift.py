@@ -120,6 +120,9 @@ def _solve(found: Surprise, weights: PerPosition, wanted: float) -> float:
         cost = found.at(np.full(len(weights), scale))
         return float(np.average(cost, weights=weights)) - wanted
 
+    # No noise costs a rounding error, which may be more than what is wanted.
+    if beyond(0.0) >= 0:
+        return 0.0
     if beyond(MOST_NOISE) <= 0:
         return MOST_NOISE
     return float(optimize.brentq(beyond, 0.0, MOST_NOISE, xtol=PRECISION, rtol=PRECISION))
