@@ -78,13 +78,19 @@ def summary(
     """What training did: mean deltas (other - baseline) of every group, or another table.
 
     Intervals resample problems. A control stands beside the other model, and the difference of
-    their deltas beside both. `null` is what a figure would be by selection alone; `p` and
-    `reads` are of delta - null, adjusted over the whole table.
+    their deltas beside both. `null` is what a figure would be by selection alone, `drift` what
+    noise gives that costs as much KL (deltas by kind); `p` and `reads` are of delta - null,
+    adjusted over the whole table.
     """
     from probing.reporting import tables
     from probing.reporting.comparison import KIND_DECODING
     from probing.reporting.display import decoding_text, rule_text
+<<<<<<< HEAD
     from probing.reporting.questions import Question, answer
+=======
+    from probing.reporting.drifting import BY_KIND_ALONE, DriftAsked, stands_beside
+    from probing.reporting.filters import require_known
+>>>>>>> main
     from probing.store.reader import open_run
 
     own_groups = f"--by groups the deltas; leave it out with --table {table}, which groups itself"
@@ -103,7 +109,18 @@ def summary(
         SummaryTable.TRANSITIONS: tables.transition_tables,
         SummaryTable.EVENTS: tables.event_tables,
     }
+<<<<<<< HEAD
     found = builders[table](answered.compared, filters=chosen)
+=======
+    found = builders[table](compared, filters=chosen)
+    noted = BY_KIND_ALONE
+    if table in (SummaryTable.DELTAS, SummaryTable.ASSIGNMENTS) and stands_beside(groups):
+        drift = tables.drift_null(
+            opened,
+            DriftAsked(other=name, control=beside, decoding=decoding, rule=rule, filters=chosen),
+        )
+        found, noted = tables.with_drift(found, drift, assignment=assignment), drift.note
+>>>>>>> main
     _say_incomplete(opened)
     whose = "three assignments" if table is SummaryTable.ASSIGNMENTS else f"the {assignment}"
     out.print(
@@ -121,20 +138,27 @@ def summary(
         _print_shares(found, filters=chosen)
     else:
         own = ["assignment"] if table is SummaryTable.ASSIGNMENTS else []
+<<<<<<< HEAD
         _print_deltas(found, groups=[*own, *map(str, groups)])
     for threshold in rule_text(answered.rule).split("; "):
+=======
+        _print_deltas(found, groups=[*own, *map(str, groups)], noted=noted)
+    for threshold in rule_text(rule).split("; "):
+>>>>>>> main
         out.print(f"note: at {decoding_text(KIND_DECODING)}, {threshold}", markup=False)
 
 
-def _print_deltas(table: pd.DataFrame, *, groups: Sequence[str]) -> None:
-    """A table of deltas and what its reader must know."""
+def _print_deltas(table: pd.DataFrame, *, groups: Sequence[str], noted: str) -> None:
+    """A table of deltas and what its reader must know, of the drift null among others."""
     from probing.reporting.deltas import DEFAULT_INFERENCE
     from probing.reporting.display import DELTA_FORMATS, family_notes, printed_deltas
 
-    shown = printed_deltas(table, by=groups).rename(columns={"p_adjusted": "p"})
-    print_table(shown, formats=DELTA_FORMATS | {"p": DELTA_FORMATS["p_adjusted"]}, tight=True)
+    headers = {"p_adjusted": "p", "null_drift": "drift"}
+    shown = printed_deltas(table, by=groups).rename(columns=headers)
+    formats = {headers.get(column, column): form for column, form in DELTA_FORMATS.items()}
+    print_table(shown, formats=formats, tight=True)
     family = family_notes(table, inference=DEFAULT_INFERENCE)
-    for note in [*family, *_notes(table, groups)]:
+    for note in filter(None, [*family, *_notes(table, groups), noted]):
         out.print(f"note: {note}", markup=False)
 
 
