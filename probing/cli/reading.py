@@ -85,12 +85,8 @@ def summary(
     from probing.reporting import tables
     from probing.reporting.comparison import KIND_DECODING
     from probing.reporting.display import decoding_text, rule_text
-<<<<<<< HEAD
-    from probing.reporting.questions import Question, answer
-=======
     from probing.reporting.drifting import BY_KIND_ALONE, DriftAsked, stands_beside
-    from probing.reporting.filters import require_known
->>>>>>> main
+    from probing.reporting.questions import Question, answer
     from probing.store.reader import open_run
 
     own_groups = f"--by groups the deltas; leave it out with --table {table}, which groups itself"
@@ -109,18 +105,18 @@ def summary(
         SummaryTable.TRANSITIONS: tables.transition_tables,
         SummaryTable.EVENTS: tables.event_tables,
     }
-<<<<<<< HEAD
     found = builders[table](answered.compared, filters=chosen)
-=======
-    found = builders[table](compared, filters=chosen)
     noted = BY_KIND_ALONE
     if table in (SummaryTable.DELTAS, SummaryTable.ASSIGNMENTS) and stands_beside(groups):
-        drift = tables.drift_null(
-            opened,
-            DriftAsked(other=name, control=beside, decoding=decoding, rule=rule, filters=chosen),
+        asked = DriftAsked(
+            other=answered.models.other,
+            control=answered.models.control,
+            decoding=decoding,
+            rule=answered.rule,
+            filters=chosen,
         )
+        drift = tables.drift_null(opened, asked)
         found, noted = tables.with_drift(found, drift, assignment=assignment), drift.note
->>>>>>> main
     _say_incomplete(opened)
     whose = "three assignments" if table is SummaryTable.ASSIGNMENTS else f"the {assignment}"
     out.print(
@@ -138,13 +134,8 @@ def summary(
         _print_shares(found, filters=chosen)
     else:
         own = ["assignment"] if table is SummaryTable.ASSIGNMENTS else []
-<<<<<<< HEAD
-        _print_deltas(found, groups=[*own, *map(str, groups)])
-    for threshold in rule_text(answered.rule).split("; "):
-=======
         _print_deltas(found, groups=[*own, *map(str, groups)], noted=noted)
-    for threshold in rule_text(rule).split("; "):
->>>>>>> main
+    for threshold in rule_text(answered.rule).split("; "):
         out.print(f"note: at {decoding_text(KIND_DECODING)}, {threshold}", markup=False)
 
 
