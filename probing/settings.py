@@ -1,17 +1,13 @@
 """Frozen dataclasses: the only home of a default."""
 
-import json
 import math
-import tomllib
-from dataclasses import dataclass, field, fields, is_dataclass
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args, get_type_hints
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from probing.errors import UsageFault
-from probing.vocabulary import Assignment, Template
+from probing.vocabulary import Assignment, Stratum, Template
 
 GREEDY_BELOW = 1e-5
 """Temperatures under this are greedy: all mass on the largest logit (method.md section 2)."""
@@ -59,6 +55,7 @@ class Decoding(Strict):
         require(self.top_k >= 0, "top_k must be >= 0 (0 switches it off)", self.top_k)
         require(0 < self.top_p <= 1, "top_p must be in (0, 1]", self.top_p)
         require(0 <= self.min_p < 1, "min_p must be in [0, 1) (0 switches it off)", self.min_p)
+        require(self.order in ORDERS, f"order must be one of {', '.join(ORDERS)}", self.order)
 
 
 @dataclass(frozen=True)
@@ -139,8 +136,31 @@ KIND_PRESETS: dict[str, KindRule] = {
 
 DEFAULT_ASSIGNMENT = Assignment.MEAN
 
+
+def preset_rule(preset: str, *, named: str = "preset") -> KindRule:
+    """The thresholds of this name; `named` is what the choice is called in messages.
+
+    Raises:
+        UsageFault: there is no such preset.
+    """
+    require(preset in KIND_PRESETS, f"{named} takes {', '.join(KIND_PRESETS)}", preset)
+    return KIND_PRESETS[preset]
+
+
 DEFAULT_REPORT_EXAMPLES = 2
 """Positions that each list of examples of a report shows."""
+
+DEFAULT_PLAN_CARRIERS = 20
+"""Carriers that `probing carriers --plan` looks at."""
+
+DEFAULT_EXAMPLES = 3
+"""Examples that are shown where nobody says how many."""
+
+DEFAULT_RANKED_BY, DEFAULT_RANKING, DEFAULT_RANKING_SEED = "top1_prob", "largest change", 0
+"""Which quantity ranks examples, in which order, and the seed of the random order."""
+
+DEFAULT_GROUPS = (Stratum.KIND,)
+"""What deltas are grouped by."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,6 +233,23 @@ class Training(Strict):
         require(above, "samples to train on need a temperature > 0", self.temperature)
         require(self.top_k >= 0, "their top_k must be >= 0 (0: none)", self.top_k)
         require(0 < self.top_p <= 1, "their top_p must be in (0, 1] (1: none)", self.top_p)
+
+    @classmethod
+    def told(
+        cls,
+        *,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+    ) -> "Training":
+        """From what is known of it; the rest is the default. Assumed where nothing is known.
+
+        Raises:
+            UsageFault: no such sampling.
+        """
+        given = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+        known: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        return cls(**known, assumed=not known)
 
     @property
     def truncates(self) -> bool:
@@ -308,10 +345,14 @@ class Grading(Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling(Strict):
-    """How carriers are drawn: `carriers = 0` keeps all. `by` names the strata to balance over."""
+    """How carriers are drawn: `carriers = 0` keeps all. `by` names the strata.
+
+    `allocation`: `balanced` takes as many of each combination, `proportional` by their sizes.
+    """
 
     carriers: int = 0
     by: tuple[str, ...] = ("generator", "correct", "length_bin")
+    allocation: Literal["balanced", "proportional"] = "balanced"
     length_bins: int = 3
     max_response_tokens: int = 65536
     seed: int = 0
@@ -424,81 +465,6 @@ class RunSettings(Strict):
     def __post_init__(self) -> None:
         names = [self.baseline.name, *(other.name for other in self.others)]
         require(len(set(names)) == len(names), "every model needs a name of its own", names)
-
-
-def load_run_file(path: Path) -> RunSettings:
-    """Read a run file (see examples/run.toml).
-
-    Relative paths inside it are taken from the folder that `probing` is started in.
-
-    Raises:
-        UsageFault: absent or malformed file, unknown key, wrong type, or missing baseline.
-    """
-    return run_settings(parse_run_file(path), where=str(path))
-
-
-def parse_run_file(path: Path) -> dict[str, Any]:
-    """The tables of a run file, not yet checked.
-
-    Raises:
-        UsageFault: the file cannot be read, or is not TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageFault(
-            f"run file {path} cannot be read: {error}; see examples/run.toml"
-        ) from error
-    except tomllib.TOMLDecodeError as error:
-        raise UsageFault(f"run file {path} is not valid TOML: {error}") from error
-
-
-def run_settings(document: dict[str, Any], *, where: str) -> RunSettings:
-    """Turn a parsed run file into settings; `where` names the file in messages.
-
-    A model's name is its table's name: `[baseline]` may set `name`, `[others.ssd]` is `ssd`.
-    """
-    named = dict(document)
-    others = document.get("others")
-    if isinstance(document.get("baseline"), dict):
-        named["baseline"] = {"name": "baseline", **document["baseline"]}
-    if isinstance(others, dict):
-        named["others"] = [
-            {"name": name, **table} for name, table in others.items() if isinstance(table, dict)
-        ]
-    try:
-        return TypeAdapter(RunSettings).validate_json(json.dumps(named))
-    except ValidationError as error:
-        faults = "; ".join(_fault_text(fault) for fault in error.errors())
-        raise UsageFault(f"{where}: {faults}; see examples/run.toml") from error
-    except UsageFault as error:
-        raise UsageFault(f"{where}: {error}; see examples/run.toml") from error
-
-
-def _fault_text(fault: ErrorDetails) -> str:
-    """Where, what, and what was got; of an unknown key, those that are known there."""
-    place = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] == "missing":  # What was got is everything around it.
-        return f"{place}: {fault['msg']}"
-    text = f"{place}: {fault['msg']}, got {_short(fault['input'])}"
-    if fault["type"] == "unexpected_keyword_argument":
-        text += f" (known here: {', '.join(_known_keys(fault['loc'][:-1]))})"
-    return text
-
-
-def _known_keys(place: tuple[int | str, ...]) -> list[str]:
-    """The keys of the table at this place of a run file."""
-    here: Any = RunSettings
-    for part in place:
-        # Entries of `others` are models, each by its name.
-        found = ModelSpec if isinstance(part, int) else get_type_hints(here).get(part)
-        here = found if is_dataclass(found) else ModelSpec
-    return [each.name for each in fields(here)]
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def as_json(settings: object) -> dict[str, Any]:

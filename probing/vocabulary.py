@@ -16,6 +16,9 @@ CandidateIds: TypeAlias = Int[np.ndarray, "position candidate"]
 GridNodes: TypeAlias = Float[np.ndarray, " beta"]
 TailNodes: TypeAlias = Float[np.ndarray, "position beta"]
 
+DISTRIBUTION = "ssd-probing"
+"""The name under which this package is installed."""
+
 PADDING_ID = -1
 """The id that fills unused places on the candidate axis."""
 

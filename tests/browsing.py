@@ -29,6 +29,7 @@ from playwright.sync_api import (
 
 from probing.reporting import display, filters, tables
 from probing.reporting.contrasts import COMPARISON
+from probing.reporting.drifting import DriftAsked, stands_beside
 from probing.reporting.filters import Average, Filters, Weighting
 from probing.settings import Decoding, KindRule
 from probing.store.reader import open_run
@@ -224,12 +225,23 @@ def kept_positions(site: Site, view: View) -> pd.DataFrame:
 def expected_deltas(
     site: Site, view: View, *, by: tuple[str, ...] = (Stratum.KIND,)
 ) -> pd.DataFrame:
-    return tables.delta_tables(
-        compared(site, view),
-        by=by,
-        filters=view.kept,
-        weighting=Weighting(selector=view.kept.selector, average=view.average),
+    weighting = Weighting(selector=view.kept.selector, average=view.average)
+    table = tables.delta_tables(compared(site, view), by=by, filters=view.kept, weighting=weighting)
+    if not stands_beside(by):
+        return table
+    null = tables.drift_null(
+        open_run(str(site.runs[view.run].path)),
+        DriftAsked(
+            other=view.other,
+            control=view.control,
+            decoding=view.decoding,
+            rule=view.rule,
+            kind_decoding=view.kind_decoding,
+            filters=view.kept,
+            weighting=weighting,
+        ),
     )
+    return tables.with_drift(table, null, assignment=view.kept.assignment)
 
 
 # Figures from the page
@@ -272,7 +284,8 @@ def check(site: Site, page: Page, view: View) -> None:
     assert found["quantity"].tolist() == table["quantity"].tolist()
     assert found[COMPARISON].tolist() == table[COMPARISON].tolist()
     for name in (
-        "baseline", "other", "delta", "low", "high", "null", "positions", "problems", "missing",
+        "baseline", "other", "delta", "low", "high", "null", "null_drift", "positions", "problems",
+        "missing",
     ):  # fmt: skip
         pd.testing.assert_series_equal(
             found[name], table[name], check_dtype=False, check_exact=True, obj=name
@@ -282,7 +295,7 @@ def check(site: Site, page: Page, view: View) -> None:
         # Columns beyond the edge are not drawn.
         cell = dict(zip(shown.columns, drawn, strict=False))
         assert (cell["Kind"], cell["Comparison"]) == (row["Kind"], row["Comparison"])
-        for name in ("Delta", "Null"):
+        for name in ("Delta", "Null", "Null: drift"):
             assert float(cell[name] or "nan") == pytest.approx(row[name], nan_ok=True)
         assert int(cell["Positions"]) == row["Positions"]
 

@@ -15,20 +15,24 @@ from tiny import tiny_pair
 
 from probing.cli import EXIT_FAULT, EXIT_USAGE, app, main
 from probing.reporting import display
+from probing.reporting.drifting import BY_KIND_ALONE, DriftAsked, DriftNull
 from probing.reporting.filters import Filters
 from probing.reporting.shares import BY_SYMMETRY, printed_shares
 from probing.reporting.tables import (
     all_comparisons,
     assignment_tables,
     delta_tables,
+    drift_null,
     event_tables,
     transition_tables,
+    with_drift,
 )
 from probing.settings import Decoding, KindRule
 from probing.store.reader import open_run
 from probing.vocabulary import Stratum
 
 README = Path("README.md")
+FILTERS = Filters()
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +46,10 @@ def trio(run: str) -> dict[str, pd.DataFrame]:
     return all_comparisons(
         open_run(run), other="ssd", control="control", decoding=Decoding(), rule=KindRule()
     )
+
+
+def drift(run: str, *, filters: Filters = FILTERS) -> DriftNull:
+    return drift_null(open_run(run), DriftAsked(other="ssd", control="control", filters=filters))
 
 
 class Ended(NamedTuple):
@@ -94,20 +102,35 @@ def test_summary_csv_is_the_table(run: str, tmp_path: Path, probing: Command) ->
 def test_summary_prints_every_kind_and_its_problems(run: str, probing: Command) -> None:
     out = probing("summary", run).out
     header, *rows = [line.split() for line in out.replace("ssd − control", "both").splitlines()[1:]]
-    assert header[-4:] == ["null", "p", "problems", "reads"]
-    table = delta_tables(trio(run), by=[Stratum.KIND])
+    assert header[-5:] == ["null", "drift", "p", "problems", "reads"]
+    table = with_drift(delta_tables(trio(run), by=[Stratum.KIND]), drift(run))
     figures = [row for row in rows if row[0] in {"all", *table["kind"]}]
     assert len(figures) == len(table)
     assert {row[2] for row in figures} == {"ssd", "control", "both"}
     own = [row for row in figures if row[2] == "ssd"]
     wanted = table[table["comparison"] == "ssd"].to_dict("records")
     for want, got in zip(wanted, own, strict=True):
-        signed = [display.signed(want[name]) for name in ("delta", "low", "high", "null")]
+        shown = ("delta", "low", "high", "null", "null_drift")
+        signed = [display.signed(want[name]) for name in shown]
         test = [display.p_value(want["p_adjusted"]), str(want["problems"]), *want["reads"].split()]
         names = [want["kind"], want["quantity"], "ssd"]
         assert got == [*names, display.number(want["baseline"]), *signed, *test]
     assert f"over the {table['p_value'].notna().sum()} tests of this table" in out
     assert max(map(len, out.splitlines())) <= 120
+
+
+def test_summary_says_where_the_drift_null_is_not_known(run: str, probing: Command) -> None:
+    for arguments, known in (
+        ((), True),
+        (("--table", "assignments"), True),
+        (("--by", "generator"), False),
+        (("--by", "kind", "--by", "generator"), False),
+        (("--where", "event=swap"), False),
+    ):
+        out = probing("summary", run, *arguments).out
+        assert (f"note: {BY_KIND_ALONE}" in out) != known, arguments
+    for table in ("transitions", "events"):
+        assert BY_KIND_ALONE not in probing("summary", run, "--table", table).out
 
 
 @pytest.mark.parametrize("table", ["assignments", "transitions", "events"])
@@ -121,11 +144,16 @@ def test_summary_tables_are_those_of_the_page(
         "transitions": transition_tables,
         "events": event_tables,
     }[table]
-    want = build(trio(run), filters=Filters(generator=("ssd",)))
+    chosen = Filters(generator=("ssd",))
+    want, columns = build(trio(run), filters=chosen), ["share", "positions"]
+    if table == "assignments":
+        want = with_drift(want, drift(run, filters=chosen))
+        assert want["null_drift"].notna().any()
+        columns.append("null_drift")
     got = pd.read_csv(target)
     assert list(got) == list(want)
     assert list(got["comparison"]) == list(want["comparison"])
-    for column in ("share", "positions"):
+    for column in columns:
         wanted = want[column].astype("float64")
         pd.testing.assert_series_equal(got[column].astype("float64"), wanted, rtol=1e-12)
     out = probing("summary", run, "--table", table, *where).out

@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from probing.dashboard import loaders
 from probing.reporting import display, filters, shares, tables
+from probing.reporting.drifting import BY_KIND_ALONE, DriftAsked
 from probing.reporting.filters import EVERY, Average, Filters, Weighting
 from probing.reporting.quantities import QUANTITIES
 from probing.settings import KIND_PRESETS, Decoding, KindRule
@@ -96,6 +97,19 @@ def expected(
         filters=kept,
         weighting=Weighting(selector=kept.selector, average=average),
     )
+    null = tables.drift_null(
+        written.open(),
+        DriftAsked(
+            other=other,
+            control=control,
+            decoding=decoding,
+            rule=rule,
+            kind_decoding=kind_decoding,
+            filters=kept,
+            weighting=Weighting(selector=kept.selector, average=average),
+        ),
+    )
+    table = tables.with_drift(table, null, assignment=kept.assignment)
     shown: pd.DataFrame = display.shown_deltas(table, by=[Stratum.KIND]).data
     return shown
 
@@ -241,7 +255,15 @@ def test_groups_can_be_any_one_or_two_strata(deltas: AppTest, written: PagesRun)
         deltas.multiselect(key="by").set_value(by).run()
         assert not deltas.exception
         table = tables.delta_tables(every, by=by, quantities=OPENING)
+        said = [caption.value for caption in deltas.caption]
+        if by:
+            assert any(BY_KIND_ALONE in text for text in said)
+        else:
+            assert not any(BY_KIND_ALONE in text for text in said)
+            null = tables.drift_null(written.open(), DriftAsked(other="ssd", control="control"))
+            table = tables.with_drift(table, null)
         shown = display.shown_deltas(table, by=by).data
+        assert ("Null: drift" in shown) == (not by)
         pd.testing.assert_frame_equal(
             figures(deltas).reset_index(drop=True), shown, check_dtype=False
         )

@@ -18,8 +18,8 @@ from transformers import AutoTokenizer
 
 from probing.carriers.reading import read_carriers
 from probing.carriers.sampling import sample_carriers
+from probing.run_file import load_run_file
 from probing.scoring.bundled import TAUGHT_MODEL_NAME, bundled_gguf
-from probing.settings import load_run_file
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "ssd_smollm2"
 ADAPTERS = {"baseline": 5_000_000, "ssd": 2_600_000, "control": 2_600_000}

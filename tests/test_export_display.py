@@ -17,6 +17,7 @@ from pages_run import MODELS, WARM, hidden
 from probing.errors import UsageFault
 from probing.reporting import charts, display, export, filters, shares, tables
 from probing.reporting.deltas import ALL
+from probing.reporting.drifting import DriftAsked
 from probing.reporting.examples import Order, position_name
 from probing.reporting.filters import Average, Filters, Weighting
 from probing.reporting.remaking import MAKERS, Ranking, TableSettings, made_again
@@ -77,6 +78,15 @@ ASKED = TableSettings(
     weighting=Weighting(average=Average.CARRIER),
 )
 BOTH = dataclasses.replace(ASKED, control="control")
+DRIFT = DriftAsked(
+    other="ssd",
+    control="control",
+    decoding=ASKED.decoding,
+    kind_decoding=ASKED.kind_decoding,
+    rule=ASKED.kind_rule,
+    filters=ASKED.filters,
+    weighting=ASKED.weighting,
+)
 FIGURES = {"quantities": ("tail_mass", "js"), "inference": FEW_DRAWS}
 EVERY_TABLE = {
     "deltas": dataclasses.replace(BOTH, by=("kind", "event"), **FIGURES),
@@ -111,7 +121,10 @@ def asked_for(run: Run) -> tuple[str, dict[str, pd.DataFrame]]:
     position = compared["ssd"].iloc[41]
     return position_name(position), {
         "deltas": tables.delta_tables(compared, by=["kind", "event"], **shares_of, **FIGURES),
-        "assignments": tables.assignment_tables(compared, **shares_of, **FIGURES),
+        "assignments": tables.with_drift(
+            tables.assignment_tables(compared, **shares_of, **FIGURES),
+            tables.drift_null(run, DRIFT),
+        ),
         "transitions": tables.transition_tables(compared, **shares_of),
         "events": tables.event_tables(compared, **shares_of),
         "positions": tables.position_list(run, ranked, by="tail_mass", compared=compared),
@@ -264,6 +277,32 @@ def test_charts_carry_only_aggregates(
     assert sum(len(data) for data in transitions["datasets"].values()) == len(Kind) ** 2
     shares = charts.shares_chart(tables.kind_shares(comparison)).to_dict()
     assert sum(len(data) for data in shares["datasets"].values()) == len(Assignment) * len(Kind)
+
+
+def test_the_drift_null_stands_in_chart_and_table_where_it_is_known(
+    run: Run, trio: dict[str, pd.DataFrame]
+) -> None:
+    plain = tables.delta_tables(trio, by=[Stratum.KIND], inference=FEW_DRAWS)
+    null = tables.drift_null(run, DriftAsked(other="ssd", control="control"))
+    table = tables.with_drift(plain, null)
+    chart = charts.delta_chart(table, quantity="tail_mass", by=[Stratum.KIND]).to_dict()
+    rows = [row for data in chart["datasets"].values() for row in data if "group" in row]
+    own = table[table["quantity"] == "tail_mass"].set_index(["comparison", "kind"])["null_drift"]
+    assert {(row["comparison"], row["group"]): row["null_drift"] for row in rows} == own.to_dict()
+    far = table.assign(null_drift=5.0)
+    chart = charts.delta_chart(far, quantity="tail_mass", by=[Stratum.KIND]).to_dict()
+    ends = [
+        layer["encoding"]["x"]["scale"]["domain"]
+        for layer in chart["layer"]
+        if "scale" in layer["encoding"]["x"]
+    ]
+    assert all(low < 0 and high >= 5.0 for low, high in ends)
+    shown = display.shown_deltas(table, by=[Stratum.KIND]).data
+    assert sorted(shown["Null: drift"].dropna()) == sorted(table["null_drift"].dropna())
+    assert "Null: drift" not in display.shown_deltas(plain, by=[Stratum.KIND]).data
+    names = list(trio)
+    assert "drift" in charts.legend_text(names, drift=True)
+    assert "drift" not in charts.legend_text(names)
 
 
 def test_a_chart_of_what_is_not_measured_is_still_json(trio: dict[str, pd.DataFrame]) -> None:

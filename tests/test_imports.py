@@ -11,6 +11,7 @@ HEAVY = ("torch", "transformers", "peft", "streamlit")
 
 EVERY_TABLE = """
 from probing.reporting import charts, display, export, headlines, provenance, shares, tables
+from probing.reporting.drifting import DriftAsked
 from probing.reporting.filters import Filters, Weighting
 from probing.reporting.remaking import TableSettings, made_again
 from probing.reporting.report import report
@@ -37,7 +38,8 @@ tables.assignment_tables(compared)
 shares.shown_events(events), shares.shown_transitions(transitions)
 tables.position_list(run, comparison.head(), by="top1_prob", compared=compared)
 headlines.headlines(deltas)
-headlines.sentence(headlines.headline_tables(compared), other="ssd")
+drift = tables.drift_null(run, DriftAsked(other="ssd", control="control", decoding=decoding))
+headlines.sentence(headlines.headline_tables(compared, drift=drift), other="ssd")
 display.shown_deltas(deltas, by=by), display.printed_deltas(deltas, by=by)
 display.shown_example(example), tables.shown_context(run, 0)
 asked = TableSettings(

@@ -10,11 +10,13 @@ import pytest
 from probing.reporting import filters, headlines, tables
 from probing.reporting.contrasts import COMPARISON
 from probing.reporting.deltas import ALL
+from probing.reporting.drifting import DriftAsked
 from probing.reporting.exchange import exchanged
 from probing.reporting.filters import Filters
 from probing.reporting.outcomes import symmetric_events
 from probing.reporting.quantities import delta_column
 from probing.settings import Inference
+from probing.store.reader import Run
 from probing.vocabulary import Assignment, Kind
 
 FEW_DRAWS = Inference(draws=100)
@@ -159,19 +161,25 @@ def test_a_histogram_holds_all_the_weight(comparison: pd.DataFrame) -> None:
     assert bins["share"].sum() == pytest.approx(1)
 
 
-def headline_table(**bounds: tuple[float, float, float, float]) -> pd.DataFrame:
-    """Rows of the headline deltas of two models; `bounds` are (delta, low, high, null) by name."""
+def headline_table(**bounds: tuple[float, ...]) -> pd.DataFrame:
+    """Rows of the headline deltas of two models.
+
+    `bounds` are (delta, low, high, null) by name, and the drift null, which is 0 if left out.
+    """
     rows = [
         {
             COMPARISON: name,
             "kind": kind.value,
             "quantity": quantity,
-            **dict(zip(("delta", "low", "high", "null"), figures, strict=True)),
+            **dict(zip(FIGURES, (*figures, 0.0)[: len(FIGURES)], strict=True)),
         }
         for name, figures in bounds.items()
         for kind, quantity, _ in headlines.HEADLINES
     ]
     return pd.DataFrame(rows)
+
+
+FIGURES = ("delta", "low", "high", "null", "null_drift")
 
 
 def under_all(table: pd.DataFrame) -> dict[Assignment, pd.DataFrame]:
@@ -192,10 +200,19 @@ def under_all(table: pd.DataFrame) -> dict[Assignment, pd.DataFrame]:
         ((0.02, 0.01, 0.03, -0.015), "rose by 0.0200"),
         ((0.02, np.nan, np.nan, np.nan), "too few problems"),
         ((np.nan, np.nan, np.nan, np.nan), "was not measured"),
+        # Noise of that size would go as far, or further.
+        ((0.02, 0.01, 0.03, 0.0, 0.015), "no more than noise that costs as much KL"),
+        ((-0.02, -0.03, -0.01, 0.0, -0.015), "no more than noise that costs as much KL"),
+        ((-0.02, -0.03, -0.01, 0.0, -0.05), "no more than noise that costs as much KL"),
+        ((0.02, 0.01, 0.03, 0.0, -0.015), "rose by 0.0200"),
+        ((-0.02, -0.03, -0.01, 0.0, 0.015), "fell by 0.0200"),
+        ((0.02, 0.01, 0.03, 0.015, 0.015), "no more than selection alone"),
+        ((0.02, 0.01, 0.03, 0.0, np.nan), "what noise alone would do is not known"),
+        ((0.02, -0.01, 0.03, 0.0, np.nan), "did not measurably change"),
     ],
 )
-def test_a_change_is_named_only_outside_zero_and_its_null(
-    figures: tuple[float, float, float, float], said: str
+def test_a_change_is_named_only_outside_zero_and_both_nulls(
+    figures: tuple[float, ...], said: str
 ) -> None:
     text = headlines.sentence(under_all(headline_table(ssd=figures)), other="ssd")
     assert text.count(said) == len(headlines.HEADLINES)
@@ -215,11 +232,13 @@ def test_a_change_is_named_only_if_all_three_assignments_agree(
 
 
 def test_headline_tables_are_the_delta_tables_of_each_assignment(
-    trio: dict[str, pd.DataFrame],
+    run: Run, trio: dict[str, pd.DataFrame]
 ) -> None:
     filters = Filters(generator=("ssd",))
-    made = headlines.headline_tables(trio, filters=filters, inference=FEW_DRAWS)
-    assert list(made) == list(Assignment)
+    null = tables.drift_null(run, DriftAsked(other="ssd", control="control", filters=filters))
+    made = headlines.headline_tables(trio, filters=filters, inference=FEW_DRAWS, drift=null)
+    alone = headlines.headline_tables(trio, filters=filters, inference=FEW_DRAWS)
+    assert list(made) == list(alone) == list(Assignment)
     for assignment, table in made.items():
         expected = tables.delta_tables(
             trio,
@@ -228,7 +247,10 @@ def test_headline_tables_are_the_delta_tables_of_each_assignment(
             quantities=["top1_prob", "tail_mass", "entropy_kept_nats"],
             inference=FEW_DRAWS,
         )
-        pd.testing.assert_frame_equal(table, expected)
+        with_null = tables.with_drift(expected, null, assignment=assignment)
+        pd.testing.assert_frame_equal(table, with_null)
+        assert table["null_drift"].notna().any()
+        assert alone[assignment]["null_drift"].isna().all()
 
 
 def test_one_problem_has_one_right_model_in_every_comparison(
@@ -249,8 +271,18 @@ def test_what_goes_beyond_the_control_is_named() -> None:
         under_all(headline_table(**both, **{"ssd − control": (0.1, -0.05, 0.2, 0.0)})), other="ssd"
     )
     assert "None of these differs from the control" in same
+    drifts = headlines.sentence(
+        under_all(headline_table(**both, **{"ssd − control": (0.1, 0.05, 0.2, 0.0, 0.1)})),
+        other="ssd",
+    )
+    assert "None of these differs from the control" in drifts
+    unknown = headlines.sentence(
+        under_all(headline_table(**both, **{"ssd − control": (0.1, 0.05, 0.2, 0.0, np.nan)})),
+        other="ssd",
+    )
+    assert "differs from the control by more than noise is not known" in unknown
     nothing = headlines.sentence(
-        under_all(headline_table(**both, **{"ssd − control": (np.nan,) * 4})), other="ssd"
+        under_all(headline_table(**both, **{"ssd − control": (np.nan,) * 5})), other="ssd"
     )
     assert "Whether the control differs was not measured" in nothing
     first = headlines.headlines(headline_table(**both, **{"x − y": (0.3, 0, 1, 0)}))[0]

@@ -13,9 +13,10 @@ from scipy.special import log_softmax, softmax
 from transformers import AutoModelForCausalLM
 
 from probing.reporting.tables import comparison_table, position_table
+from probing.run_file import load_run_file
 from probing.scoring.bundled import taught_model
 from probing.scoring.run import score
-from probing.settings import Decoding, KindRule, RunSettings, Sampling, load_run_file
+from probing.settings import Decoding, KindRule, RunSettings, Sampling
 from probing.store.reader import Run, open_run
 
 pytestmark = pytest.mark.models

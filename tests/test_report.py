@@ -27,6 +27,7 @@ from probing.reporting.curves import MATCHED_QUANTITIES
 from probing.reporting.document import Card, Excerpt, Facts, Form, Grid, Head, Paragraph, Report
 from probing.reporting.document import Section as Part
 from probing.reporting.drawing import chart_svg
+from probing.reporting.drifting import DriftAsked, DriftNull
 from probing.reporting.filters import Filters, keep
 from probing.reporting.provenance import Compared
 from probing.reporting.quantities import QUANTITIES, delta_column
@@ -124,11 +125,19 @@ def test_figures_on_each_generators_text_are_those_of_its_filter(run: Run, page:
     assert one.empty
 
 
-def test_deltas_by_kind_are_those_of_the_table(page: Read, compared: dict) -> None:
+@pytest.fixture(scope="module")
+def null(run: Run) -> DriftNull:
+    asked = DriftAsked(other="ssd", control="control", decoding=DECODING, rule=RULE)
+    return tables.drift_null(run, asked)
+
+
+def test_deltas_by_kind_are_those_of_the_table(page: Read, compared: dict, null: DriftNull) -> None:
     quantities = ("top1_prob", "tail_mass", "entropy_kept_nats")
     table = tables.delta_tables(compared, by=[Stratum.KIND], quantities=quantities)
+    table = tables.with_drift(table, null)
+    assert table["null_drift"].notna().all()
     for quantity in quantities:
-        title = f"{QUANTITIES[quantity].label} by kind: change, interval and null"
+        title = f"{QUANTITIES[quantity].label} by kind: change, interval and nulls"
         own = table[table["quantity"] == quantity].set_index(["kind", "comparison"])
         _, *rows = page.tables[title]
         assert {(row[0], row[1]) for row in rows} == set(own.index)
@@ -140,14 +149,15 @@ def test_deltas_by_kind_are_those_of_the_table(page: Read, compared: dict) -> No
                 display.signed(want["delta"]),
                 display.interval_shown(ends),
                 display.signed(want["null"]),
+                display.signed(want["null_drift"]),
                 display.p_value(want["p_adjusted"]),
                 want["reads"],
                 f"{want['problems']:,}",
             ]
 
 
-def test_assignments_are_those_of_the_table(page: Read, compared: dict) -> None:
-    table = tables.assignment_tables(compared)
+def test_assignments_are_those_of_the_table(page: Read, compared: dict, null: DriftNull) -> None:
+    table = tables.with_drift(tables.assignment_tables(compared), null)
     keys = ["kind", "quantity", "comparison", "assignment"]
     own = table.set_index(keys).sort_index()
     _, *rows = page.tables["Headline deltas under the three assignments"]
@@ -159,7 +169,8 @@ def test_assignments_are_those_of_the_table(page: Read, compared: dict) -> None:
             want = own.loc[(*named[label], comparison, str(each))]
             ends = f"{display.signed(want['low'])} to {display.signed(want['high'])}"
             interval = display.interval_shown(ends)
-            assert cells == [display.signed(want["delta"]), interval, display.signed(want["null"])]
+            nulls = [display.signed(want[name]) for name in ("null", "null_drift")]
+            assert cells == [display.signed(want["delta"]), interval, *nulls]
     shares = tables.kind_shares(keep(compared["ssd"], filters=Filters()))
     _, *rows = page.tables["Share of positions of each kind, by assignment"]
     for assignment, *cells in rows:

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from collections import Counter
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -10,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probing.carriers.record import Carrier
-from probing.carriers.sampling import Cell, SampleResult, even_shares, sample_carriers
+from probing.carriers.sampling import (
+    NAMED_CELLS,
+    Cell,
+    SampleResult,
+    even_shares,
+    proportional_shares,
+    sample_carriers,
+)
 from probing.carriers.strata import length_bins, strata
 from probing.errors import NoCarriersLeft, UsageFault
 from probing.settings import Sampling
@@ -93,6 +101,61 @@ def test_even_shares_are_as_even_as_the_cells_allow(available: list[int], total:
         assert max(taken) <= min(open_cells) + 1
 
 
+SIZES = st.lists(st.integers(0, 30), min_size=1, max_size=8)
+
+
+@given(SIZES, st.integers(0, 150))
+def test_proportional_shares_are_the_exact_ones_rounded(available: list[int], total: int) -> None:
+    taken, whole = proportional_shares(available, total=total), sum(available)
+    assert sum(taken) == min(total, whole)
+    assert all(0 <= t <= a for t, a in zip(taken, available, strict=True))
+    exact = [Fraction(min(total, whole) * a, max(whole, 1)) for a in available]
+    assert all(abs(t - e) < 1 for t, e in zip(taken, exact, strict=True))
+    # A larger cell never gives less, and a cell with a whole share gives exactly that.
+    for (a, t), (b, u) in itertools.product(zip(available, taken, strict=True), repeat=2):
+        assert a >= b or t <= u
+    assert all(t == e for t, e in zip(taken, exact, strict=True) if e.denominator == 1)
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=4), st.integers(0, 16))
+def test_proportional_shares_are_as_near_as_any_other_whole_numbers(
+    available: list[int], total: int
+) -> None:
+    total = min(total, sum(available))
+    exact = [Fraction(total * a, sum(available)) for a in available]
+
+    def away(taken: tuple[int, ...]) -> Fraction:
+        return sum(((t - e) ** 2 for t, e in zip(taken, exact, strict=True)), Fraction(0))
+
+    every = itertools.product(*(range(a + 1) for a in available))
+    nearest = min(away(taken) for taken in every if sum(taken) == total)
+    assert away(tuple(proportional_shares(available, total=total))) == nearest
+
+
+def test_a_proportional_sample_gives_every_carrier_the_same_probability() -> None:
+    settings = Sampling(carriers=12, by=("correct",), allocation="proportional")
+    carriers = [
+        dataclasses.replace(carrier, correct=(True, True, True, False, None, True)[i % 6])
+        for i, carrier in enumerate(_carriers(60))
+    ]
+    rng = np.random.default_rng(0)
+    result = sample_carriers(carriers, lengths=[9] * 60, settings=settings, rng=rng)
+    assert result.cells == (
+        Cell(("correct",), 8, 40, 8),
+        Cell((UNKNOWN,), 2, 10, 2),
+        Cell(("wrong",), 2, 10, 2),
+    )
+    assert {carrier.sampling_probability for carrier in result.carriers} == {0.2}
+
+
+def test_equal_remainders_of_a_proportional_sample_are_drawn_by_lot() -> None:
+    settings = Sampling(carriers=3, by=("generator",), allocation="proportional")
+    takes = [tuple(cell.taken for cell in _sample(60, settings, seed=s).cells) for s in range(20)]
+    assert set(takes) == {(1, 2), (2, 1)}
+    assert _sample(60, settings).cells == _sample(60, settings).cells
+    assert {cell.wanted for cell in _sample(60, settings).cells} == {2}
+
+
 def test_a_sample_is_balanced_seeded_and_weighted() -> None:
     settings = Sampling(carriers=24, by=("generator", "correct"))
     result = _sample(120, settings)
@@ -138,7 +201,23 @@ def test_more_cells_than_carriers_are_filled_by_lot(caplog: pytest.LogCaptureFix
     settings = Sampling(carriers=2, by=("generator", "correct"))
     drawn = {c.generator for seed in range(20) for c in _sample(60, settings, seed=seed).carriers}
     assert drawn == {"base", "ssd"}
-    assert "4 of 6 cells of the sample give nothing" in caplog.text
+    assert "4 of 6 cells of the sample give nothing: base × " in caplog.text
+
+
+def test_cells_that_give_nothing_are_named_and_the_rest_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    settings = Sampling(carriers=1, by=("subject",))
+    count = NAMED_CELLS + 4
+    carriers = [dataclasses.replace(c, subject=f"s{i}") for i, c in enumerate(_carriers(count))]
+    rng = np.random.default_rng(0)
+    result = sample_carriers(carriers, lengths=[9] * count, settings=settings, rng=rng)
+    empty = [cell.labels[0] for cell in result.cells if not cell.taken]
+    assert len(empty) == count - 1
+    named = "; ".join(empty[:NAMED_CELLS])
+    assert f"{count - 1} of {count} cells of the sample give nothing: {named} and 3 more" in (
+        caplog.text
+    )
 
 
 def test_a_paired_sample_takes_whole_problems_of_every_generator() -> None:

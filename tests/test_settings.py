@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from probing.errors import UsageFault
-from probing.settings import run_settings
+from probing.run_file import run_settings
 
 WHOLE: dict[str, Any] = {
     "out": "run.zarr",

@@ -1,9 +1,11 @@
 """The drift null: the other model as the baseline with noise of its own (method.md section 5)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
+from scipy import optimize
 
 from probing.analysis.distributions import Distributions, Tail
 from probing.analysis.moments import temper
@@ -12,8 +14,8 @@ from probing.vocabulary import CandidateLogits, PerPosition, PositionIds
 MOST_NOISE = 16.0
 """Standard deviations (logit units) are looked for below this."""
 
-STEPS = 40
-"""Halvings of that range: the noise is known to 1e-11 of it."""
+PRECISION = 1e-11
+"""To which the noise is known, in logits or of its size."""
 
 
 def drifted(rows: Distributions, noise: CandidateLogits, *, scale: PerPosition) -> Distributions:
@@ -112,13 +114,18 @@ def matching_scale(
 
 
 def _solve(found: Surprise, weights: PerPosition, wanted: float) -> float:
-    """Where the rising mean cost reaches what is wanted, by halving; the end of the range else."""
-    low, high = 0.0, MOST_NOISE
-    for _ in range(STEPS):
-        middle = (low + high) / 2
-        cost = float(np.average(found.at(np.full(len(weights), middle)), weights=weights))
-        low, high = (middle, high) if cost < wanted else (low, middle)
-    return (low + high) / 2
+    """Where the rising mean cost reaches what is wanted; the end of the range else."""
+
+    def beyond(scale: float) -> float:
+        cost = found.at(np.full(len(weights), scale))
+        return float(np.average(cost, weights=weights)) - wanted
+
+    # No noise costs a rounding error, which may be more than what is wanted.
+    if beyond(0.0) >= 0:
+        return 0.0
+    if beyond(MOST_NOISE) <= 0:
+        return MOST_NOISE
+    return float(optimize.brentq(beyond, 0.0, MOST_NOISE, xtol=PRECISION, rtol=PRECISION))
 
 
 def standard_noise(
@@ -126,3 +133,64 @@ def standard_noise(
 ) -> Float[np.ndarray, "position candidate"]:
     """Standard normal noise for every candidate."""
     return rng.standard_normal(rows.logits.shape)
+
+
+@dataclass(frozen=True)
+class Noisy:
+    """The baseline, and one draw of noise that costs as much KL as one other model does.
+
+    Attributes:
+        baseline: its rows.
+        noise: standard normal, one value per candidate.
+        scale: standard deviation of every position, logits.
+    """
+
+    baseline: Distributions
+    noise: CandidateLogits
+    scale: PerPosition
+
+    def rows(self, *, share: float = 1.0) -> Distributions:
+        """The baseline with this share of the noise: half of it is in the mean of the two."""
+        return drifted(self.baseline, self.noise, scale=share * self.scale)
+
+
+def draw_noise(
+    baseline: Distributions,
+    kl: Sequence[PerPosition],
+    *,
+    groups: PositionIds,
+    weights: PerPosition,
+    rng: np.random.Generator,
+) -> list[Noisy]:
+    """One draw of noise for every other model, each of its own.
+
+    Args:
+        baseline: its rows.
+        kl: of each other model, KL(baseline || other) at T = 1, nats.
+        groups: the baseline's kind of every position; see `matching_scale`.
+        weights: of positions.
+        rng: what is drawn from, model after model.
+    """
+    found = []
+    for observed in kl:
+        noise = standard_noise(baseline, rng)
+        cost = surprise(baseline, noise)
+        scale = matching_scale(cost, observed, groups=groups, weights=weights)
+        found.append(Noisy(baseline, noise, scale))
+    return found
+
+
+def noisy_mean(drawn: Sequence[Noisy], *, models: int) -> Distributions:
+    """The mean over all models, which has each one's share of the noise.
+
+    Args:
+        drawn: of the models that have noise, over the same baseline.
+        models: of how many the mean is.
+    """
+    shares = [each.scale / models for each in drawn]
+    scale = np.sqrt(np.sum(np.square(shares), axis=0))
+    parts = [share[:, None] * each.noise for share, each in zip(shares, drawn, strict=True)]
+    summed = np.sum(parts, axis=0)
+    # One noise of unit size again, as `drifted` takes it.
+    noise = np.divide(summed, scale[:, None], out=np.zeros_like(summed), where=scale[:, None] > 0)
+    return drifted(drawn[0].baseline, noise, scale=scale)

@@ -7,9 +7,9 @@ import numpy as np
 
 from probing.analysis.decoding import statistics
 from probing.analysis.distributions import Distributions
-from probing.analysis.drift import drifted, matching_scale, standard_noise, surprise
+from probing.analysis.drift import draw_noise, noisy_mean
 from probing.analysis.estimates import Estimate, average
-from probing.analysis.figures import FIGURES, Moved, Side, figures, moved
+from probing.analysis.figures import FIGURES, Side, figures, moved
 from probing.analysis.kinds import kinds
 from probing.analysis.pair import Edge, PairRows, Weighted, edge
 from probing.analysis.reshaping import Consistency, predicted_slope, token_consistency
@@ -17,7 +17,7 @@ from probing.analysis.side_by_side import side_by_side
 from probing.analysis.target import ssd_target
 from probing.analysis.temperature import TemperatureNull, temperature_null
 from probing.settings import Decoding, KindRule, Rules
-from probing.vocabulary import CandidateLogits, PerPosition, PositionIds
+from probing.vocabulary import PerPosition, PositionIds
 
 
 @dataclass(frozen=True)
@@ -250,49 +250,28 @@ class _Table:
 
     def drifted(self, rng: np.random.Generator) -> _Draw:
         """Every figure where each other model is the baseline with noise that costs as much KL."""
-        start = self.baseline.rows
-        groups = kinds(self.baseline.stats, rule=self.reading.rule)
-        noises, scales, moves = [], [], []
-        for each in self.compared:
-            noise = standard_noise(start, rng)
-            cost = surprise(start, noise)
-            scale = matching_scale(cost, each.kl, groups=groups, weights=self.counted.weights)
-            noisy = self._side(drifted(start, noise, scale=scale))
-            noises.append(noise)
-            scales.append(scale)
-            moves.append(moved(self.baseline, noisy, self.target, self.counted))
-        own_kinds = [
-            self._kinds(drifted(start, noise, scale=scale / 2))
-            for noise, scale in zip(noises, scales, strict=True)
+        drawn = draw_noise(
+            self.baseline.rows,
+            [each.kl for each in self.compared],
+            groups=kinds(self.baseline.stats, rule=self.reading.rule),
+            weights=self.counted.weights,
+            rng=rng,
+        )
+        moves = [
+            moved(self.baseline, self._side(each.rows()), self.target, self.counted)
+            for each in drawn
         ]
         own = [
-            figures(each, kind=kind, counted=self.counted)
-            for each, kind in zip(moves, own_kinds, strict=True)
+            figures(move, kind=self._kinds(each.rows(share=0.5)), counted=self.counted)
+            for move, each in zip(moves, drawn, strict=True)
         ]
-        return _Draw(
-            own=own,
-            common=self._common_figures(moves, noises, scales),
-            noise=[float(np.average(each, weights=self.counted.weights)) for each in scales],
-        )
-
-    def _common_figures(
-        self,
-        moves: Sequence[Moved],
-        noises: Sequence[CandidateLogits],
-        scales: Sequence[PerPosition],
-    ) -> list[dict[str, Estimate]]:
-        """At the kinds of the mean over all models, which has each one's share of the noise."""
-        if self.together is None:
-            return []
-        shares = [scale / self.together.models for scale in scales]
-        scale = np.sqrt(np.sum(np.square(shares), axis=0))
-        summed = sum(share[:, None] * noise for share, noise in zip(shares, noises, strict=True))
-        # One noise of unit size again, as `drifted` takes it.
-        noise = np.divide(
-            summed, scale[:, None], out=np.zeros_like(summed), where=scale[:, None] > 0
-        )
-        kind = self._kinds(drifted(self.baseline.rows, noise, scale=scale))
-        return [figures(each, kind=kind, counted=self.counted) for each in moves]
+        common = []
+        if self.together is not None:
+            kind = self._kinds(noisy_mean(drawn, models=self.together.models))
+            common = [figures(move, kind=kind, counted=self.counted) for move in moves]
+        weights = self.counted.weights
+        noise = [float(np.average(each.scale, weights=weights)) for each in drawn]
+        return _Draw(own=own, common=common, noise=noise)
 
     def _side(self, rows: Distributions) -> Side:
         reading = self.reading

@@ -62,6 +62,14 @@ class Weighing:
         shares = per_carrier_weights(inside, self.carriers)
         return np.asarray(shares * self.carrier_weights)
 
+    def part(self, rows: PositionIds) -> "Weighing":
+        """Of some positions."""
+        return Weighing(
+            self.weights[rows],
+            None if self.carriers is None else self.carriers[rows],
+            None if self.carrier_weights is None else self.carrier_weights[rows],
+        )
+
 
 @dataclass(frozen=True)
 class Branches:

@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from probing.carriers.graders import check_name, same_mathematics
 from probing.carriers.grading_pool import GradingPool, Outcome, Reply
@@ -30,6 +30,9 @@ MOST_NAMED = 20
 def last_boxed(text: str) -> str | None:
     r"""The content of the last closed `\boxed{…}`, braces nested; None when there is none.
 
+    Being the last, it stands after the last `</think>` if any does, and else anywhere: a response
+    that was cut by its length limit may have boxed its answer while thinking.
+
     Examples:
         >>> last_boxed(r"so \boxed{1}, no: \boxed{\frac{1}{2}}")
         '\\frac{1}{2}'
@@ -45,17 +48,6 @@ def last_boxed(text: str) -> str | None:
             if is_boxed and (best is None or start > best[0]):
                 best = (start, match.start())
     return None if best is None else text[best[0] : best[1]]
-
-
-def boxed_answer(response: str) -> str | None:
-    r"""The answer of a response: its last closed `\boxed{…}` after the last `</think>`.
-
-    Where there is none after it, or no `</think>`, the last one anywhere: a response that was cut
-    by its length limit may have boxed its answer while thinking.
-    """
-    _, closed, after = response.rpartition(THINK_CLOSE)
-    final = last_boxed(after) if closed else None
-    return final if final is not None else last_boxed(response)
 
 
 def same_answer(answer: str, *, gold: str) -> bool | None:
@@ -126,11 +118,16 @@ class GradingReport:
             f"{self.cut_by_length} of {self.carriers} cut by a length limit"
         )
         named = [
-            f"carrier {each.carrier_id}: grading {each.outcome}: {each.detail}"
+            _printable(f"carrier {each.carrier_id}: grading {each.outcome}: {each.detail}")
             for each in self.unsettled
         ]
         more = self.timed_out + self.crashed - len(named)
         return (first, *named, *([f"and {more} more timed out or crashed"] if more else []))
+
+
+def _printable(text: str) -> str:
+    """The text with what a terminal would obey, or cannot encode, escaped."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 UNGRADED = {
@@ -161,9 +158,9 @@ def grade(carriers: Iterable[Carrier], grading: Grading | None = None) -> tuple[
 def grade_stream(carriers: Iterable[Carrier], grading: Grading | None = None) -> "GradedStream":
     """Fill `answer` and, where `gold` is given and nobody graded yet, `correct`; in order.
 
-    An `answer` that a record brings along is the one that is graded, else `boxed_answer`. An
-    existing `correct` is kept, unless `grading.regrade`: then it is replaced wherever there is a
-    gold answer, by None where no grade can be had. None also stands for what cannot be parsed,
+    An `answer` that a record brings along is the one that is graded, else the response's last
+    box. An existing `correct` is kept, unless `grading.regrade`: then it is replaced wherever there
+    is a gold answer, by None where no grade can be had. None also stands for what cannot be parsed,
     takes too long or ends the grader: not graded is not wrong. At most `HELD` carriers are held.
 
     Raises:
@@ -186,7 +183,7 @@ class GradedStream(Iterator[Carrier]):
     def __next__(self) -> Carrier:
         return next(self._graded)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "GradedStream":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -251,7 +248,7 @@ def _graded(
 
 
 def _asked(carrier: Carrier, *, grading: Grading, pool: GradingPool) -> _Held:
-    answer = carrier.answer if carrier.answer is not None else boxed_answer(carrier.response)
+    answer = carrier.answer if carrier.answer is not None else last_boxed(carrier.response)
     answered = dataclasses.replace(carrier, answer=answer)
     if carrier.correct is not None and not (grading.regrade and carrier.gold is not None):
         return _Held(answered, Reply(Outcome.KEPT))

@@ -3,16 +3,18 @@
 import atexit
 import contextlib
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import Future
 from enum import StrEnum
 from queue import SimpleQueue
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from probing.carriers.graders import check_package
 from probing.errors import GraderUnusable
@@ -22,6 +24,8 @@ START_SECONDS = 120.0
 """What a grader may take to be loaded: a busy machine reads its packages from disk."""
 END_SECONDS = 2.0
 """What an idle process may take to end by itself before it is killed."""
+TICK_SECONDS = 0.05
+"""How often time limits are looked at."""
 BACKLOG = 32
 """Questions that wait for each process before another is begun, which costs about as much."""
 REMEMBERED = 4096
@@ -61,8 +65,8 @@ class GradingPool:
     """Grades answers in processes of its own; use it as a context manager.
 
     A process that says nothing within `grading.seconds`, or ends, is replaced. Each is led by a
-    thread, so that it works from any thread and needs no signal handler. None is begun before
-    there is a question. Leaving the context by an exception kills them at once.
+    thread, and one more watches the time, so that any thread may ask and no signal is needed.
+    Nothing is begun before there is a question. Leaving by an exception kills all at once.
     """
 
     def __init__(self, grading: Grading) -> None:
@@ -72,8 +76,10 @@ class GradingPool:
         self._led: list[tuple[threading.Thread, _Worker]] = []
         self._remembered: dict[tuple[str, str], Future[Reply]] = {}
         self._closed = False
+        self._ended = threading.Event()
+        self._watch = threading.Thread(target=self._watch_time, daemon=True)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "GradingPool":
         atexit.register(self.close, at_once=True)
         return self
 
@@ -116,8 +122,13 @@ class GradingPool:
                 worker.kill()
         for thread, _ in self._led:
             thread.join()
+        self._ended.set()
+        if self._led:
+            self._watch.join()
 
     def _begin(self) -> None:
+        if not self._led:
+            self._watch.start()
         worker = _Worker(self._grading)
         thread = threading.Thread(target=self._lead, args=(worker,), daemon=True)
         self._led.append((thread, worker))
@@ -130,6 +141,11 @@ class GradingPool:
             except Exception as error:
                 question.reply.set_exception(error)
         worker.end()
+
+    def _watch_time(self) -> None:
+        while not self._ended.wait(TICK_SECONDS):
+            for _, worker in tuple(self._led):
+                worker.kill_if_late()
 
 
 class _Question(NamedTuple):
@@ -152,9 +168,11 @@ class _Worker:
     def __init__(self, grading: Grading) -> None:
         self._grading = grading
         self._lock = threading.Lock()
-        """Held while a process is begun, killed from another thread, or waited for."""
+        """Held while a process is begun, killed or waited for, and while its time is set."""
         self._process: subprocess.Popen[bytes] | None = None
         self._closed = False
+        self._deadline = math.inf
+        self._late = False
 
     def ask(self, question: _Question) -> Reply:
         """Grade one answer.
@@ -178,7 +196,7 @@ class _Worker:
     def _start(self) -> subprocess.Popen[bytes]:
         name = self._grading.grader
         path = json.dumps([part for part in sys.path if isinstance(part, str)])
-        command = [sys.executable, "-c", PROGRAM, path, name, str(self._grading.seconds)]
+        command = [sys.executable, "-P", "-c", PROGRAM, path, name, str(self._grading.seconds)]
         with self._lock:
             if self._closed:
                 raise GraderUnusable("grading was stopped")
@@ -198,6 +216,8 @@ class _Worker:
         else:
             fault = _ending(heard.exit_code)
         if fault is not None:
+            if heard.line:
+                self._bury()
             raise GraderUnusable(
                 f"the grader {name!r} must load in a fresh Python process, got: {fault}; run "
                 f"`python -c \"from probing.carriers.graders import grader; grader('{name}')\"`"
@@ -206,23 +226,22 @@ class _Worker:
 
     def _exchange(self, process: subprocess.Popen[bytes], line: bytes, *, seconds: float) -> _Heard:
         """Say a line and hear one within a time; a process that does not say one is no more."""
-        late = threading.Event()
-
-        def give_up() -> None:
-            late.set()
-            _kill(process)
-
-        limit = threading.Timer(seconds, give_up)
-        limit.daemon = True
-        limit.start()
-        try:
-            heard = _said(process, line)
-        finally:
-            limit.cancel()
-            limit.join()  # From here on it cannot kill the process in its next question.
-        if late.is_set() or not heard:
-            return _Heard(b"", late.is_set(), self._bury())
+        with self._lock:
+            self._deadline, self._late = time.monotonic() + seconds, False
+        heard = _said(process, line)
+        with self._lock:
+            # From here on it cannot be killed for this question in its next one.
+            self._deadline, late = math.inf, self._late
+        if late or not heard:
+            return _Heard(b"", late, self._bury())
         return _Heard(heard, late=False, exit_code=0)
+
+    def kill_if_late(self) -> None:
+        """End the process, from another thread, where its time is over."""
+        with self._lock:
+            if time.monotonic() > self._deadline and self._process is not None:
+                self._deadline, self._late = math.inf, True
+                _kill(self._process)
 
     def kill(self) -> None:
         """End the process from another thread, and begin no other."""

@@ -1,4 +1,4 @@
-"""A seeded sample of carriers, balanced over strata."""
+"""A seeded sample of carriers, balanced over strata or in proportion to them."""
 
 import dataclasses
 import logging
@@ -17,6 +17,9 @@ logger = logging.getLogger(__name__)
 
 Group: TypeAlias = tuple[int, ...]
 """Carriers that are drawn together, by index: one alone, or all of a problem when paired."""
+
+NAMED_CELLS = 20
+"""Cells that a warning names; the rest are counted."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,11 @@ def sample_carriers(
     settings: Sampling,
     rng: np.random.Generator,
 ) -> SampleResult:
-    """Draw `settings.carriers` carriers (0 keeps all), evenly over the cells of `settings.by`.
+    """Draw `settings.carriers` carriers (0 keeps all) over the cells of `settings.by`.
 
-    A cell with fewer than its share gives all it has, and the others fill up. Paired: whole
+    Balanced: evenly; a cell with fewer than its share gives all it has, and the others fill up.
+    Proportional: by the cells' sizes, so that every carrier is as likely to be drawn as any other,
+    as far as whole numbers allow. A cell that gives nothing is named in a warning. Paired: whole
     problems are drawn that every generator answered, as many as hold that number of carriers on
     average, at least one; a cell is then a combination of every generator's labels.
 
@@ -167,20 +172,38 @@ def _shares(
             Cell(key, count, count, count) for key, count in zip(keys, available, strict=True)
         )
     total = max(settings.carriers * groups // carriers, 1)
-    # What is left over after even shares goes to cells by lot: by label, it would be the first
-    # generator's every time, and nothing but that with more cells than carriers.
+    # What is left over goes to cells by lot: by label, it would be the first generator's every
+    # time, and nothing but that with more cells than carriers.
     order = rng.permutation(len(keys)).tolist()
-    shuffled = even_shares([available[i] for i in order], total=total)
-    taken = dict(zip(order, shuffled, strict=True))
-    empty = sum(count == 0 for count in shuffled)
+    shares = {"balanced": even_shares, "proportional": proportional_shares}[settings.allocation]
+    taken = dict(zip(order, shares([available[i] for i in order], total=total), strict=True))
+    cells = tuple(
+        Cell(key, _wanted(i, available, total=total, settings=settings), available[i], taken[i])
+        for i, key in enumerate(keys)
+    )
+    _warn_of_empty(cells)
+    return cells
+
+
+def _wanted(which: int, available: Sequence[int], *, total: int, settings: Sampling) -> int:
+    """The exact share of a cell, rounded up."""
+    if settings.allocation == "proportional":
+        return -(-total * available[which] // sum(available))
+    return -(-total // len(available))
+
+
+def _warn_of_empty(cells: Sequence[Cell]) -> None:
+    empty = [" × ".join(cell.labels) for cell in cells if cell.taken == 0]
     if empty:
+        more = f" and {len(empty) - NAMED_CELLS} more" if len(empty) > NAMED_CELLS else ""
         logger.warning(
-            "%d of %d cells of the sample give nothing: ask for more carriers or fewer strata",
-            empty,
-            len(keys),
+            "%d of %d cells of the sample give nothing: %s%s; "
+            "ask for more carriers or fewer strata under [sampling]",
+            len(empty),
+            len(cells),
+            "; ".join(empty[:NAMED_CELLS]),
+            more,
         )
-    share = -(-total // len(keys))
-    return tuple(Cell(key, share, available[i], taken[i]) for i, key in enumerate(keys))
 
 
 def _draw(
@@ -214,4 +237,27 @@ def even_shares(available: Sequence[int], *, total: int) -> list[int]:
             more = min(each, available[i] - taken[i], left)
             taken[i] += more
             left -= more
+    return taken
+
+
+def proportional_shares(available: Sequence[int], *, total: int) -> list[int]:
+    """How many to take from each cell in proportion to its size, by largest remainders.
+
+    Every cell gives its exact share rounded down; what is left goes one each to the cells with the
+    largest remainders, among equal ones in the order given.
+
+    Examples:
+        >>> proportional_shares([1, 10, 10], total=9)
+        [1, 4, 4]
+        >>> proportional_shares([1, 50, 50], total=10)
+        [0, 5, 5]
+    """
+    everything = sum(available)
+    total = min(total, everything)
+    # Whole numbers throughout, so that equal remainders are equal.
+    exact = [divmod(total * count, max(everything, 1)) for count in available]
+    taken = [whole for whole, _ in exact]
+    by_remainder = sorted(range(len(exact)), key=lambda i: -exact[i][1])
+    for i in by_remainder[: total - sum(taken)]:
+        taken[i] += 1
     return taken

@@ -2,12 +2,13 @@
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Protocol
+from typing import Any
 
 import pyarrow
 import pyarrow.parquet
@@ -105,6 +106,9 @@ class CarrierWriter:
             if error is None:
                 self._finish()
         finally:
+            # Of a file that is given up, its writer too: left alone, it would write at its end.
+            with contextlib.suppress(OSError, ValueError, pyarrow.ArrowException):
+                self._parts.close()
             self._file.close()
             # After the rename nothing stands there.
             with contextlib.suppress(OSError):
@@ -125,18 +129,10 @@ class CarrierWriter:
             raise _refused(self.path, error) from error
 
 
-class _Parts(Protocol):
-    """How batches of carriers become bytes of a file."""
-
-    def write(self, carriers: Sequence[Carrier]) -> None: ...
-
-    def close(self) -> None: ...
-
-
 class _Lines:
     """JSON lines, compressed or not."""
 
-    def __init__(self, file: IO[bytes], *, compressed: bool) -> None:
+    def __init__(self, file: io.BufferedWriter, *, compressed: bool) -> None:
         self._file = file
         self._compressor = zstandard.ZstdCompressor().compressobj() if compressed else None
 
@@ -149,12 +145,13 @@ class _Lines:
     def close(self) -> None:
         if self._compressor is not None:
             self._file.write(self._compressor.flush())
+            self._compressor = None
 
 
 class _Rows:
     """Parquet, a row group a batch."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: io.BufferedWriter) -> None:
         self._writer = pyarrow.parquet.ParquetWriter(file, _SCHEMA)
 
     def write(self, carriers: Sequence[Carrier]) -> None:
@@ -166,7 +163,7 @@ class _Rows:
         self._writer.close()
 
 
-def _parts_for(path: Path, file: IO[bytes]) -> _Parts:
+def _parts_for(path: Path, file: io.BufferedWriter) -> _Lines | _Rows:
     if path.name.endswith(".parquet"):
         return _Rows(file)
     return _Lines(file, compressed=path.name.endswith(".zst"))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from probing.cli import inputs, judging, reading, scoring, serving, sweeping
+from probing.cli import inputs, judging, planning, reading, scoring, serving, sweeping
 from probing.cli.console import (
     EXIT_FAULT,
     EXIT_INTERRUPTED,
@@ -41,7 +41,7 @@ def root(
 for command in (
     scoring.demo,
     scoring.score,
-    inputs.carriers,
+    planning.with_plan(inputs.carriers),
     scoring.verify,
     reading.summary,
     reading.positions,

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,19 +29,17 @@ from probing.cli.options import (
     decoding_of,
     filters_of,
     rule_of,
-    training_of,
 )
 from probing.settings import (
     DEFAULT_ASSIGNMENT,
     DEFAULT_REPORT_EXAMPLES,
+    Training,
     as_json,
     require,
 )
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from probing.reporting.mechanism import Findings
+    from probing.reporting.questions import Judgement
 
 REPORT_ENDINGS = (".html", ".md")
 
@@ -72,36 +69,28 @@ def verdict(
     control stands beside the other model, and their difference below. Name the sampling of the
     training text: the target is made from it. The rules are in docs/method.md.
     """
-    from probing.reporting import tables
-    from probing.reporting.filters import require_known
     from probing.reporting.mechanism import Asked
+    from probing.reporting.questions import judge
     from probing.store.reader import open_run
 
-    filters = filters_of(where, assignment=DEFAULT_ASSIGNMENT)
     asked = Asked(
-        training=training_of(train_temperature, train_top_k, train_top_p),
+        training=Training.told(temperature=train_temperature, top_k=train_top_k, top_p=train_top_p),
         rule=rule_of(preset),
-        filters=filters,
+        filters=filters_of(where, assignment=DEFAULT_ASSIGNMENT),
     )
     opened = open_run(run)
-    name = other or opened.model_names[1]
-    beside = tables.control_of(opened, other=name, wanted=control)
-    require_known(tables.places_beside(opened, name), filters=filters)
-    names = [each for each in (name, beside) if each is not None]
-    found = tables.mechanism(opened, names, asked=asked)
-    table = tables.evidence_table(found, asked=asked)
-    notes = tables.evidence_notes(table, found=found, asked=asked)
+    judged = judge(opened, asked=asked, other=other, control=control)
     if json_wanted:
         settings = {"run": opened.location, "fingerprint": opened.fingerprint, **as_json(asked)}
-        print(_document(found, table, settings=settings, notes=notes))
+        print(_document(judged, settings=settings))
         return
     if csv is not None:
-        show_or_write(table, csv, shown=[])
+        show_or_write(judged.evidence, csv, shown=[])
         return
-    print_table(table[SHOWN])
-    for note in notes:
+    print_table(judged.evidence[SHOWN])
+    for note in judged.notes:
         out.print(f"note: {note}", markup=False)
-    for each, one in found.models.items():
+    for each, one in judged.found.models.items():
         out.print(f"{each}: {one.verdict.mechanism} ({one.verdict.rule})", markup=False)
 
 
@@ -131,7 +120,7 @@ def report(
     the same run gives the same bytes.
     """
     from probing.carriers.writing import require_writable
-    from probing.reporting.contrasts import control_of
+    from probing.reporting.contrasts import models_beside
     from probing.reporting.drawing import require_drawing
     from probing.reporting.provenance import Compared
     from probing.reporting.report import report as make
@@ -145,11 +134,11 @@ def report(
         require_drawing()
     require_writable(target)
     opened = open_run(run)
-    name = other or opened.model_names[1]
+    models = models_beside(opened, other=other, control=control)
     asked = Compared(
-        other=name,
-        control=control_of(opened, other=name, wanted=control),
-        training=training_of(train_temperature, train_top_k, train_top_p),
+        other=models.other,
+        control=models.control,
+        training=Training.told(temperature=train_temperature, top_k=train_top_k, top_p=train_top_p),
         decoding=decoding_of(temperature, top_k, top_p, min_p=min_p, order=decode),
         rule=rule_of(preset),
         examples=examples,
@@ -159,12 +148,9 @@ def report(
     write(target, text.encode())
 
 
-def _document(
-    found: "Findings", table: "pd.DataFrame", *, settings: dict[str, Any], notes: Sequence[str]
-) -> str:
+def _document(judged: "Judgement", *, settings: dict[str, Any]) -> str:
     """Verdicts, evidence, and under what, as JSON; what was not measured is null."""
-    rows: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=12))
-    verdicts = {name: dataclasses.asdict(one.verdict) for name, one in found.models.items()}
-    return json.dumps(
-        {"verdicts": verdicts, "evidence": rows, "settings": settings, "notes": notes}, indent=1
-    )
+    rows = json.loads(judged.evidence.to_json(orient="records", double_precision=12))
+    verdicts = {name: dataclasses.asdict(one.verdict) for name, one in judged.found.models.items()}
+    document = {"verdicts": verdicts, "evidence": rows, "settings": settings}
+    return json.dumps({**document, "notes": list(judged.notes)}, indent=1)

@@ -1,20 +1,13 @@
 """Options that several commands share, each named and explained once."""
 
-import dataclasses
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from probing.settings import (
-    KIND_PRESETS,
-    Decoding,
-    KindRule,
-    Training,
-    require,
-)
+from probing.settings import KIND_PRESETS, Decoding, KindRule, preset_rule, require
 from probing.vocabulary import Assignment, Stratum
 
 
@@ -112,29 +105,13 @@ def decoding_of(
     )
 
 
-def training_of(temperature: float | None, top_k: int | None, top_p: float | None) -> Training:
-    """How the training samples were drawn; assumed, and marked so, where nothing is said of it.
-
-    Raises:
-        UsageFault: no such sampling.
-    """
-    default = Training()
-    return Training(
-        temperature=default.temperature if temperature is None else temperature,
-        top_k=default.top_k if top_k is None else top_k,
-        top_p=default.top_p if top_p is None else top_p,
-        assumed=temperature is None and top_k is None and top_p is None,
-    )
-
-
 def rule_of(preset: str) -> KindRule:
     """The thresholds of this name.
 
     Raises:
         UsageFault: there is no such preset.
     """
-    require(preset in KIND_PRESETS, f"--preset takes {', '.join(KIND_PRESETS)}", preset)
-    return KIND_PRESETS[preset]
+    return preset_rule(preset, named="--preset")
 
 
 def filters_of(where: Sequence[str] | None, *, assignment: Assignment) -> "Filters":
@@ -143,16 +120,16 @@ def filters_of(where: Sequence[str] | None, *, assignment: Assignment) -> "Filte
     Raises:
         UsageFault: not of this form, or no stratum that can be filtered.
     """
-    from probing.reporting.filters import Filters
+    from probing.reporting.filters import FILTERED, filters_where
 
-    known = {field.name for field in dataclasses.fields(Filters)} & set(Stratum)
-    chosen: dict[str, Any] = {}
+    known = sorted(stratum.value for stratum in FILTERED)
+    chosen: dict[str, list[str]] = {}
     for text in where or []:
         name, equals, labels = text.partition("=")
         require(
             bool(equals) and name in known,
-            f"--where takes STRATUM=LABEL[,LABEL] with a stratum of {', '.join(sorted(known))}",
+            f"--where takes STRATUM=LABEL[,LABEL] with a stratum of {', '.join(known)}",
             text,
         )
-        chosen[name] = (*chosen.get(name, ()), *labels.split(","))
-    return Filters(**chosen, assignment=assignment)
+        chosen.setdefault(name, []).extend(labels.split(","))
+    return filters_where(chosen, assignment=assignment)

@@ -34,7 +34,15 @@ from probing.cli.options import (
     filters_of,
     rule_of,
 )
-from probing.settings import DEFAULT_ASSIGNMENT, require
+from probing.settings import (
+    DEFAULT_ASSIGNMENT,
+    DEFAULT_EXAMPLES,
+    DEFAULT_GROUPS,
+    DEFAULT_RANKED_BY,
+    DEFAULT_RANKING,
+    DEFAULT_RANKING_SEED,
+    require,
+)
 from probing.vocabulary import Stratum
 
 if TYPE_CHECKING:
@@ -70,40 +78,50 @@ def summary(
     """What training did: mean deltas (other - baseline) of every group, or another table.
 
     Intervals resample problems. A control stands beside the other model, and the difference of
-    their deltas beside both. `null` is what a figure would be by selection alone; `p` and
-    `reads` are of delta - null, adjusted over the whole table.
+    their deltas beside both. `null` is what a figure would be by selection alone, `drift` what
+    noise gives that costs as much KL (deltas by kind); `p` and `reads` are of delta - null,
+    adjusted over the whole table.
     """
     from probing.reporting import tables
-    from probing.reporting.comparison import KIND_DECODING, settled_rule
+    from probing.reporting.comparison import KIND_DECODING
     from probing.reporting.display import decoding_text, rule_text
-    from probing.reporting.filters import require_known
+    from probing.reporting.drifting import BY_KIND_ALONE, DriftAsked, stands_beside
+    from probing.reporting.questions import Question, answer
     from probing.store.reader import open_run
 
     own_groups = f"--by groups the deltas; leave it out with --table {table}, which groups itself"
     require(table is SummaryTable.DELTAS or not by, own_groups, [str(group) for group in by or []])
     opened = open_run(run)
-    name = other or opened.model_names[1]
-    beside = tables.control_of(opened, other=name, wanted=control)
     decoding = decoding_of(temperature, top_k, top_p, min_p=min_p, order=decode)
-    groups = list(dict.fromkeys(by or [Stratum.KIND]))
+    groups = list(dict.fromkeys(by or DEFAULT_GROUPS))
     chosen = filters_of(where, assignment=assignment)
-    rule = settled_rule(opened, rule_of(preset))
-    compared = tables.all_comparisons(
-        opened, other=name, control=beside, decoding=decoding, rule=rule
+    question = Question(
+        other=other, control=control, decoding=decoding, rule=rule_of(preset), filters=chosen
     )
-    require_known(compared[name], filters=chosen)
+    answered = answer(opened, question)
     builders: dict[SummaryTable, Callable[..., pd.DataFrame]] = {
         SummaryTable.DELTAS: partial(tables.delta_tables, by=groups),
         SummaryTable.ASSIGNMENTS: tables.assignment_tables,
         SummaryTable.TRANSITIONS: tables.transition_tables,
         SummaryTable.EVENTS: tables.event_tables,
     }
-    found = builders[table](compared, filters=chosen)
+    found = builders[table](answered.compared, filters=chosen)
+    noted = BY_KIND_ALONE
+    if table in (SummaryTable.DELTAS, SummaryTable.ASSIGNMENTS) and stands_beside(groups):
+        asked = DriftAsked(
+            other=answered.models.other,
+            control=answered.models.control,
+            decoding=decoding,
+            rule=answered.rule,
+            filters=chosen,
+        )
+        drift = tables.drift_null(opened, asked)
+        found, noted = tables.with_drift(found, drift, assignment=assignment), drift.note
     _say_incomplete(opened)
     whose = "three assignments" if table is SummaryTable.ASSIGNMENTS else f"the {assignment}"
     out.print(
-        f"{name} - {opened.model_names[0]}, {decoding_text(decoding)}; kinds by {whose}, preset "
-        f"{preset}",
+        f"{answered.models.other} - {opened.model_names[0]}, {decoding_text(decoding)}; kinds by "
+        f"{whose}, preset {preset}",
         markup=False,
     )
     if csv is not None:
@@ -116,20 +134,22 @@ def summary(
         _print_shares(found, filters=chosen)
     else:
         own = ["assignment"] if table is SummaryTable.ASSIGNMENTS else []
-        _print_deltas(found, groups=[*own, *map(str, groups)])
-    for threshold in rule_text(rule).split("; "):
+        _print_deltas(found, groups=[*own, *map(str, groups)], noted=noted)
+    for threshold in rule_text(answered.rule).split("; "):
         out.print(f"note: at {decoding_text(KIND_DECODING)}, {threshold}", markup=False)
 
 
-def _print_deltas(table: pd.DataFrame, *, groups: Sequence[str]) -> None:
-    """A table of deltas and what its reader must know."""
+def _print_deltas(table: pd.DataFrame, *, groups: Sequence[str], noted: str) -> None:
+    """A table of deltas and what its reader must know, of the drift null among others."""
     from probing.reporting.deltas import DEFAULT_INFERENCE
     from probing.reporting.display import DELTA_FORMATS, family_notes, printed_deltas
 
-    shown = printed_deltas(table, by=groups).rename(columns={"p_adjusted": "p"})
-    print_table(shown, formats=DELTA_FORMATS | {"p": DELTA_FORMATS["p_adjusted"]}, tight=True)
+    headers = {"p_adjusted": "p", "null_drift": "drift"}
+    shown = printed_deltas(table, by=groups).rename(columns=headers)
+    formats = {headers.get(column, column): form for column, form in DELTA_FORMATS.items()}
+    print_table(shown, formats=formats, tight=True)
     family = family_notes(table, inference=DEFAULT_INFERENCE)
-    for note in [*family, *_notes(table, groups)]:
+    for note in filter(None, [*family, *_notes(table, groups), noted]):
         out.print(f"note: {note}", markup=False)
 
 
@@ -166,9 +186,10 @@ def _notes(table: pd.DataFrame, groups: Sequence[str]) -> list[str]:
 
 def _say_incomplete(run: Any) -> None:
     # A `Run`; importing it here would make every `--help` wait for zarr.
+    from probing.reporting.questions import incomplete_text
+
     if not run.complete:
-        units = f"{len(run.committed)} of {len(run.plan.units)} units"
-        err.print(f"note: {run.location} is incomplete: {units} are scored", markup=False)
+        err.print(f"note: {incomplete_text(run)}", markup=False)
 
 
 def positions(
@@ -200,12 +221,16 @@ def positions(
 
 def examples(
     run: RunArgument,
-    rank_by: Annotated[str, typer.Option("--by", help="Quantity whose delta ranks.")] = "top1_prob",
+    rank_by: Annotated[
+        str, typer.Option("--by", help="Quantity whose delta ranks.")
+    ] = DEFAULT_RANKED_BY,
     order: Annotated[
         str, typer.Option(help="largest change, largest increase, largest decrease, random.")
-    ] = ("largest change"),
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many.")] = 3,
-    seed: Annotated[int, typer.Option(help="Of the random order.")] = 0,
+    ] = DEFAULT_RANKING,
+    count: Annotated[
+        int, typer.Option("--count", "-n", min=1, help="How many.")
+    ] = DEFAULT_EXAMPLES,
+    seed: Annotated[int, typer.Option(help="Of the random order.")] = DEFAULT_RANKING_SEED,
     where: WhereOption = None,
     other: OtherOption = None,
     control: ControlOption = None,
@@ -220,37 +245,30 @@ def examples(
 
     They are ranked among the positions that the headline figures rest on.
     """
-    from probing.reporting import tables
-    from probing.reporting.display import event_text, place_text
+    from probing.reporting import questions
     from probing.reporting.examples import Order
-    from probing.reporting.filters import keep, require_known
     from probing.reporting.quantities import QUANTITIES
+    from probing.reporting.remaking import Ranking
     from probing.store.reader import open_run
 
     require(rank_by in QUANTITIES, f"--by takes {', '.join(QUANTITIES)}", rank_by)
     orders = [item.value for item in Order]
     require(order in orders, f"--order takes {', '.join(orders)}", order)
-    opened = open_run(run)
-    name = other or opened.model_names[1]
-    decoding = decoding_of(temperature, top_k, top_p, min_p=min_p, order=decode)
-    beside = tables.control_of(opened, other=name, wanted=control)
-    filters = filters_of(where, assignment=DEFAULT_ASSIGNMENT)
-    comparison = tables.comparison_table(opened, other=name, decoding=decoding, rule=DEFAULT_RULE)
-    require_known(comparison, filters=filters)
-    kept = keep(comparison, filters=filters)
-    chosen = tables.ranked_positions(kept, by=rank_by, order=Order(order), seed=seed)[:count]
-    shown = [*EXAMPLE_COLUMNS, *(CONTROL_COLUMNS if beside else [])]
-    found = []
-    for _, position in chosen.iterrows():
-        row = int(position["row"])
-        table = tables.example_table(opened, row, other=name, control=beside, decoding=decoding)
-        found.append(table.assign(row=row, carrier_id=position["carrier_id"]))
-        if csv is None:
-            out.rule()
-            out.print(Text(f"{event_text(position)} · {place_text(position)}"))
-            out.print(Text(tables.shown_context(opened, row)))
-            print_table(table[shown])
+    question = questions.Question(
+        other=other,
+        control=control,
+        decoding=decoding_of(temperature, top_k, top_p, min_p=min_p, order=decode),
+        filters=filters_of(where, assignment=DEFAULT_ASSIGNMENT),
+    )
+    ranking = Ranking(by=rank_by, order=Order(order), seed=seed)
+    found = questions.examples(open_run(run), question, ranking=ranking, count=count)
+    for each in found.found if csv is None else ():
+        controls = [name for name in CONTROL_COLUMNS if name in each.table]
+        out.rule()
+        out.print(Text(f"{each.event} · {each.place}"))
+        out.print(Text(each.context))
+        print_table(each.table[[*EXAMPLE_COLUMNS, *controls]])
     if csv is not None and found:
-        show_or_write(pd.concat(found, ignore_index=True), csv, shown=shown)
+        show_or_write(found.table, csv, shown=[])
     if not found:
         err.print("no position is left: --where keeps none in which this is measured")

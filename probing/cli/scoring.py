@@ -10,15 +10,11 @@ from rich.text import Text
 
 from probing.cli.console import EXIT_FAULT, BarProgress, err, out, print_skipped
 from probing.cli.options import RunArgument
+from probing.cli.pricing import print_cells, show_price
 from probing.cli.reading import summary
 from probing.errors import UsageFault
-from probing.settings import (
-    RunSettings,
-    load_run_file,
-    parse_run_file,
-    require,
-    run_settings,
-)
+from probing.run_file import load_run_file, parse_run_file, run_settings
+from probing.settings import RunSettings, require
 from probing.vocabulary import Stratum
 
 DEMO_RUN_FILE = Path("examples/ssd_smollm2/demo.toml")
@@ -69,6 +65,9 @@ def score(
         list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A LoRA over the baseline.")
     ] = None,
     output: Annotated[str | None, typer.Option("--out", "-o", help="Where the run goes.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Score one carrier, say what all take, keep nothing.")
+    ] = False,
 ) -> None:
     """Run every model at the chosen positions and store what is needed for any temperature.
 
@@ -76,9 +75,11 @@ def score(
     A stopped run goes on with the same command.
     """
     flags = {"carriers": carriers, "baseline": baseline, "out": output}
-    score_settings(
-        _settings_from(run_file, flags=flags, others=other or [], adapters=adapter or [])
-    )
+    settings = _settings_from(run_file, flags=flags, others=other or [], adapters=adapter or [])
+    if dry_run:
+        show_price(settings)
+    else:
+        score_settings(settings)
 
 
 def verify(run: RunArgument) -> None:
@@ -129,6 +130,7 @@ def score_settings(settings: RunSettings) -> None:
     with BarProgress() as progress:
         report = score_run(settings, progress=progress)
     print_skipped(report.skipped)
+    print_cells(report.cells, settings.sampling)
     counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in report.counts.items())
     reused = f" ({report.reused_units} reused)" if report.reused_units else ""
     for line in (
@@ -142,10 +144,9 @@ def score_settings(settings: RunSettings) -> None:
             f"{check.shape_difference:.1e} in a batch"
             for check in report.checks
         ),
-        *(f"warning: {check.grid_warning}" for check in report.checks if check.grid),
         *([report.noise.sentence()] if report.noise is not None else []),
         *([report.casting.sentence()] if report.casting is not None else []),
-        *(f"warning: {each}" for each in (report.casting.warnings if report.casting else ())),
+        *(f"warning: {each}" for each in report.warnings),
         f"carriers: {counts}",
         f"{report.out}: {report.units} units{reused}, models {' / '.join(report.models)}",
     ):

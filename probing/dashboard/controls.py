@@ -13,6 +13,7 @@ from probing.errors import NoCarriersLeft, OutsideContract, ProbingError
 from probing.reporting import display, filters, tables
 from probing.reporting.comparison import KIND_DECODING, other_names
 from probing.reporting.deltas import DEFAULT_INFERENCE
+from probing.reporting.drifting import DriftNull
 from probing.reporting.filters import Average, Filters, Weighting
 from probing.reporting.remaking import Ranking, TableSettings, made
 from probing.settings import DEFAULT_ASSIGNMENT, KIND_PRESETS, Decoding, KindRule
@@ -95,7 +96,11 @@ class Choice:
 
     def made(self, asked: TableSettings) -> pd.DataFrame:
         """The table that is asked for."""
-        return made(self.run, self.compared, asked)
+        return made(self.run, self.compared, asked, drifts=loaders.drift_null)
+
+    def drift(self, asked: TableSettings) -> DriftNull | None:
+        """The drift null beside that table; None where the table has none."""
+        return None if asked.drift is None else loaders.drift_null(self.run, asked.drift)
 
 
 def chosen() -> Choice:

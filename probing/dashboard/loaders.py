@@ -10,6 +10,7 @@ import streamlit as st
 
 from probing.reporting import tables
 from probing.reporting.curves import CurvesAsked, CurveTables
+from probing.reporting.drifting import DriftAsked, DriftNull
 from probing.reporting.mechanism import Asked, Findings, Found
 from probing.reporting.sweeps import Sweep
 from probing.settings import Decoding, KindRule
@@ -114,6 +115,16 @@ def _kinds_of_all(
     fingerprint: str, rule: KindRule, kind_decoding: Decoding, *, _run: Run
 ) -> "pd.Categorical[str]":
     return tables.kinds_of_all(_run, rule=rule, kind_decoding=kind_decoding)
+
+
+def drift_null(run: Run, asked: DriftAsked) -> DriftNull:
+    """The drift null of deltas by kind, computed once per run and settings."""
+    return _drift_null(run.fingerprint, asked, _run=run)
+
+
+@st.cache_data(max_entries=16, show_spinner="Drawing noise …")
+def _drift_null(fingerprint: str, asked: DriftAsked, *, _run: Run) -> DriftNull:
+    return tables.drift_null(_run, asked)
 
 
 def mechanism(run: Run, names: tuple[str, ...], *, asked: Asked) -> Findings:

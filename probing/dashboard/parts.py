@@ -1,6 +1,5 @@
 """Pieces that several pages draw: the state of the run, delta tables, downloads, links."""
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -11,6 +10,7 @@ from streamlit.delta_generator import DeltaGenerator
 from probing.dashboard.controls import Choice
 from probing.reporting import charts, display, export, shares
 from probing.reporting.deltas import DEFAULT_INFERENCE
+from probing.reporting.drifting import BY_KIND_ALONE
 from probing.reporting.quantities import QUANTITIES
 from probing.reporting.remaking import TableSettings
 from probing.vocabulary import Stratum
@@ -82,16 +82,24 @@ def delta_frame(table: pd.DataFrame, *, by: list[str], key: str) -> None:
         st.text(notes)
 
 
-def rules(choice: Choice, *, by: Sequence[str]) -> None:
-    """Decoding and thresholds in force, and what to beware of with this grouping."""
+def rules(choice: Choice, asked: TableSettings) -> None:
+    """Decoding and thresholds in force, and what to beware of with this grouping.
+
+    Args:
+        choice: what the sidebar says.
+        asked: what made the table of deltas.
+    """
+    by, null = asked.by or (), choice.drift(asked)
+    beside = BY_KIND_ALONE if null is None else null.note
     alike = shares.symmetry_text(choice.filters) if Stratum.EVENT in by else ""
     st.caption(
         f"At {display.decoding_text(choice.decoding)}. Kinds at "
         f"{display.decoding_text(choice.kind_decoding)}: {display.rule_text(choice.rule)}. "
         "95 % intervals resample whole problems. *Null*: what the delta would be by selection "
-        "alone, with the two models' roles exchanged (by the mean's kinds 0 by symmetry); a "
-        "direction is claimed only outside it, under all three assignments. What drift of the "
-        "same size would do stands on the page *Mechanism*."
+        "alone, with the two models' roles exchanged (by the mean's kinds 0 by symmetry). *Null: "
+        "drift*: what noise gives that costs as much KL. A direction is claimed only outside both, "
+        "under all three assignments."
+        + (f" {beside}." if beside else "")
         + (f" The null is 0 by symmetry where {alike}." if alike else "")
     )
 

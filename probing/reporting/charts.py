@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from probing.reporting.contrasts import COMPARISON
@@ -46,10 +47,16 @@ MARKS = {"circle": "●", "square": "■", "diamond": "◆"}
 """One shape per comparison: other, control, their difference; and the shape in a text."""
 
 
-def legend_text(names: Sequence[str]) -> str:
-    """Which mark stands for which comparison, in one line."""
+def legend_text(names: Sequence[str], *, drift: bool = False) -> str:
+    """Which mark stands for which comparison, in one line.
+
+    Args:
+        names: of the comparisons.
+        drift: whether the chart has the drift null too.
+    """
     marks = [f"{mark} {name}" for mark, name in zip(MARKS.values(), names, strict=False)]
-    return ", ".join([*marks, "│ null"])
+    nulls = ["│ null (roles exchanged)", "ı null: drift"] if drift else ["│ null"]
+    return ", ".join([*marks, *nulls])
 
 
 def group_labels(table: pd.DataFrame, by: Sequence[str]) -> pd.Series:
@@ -59,13 +66,13 @@ def group_labels(table: pd.DataFrame, by: Sequence[str]) -> pd.Series:
 
 
 def delta_chart(table: pd.DataFrame, *, quantity: str, by: Sequence[str]) -> alt.LayerChart:
-    """Deltas of one quantity: per group and comparison a mark, its interval, and its null.
+    """Deltas of one quantity: per group and comparison a mark, its interval, and its nulls.
 
-    A short line across is the role-exchange null, drawn where it is not zero; dashed is zero. A
-    click picks a group.
+    A long tick is the role-exchange null, drawn where it is not zero; a short one the drift null,
+    where the table has it; dashed is zero. A click picks a group.
 
     Args:
-        table: of `delta_tables`.
+        table: of `delta_tables`, with or without `drifting.with_drift`.
         quantity: which of its quantities.
         by: its grouping columns.
     """
@@ -74,6 +81,7 @@ def delta_chart(table: pd.DataFrame, *, quantity: str, by: Sequence[str]) -> alt
         group=group_labels(shown, by), kind=shown[Stratum.KIND] if Stratum.KIND in by else ALL
     )
     data["null"] = data["null"].where(data["null"].abs() > 0)
+    data["null_drift"] = shown.get("null_drift", np.nan)
     names = list(dict.fromkeys(table[COMPARISON]))
     groups = _in_order(data)
     base = alt.Chart(data).encode(
@@ -87,6 +95,7 @@ def delta_chart(table: pd.DataFrame, *, quantity: str, by: Sequence[str]) -> alt
             alt.Tooltip("low:Q", title="95 % from", format="+.4f"),
             alt.Tooltip("high:Q", title="to", format="+.4f"),
             alt.Tooltip("null:Q", title="null", format="+.4f"),
+            alt.Tooltip("null_drift:Q", title="null: drift", format="+.4f"),
             alt.Tooltip("positions:Q", title="positions", format=","),
             alt.Tooltip("problems:Q", title="problems", format=","),
         ],
@@ -110,8 +119,11 @@ def delta_chart(table: pd.DataFrame, *, quantity: str, by: Sequence[str]) -> alt
             legend=None,
         ),
     )
-    null = base.mark_tick(thickness=2.5, size=14, color=NEUTRAL, clip=True).encode(
-        x=alt.X("null:Q", title=None, axis=axis, scale=scale), color=alt.value(NEUTRAL)
+    exchange, drift = (
+        base.mark_tick(thickness=2.5, size=size, color=NEUTRAL, clip=True).encode(
+            x=alt.X(f"{name}:Q", title=None, axis=axis, scale=scale), color=alt.value(NEUTRAL)
+        )
+        for name, size in (("null", 14), ("null_drift", 7))
     )
     zero = (
         alt.Chart(pd.DataFrame({"zero": [0.0]}))
@@ -121,7 +133,7 @@ def delta_chart(table: pd.DataFrame, *, quantity: str, by: Sequence[str]) -> alt
     picked = alt.selection_point(name=PICKED, fields=["group"], on="click")
     rows = max(len(groups), 1) * (1 + 0.6 * (len(names) - 1))
     chart: alt.LayerChart = (
-        (zero + interval + null + point.add_params(picked))
+        (zero + interval + exchange + drift + point.add_params(picked))
         .properties(height=ROW_HEIGHT * rows + AXIS_HEIGHT)
         .resolve_scale(yOffset="shared")
     )
@@ -135,7 +147,8 @@ def _reach(data: pd.DataFrame) -> list[float]:
     it is cut at the ends.
     """
     enough = data[data["problems"] >= ENOUGH_PROBLEMS]
-    values = pd.concat([data["delta"], data["null"], enough["low"], enough["high"]]).dropna()
+    inside = [data[name] for name in ("delta", "null", "null_drift")]
+    values = pd.concat([*inside, enough["low"], enough["high"]]).dropna()
     if values.empty:
         return [-1.0, 1.0]
     low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)

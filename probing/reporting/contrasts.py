@@ -1,6 +1,7 @@
 """Two other models against each other, beside each against the baseline."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -13,6 +14,7 @@ from probing.reporting.comparison import (
     kind_codes,
     kind_column,
     kind_labels,
+    other_index,
     other_names,
 )
 from probing.reporting.deltas import (
@@ -61,6 +63,30 @@ def control_of(run: Run, *, other: str, wanted: str | None = None) -> str | None
         require(wanted in choices, f"{apart}: {listed}", wanted)
         return wanted
     return CONTROL if CONTROL in names and other != CONTROL else None
+
+
+@dataclass(frozen=True)
+class Models:
+    """Which models stand beside the baseline: the one looked at, and a control if there is one."""
+
+    other: str
+    control: str | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those there are, the one looked at first."""
+        return (self.other,) if self.control is None else (self.other, self.control)
+
+
+def models_beside(run: Run, *, other: str | None = None, control: str | None = None) -> Models:
+    """The models that are wanted: by default the first other, and what `control_of` gives.
+
+    Raises:
+        UsageFault: the run has no such model, or the control is the other.
+    """
+    name = other_names(run)[0] if other is None else other
+    other_index(run, name)
+    return Models(name, control_of(run, other=name, wanted=control))
 
 
 def contrast_name(other: str, control: str) -> str:

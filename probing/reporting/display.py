@@ -62,6 +62,7 @@ DELTA_LABELS: dict[str, Column] = {
         "Half the sum of this delta and of the one with the models' roles exchanged: what "
         "selection alone would give.",
     ),
+    "null_drift": Column("Null: drift", "What noise gives that costs as much KL."),
     "p_adjusted": Column(
         "p",
         "Of delta − null being 0: bootstrap, or sign-flip with few problems; adjusted over all "
@@ -193,8 +194,9 @@ def printed_deltas(table: pd.DataFrame, *, by: Sequence[str]) -> pd.DataFrame:
     """A table of several comparisons for a terminal: those of one group and quantity together.
 
     Columns: those of `by`; `quantity`, `comparison`, `baseline` (of the contrast: the control's),
-    `delta`, `low`, `high`, `null`, `p_adjusted`, the `problems` of the row itself, since each
-    comparison has its own where kinds are not by the baseline alone, and `reads`.
+    `delta`, `low`, `high`, `null`, `null_drift` where the table has it, `p_adjusted`, the
+    `problems` of the row itself, since each comparison has its own where kinds are not by the
+    baseline alone, and `reads`.
 
     Args:
         table: of `delta_tables`.
@@ -204,7 +206,8 @@ def printed_deltas(table: pd.DataFrame, *, by: Sequence[str]) -> pd.DataFrame:
     # Groups stand in the order in which they first occur, as the table has them.
     order = table.groupby(keys, sort=False).ngroup().to_numpy()
     shown = table.iloc[np.argsort(order, kind="stable")]
-    return shown[[*keys, COMPARISON, *DELTA_FORMATS, "problems", "reads"]]
+    figures = [name for name in DELTA_FORMATS if name in shown]
+    return shown[[*keys, COMPARISON, *figures, "problems", "reads"]]
 
 
 DELTA_FORMATS: dict[str, Callable[[Any], str]] = {
@@ -213,6 +216,7 @@ DELTA_FORMATS: dict[str, Callable[[Any], str]] = {
     "low": signed,
     "high": signed,
     "null": signed,
+    "null_drift": signed,
     "p_adjusted": p_value,
 }
 """How a terminal shows the figures of a delta table."""
@@ -265,6 +269,8 @@ def shown_deltas(table: pd.DataFrame, *, by: Sequence[str]) -> Styler:
     labels = delta_labels(by)
     if COMPARISON not in table:
         del labels[COMPARISON]
+    if "null_drift" not in table:
+        del labels["null_drift"]
     if not table["missing"].any():
         del labels["missing"]
     names = list(dict.fromkeys(table["quantity"]))
@@ -278,9 +284,8 @@ def shown_deltas(table: pd.DataFrame, *, by: Sequence[str]) -> Styler:
     shown = labelled(shown, labels)
     label = {name: column.label for name, column in labels.items()}
     styler = shown.style.format(number, subset=[label["baseline"]])
-    styler = styler.format(
-        signed, subset=[label[name] for name in ("delta", "low", "high", "null")]
-    )
+    figures = [name for name in ("delta", "low", "high", "null", "null_drift") if name in label]
+    styler = styler.format(signed, subset=pd.Index([label[name] for name in figures]))
     styler = styler.format(p_value, subset=[label["p_adjusted"]])
     styler = styler.format(number, subset=[label["detectable"]])
     counts = [label[name] for name in ("positions", "problems", "missing") if name in label]

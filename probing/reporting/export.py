@@ -11,6 +11,7 @@ import pandas as pd
 from probing.reporting.remaking import TableSettings
 from probing.settings import as_json
 from probing.store.reader import Run
+from probing.vocabulary import DISTRIBUTION
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """A text cell that begins so can run as a formula in a spreadsheet."""
@@ -53,7 +54,7 @@ def settings_json(run: Run, *, asked: TableSettings) -> str:
         asked: what made the table.
     """
     document: dict[str, Any] = {
-        "probing": version("ssd-probing"),
+        "probing": version(DISTRIBUTION),
         "run": {
             "name": run.location.rstrip("/").rsplit("/", 1)[-1],
             "fingerprint": run.fingerprint,

@@ -1,8 +1,9 @@
 """Which positions are looked at, and what each counts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -99,6 +100,33 @@ STRATUM_FILTERS = (
     Stratum.SOURCE,
     Stratum.SAMPLING_TEMPERATURE,
 )
+
+FILTERED = (Stratum.KIND, Stratum.EVENT, *STRATUM_FILTERS)
+"""What `Filters` can keep by."""
+
+
+def filters_where(
+    where: Mapping[str, str | Iterable[str]], *, assignment: Assignment = DEFAULT_ASSIGNMENT
+) -> Filters:
+    """Filters that keep a label, or any of several labels, of each stratum.
+
+    Args:
+        where: by stratum of `FILTERED`, one label or a list of them.
+        assignment: whose kind, and whose event.
+
+    Raises:
+        UsageFault: no stratum that can be filtered, or no label.
+    """
+    known = sorted(stratum.value for stratum in FILTERED)
+    chosen: dict[str, Any] = {}
+    for stratum, wanted in where.items():
+        require(stratum in known, f"where takes strata of {', '.join(known)}", stratum)
+        several = isinstance(wanted, Iterable) and not isinstance(wanted, str)
+        labels = tuple(wanted) if several else (wanted,)
+        texts = bool(labels) and all(isinstance(label, str) for label in labels)
+        require(texts, f"where takes a label of {stratum}, or a list of labels", wanted)
+        chosen[str(stratum)] = tuple(str(label) for label in labels)
+    return Filters(**chosen, assignment=assignment)
 
 
 @dataclass(frozen=True)

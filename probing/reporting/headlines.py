@@ -1,6 +1,6 @@
 """The four deltas that a page opens with, and what they allow to be said."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,6 +9,7 @@ import pandas as pd
 from probing.reporting.contrasts import COMPARISON, delta_tables
 from probing.reporting.deltas import DEFAULT_FILTERS, DEFAULT_INFERENCE, DEFAULT_WEIGHTING
 from probing.reporting.display import signed
+from probing.reporting.drifting import NOT_KNOWN, NULL_DRIFT, DriftNull, with_drift
 from probing.reporting.filters import Filters, Weighting
 from probing.reporting.quantities import QUANTITIES
 from probing.settings import DEFAULT_ASSIGNMENT, Inference
@@ -62,18 +63,21 @@ def headline_tables(
     filters: Filters = DEFAULT_FILTERS,
     weighting: Weighting = DEFAULT_WEIGHTING,
     inference: Inference = DEFAULT_INFERENCE,
+    drift: DriftNull | None = None,
 ) -> dict[Assignment, pd.DataFrame]:
-    """The headline quantities by kind, under each of the three assignments.
+    """The headline quantities by kind, under each of the three assignments, beside both nulls.
 
     Args:
         compared: of `comparisons`.
         filters: which positions are kept; their assignment is replaced by each in turn.
         weighting: as `delta_tables`.
         inference: as `delta_tables`.
+        drift: of the same settings; without it the drift null is not known, nor any direction.
     """
     quantities = list(dict.fromkeys(quantity for _, quantity, _ in HEADLINES))
-    return {
-        assignment: delta_tables(
+    found = {}
+    for assignment in Assignment:
+        table = delta_tables(
             compared,
             by=[Stratum.KIND],
             filters=replace(filters, assignment=assignment),
@@ -81,15 +85,16 @@ def headline_tables(
             weighting=weighting,
             inference=inference,
         )
-        for assignment in Assignment
-    }
+        found[assignment] = with_drift(table, drift or NOT_KNOWN, assignment=assignment)
+    return found
 
 
 def sentence(by_assignment: Mapping[Assignment, pd.DataFrame], *, other: str) -> str:
     """What the headline deltas allow to be said, and no more.
 
-    A change is named only where its interval leaves out both zero and the role-exchange null, by
-    whichever model's distribution positions get their kinds. It says nothing of the mechanism.
+    A change is named only where its interval leaves out zero, the role-exchange null and the drift
+    null, all on one side, by whichever model's distribution positions get their kinds; where a null
+    is not known, none is. It says nothing of the mechanism.
 
     Args:
         by_assignment: of `headline_tables`.
@@ -121,7 +126,9 @@ def _apart(table: pd.DataFrame, contrast: str) -> str:
     apart = [label for label, row in rows.items() if _direction(row)]
     if apart:
         return f"Beyond the control: {', '.join(apart)}."
-    return "None of these differs from the control beyond its interval."
+    if all(np.isnan(row[NULL_DRIFT]) for row in rows.values()):
+        return "Whether any of these differs from the control by more than noise is not known."
+    return "None of these differs from the control beyond its interval and its nulls."
 
 
 def headline_row(table: pd.DataFrame, comparison: str, kind: Kind, quantity: str) -> pd.Series:
@@ -136,14 +143,15 @@ def headline_row(table: pd.DataFrame, comparison: str, kind: Kind, quantity: str
     return table[here].iloc[0]
 
 
-def _direction(row: pd.Series) -> int:
-    """1 or -1 where the interval leaves out zero and the null on that side, else 0.
+def _direction(row: pd.Series, *, nulls: Sequence[str] = ("null", NULL_DRIFT)) -> int:
+    """1 or -1 where the interval leaves out zero and the nulls on that side, else 0.
 
-    Also 0 where the null is not known.
+    Also 0 where a null is not known.
     """
-    if np.isnan(row["null"]):
+    values = [row[name] for name in nulls]
+    if np.isnan(values).any():
         return 0
-    return int(row["low"] > max(0.0, row["null"])) - int(row["high"] < min(0.0, row["null"]))
+    return int(row["low"] > max(0.0, *values)) - int(row["high"] < min(0.0, *values))
 
 
 def _change(rows: Mapping[Assignment, pd.Series]) -> str:
@@ -162,7 +170,15 @@ def _change(rows: Mapping[Assignment, pd.Series]) -> str:
             for assignment, each in rows.items()
         )
         return f"moved or not, depending on whose distribution gives the kinds ({each_says})"
-    bounds = f"({signed(row['low'])} to {signed(row['high'])})"
-    if row["low"] > 0 or row["high"] < 0:
-        return f"moved no more than selection alone would move it {bounds}"
-    return f"did not measurably change {bounds}"
+    return f"{_no_direction(row)} ({signed(row['low'])} to {signed(row['high'])})"
+
+
+def _no_direction(row: pd.Series) -> str:
+    """Why no direction is claimed of a change."""
+    if row["low"] <= 0 <= row["high"]:
+        return "did not measurably change"
+    if not _direction(row, nulls=["null"]):
+        return "moved no more than selection alone would move it"
+    if np.isnan(row[NULL_DRIFT]):
+        return "moved, but what noise alone would do is not known"
+    return "moved no more than noise that costs as much KL would move it"

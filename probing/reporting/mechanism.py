@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -115,20 +116,52 @@ def chosen_positions(run: Run, other: str, asked: Asked) -> Chosen:
     """
     places = places_beside(run, other)
     weight = weights(places, weighting=asked.weighting)
-    passing = keep(places, filters=asked.filters)["row"].to_numpy()
-    rows = passing[weight[passing] > 0]
+    rows, left_out = carrying(places, weight, filters=asked.filters, seed=asked.seed)
     if not len(rows):
         raise NoCarriersLeft(
             f"evidence needs positions that pass the filters, got none of {len(run)}; "
             "leave a filter out"
         )
+    clusters, size = problem_codes(places)
+    return Chosen(rows, Weighted(weight[rows], clusters[rows], size), left_out)
+
+
+class Carrying(NamedTuple):
+    """Rows of the run, ascending, and how many more were left out by chance."""
+
+    rows: PositionIds
+    left_out: int
+
+
+def carrying(places: pd.DataFrame, weight: PerPosition, *, filters: Filters, seed: int) -> Carrying:
+    """Positions of positive weight that pass the filters, at most `MOST_POSITIONS`.
+
+    Args:
+        places: of `places_beside`.
+        weight: of every position.
+        filters: without kinds and events.
+        seed: of the part that is taken of more.
+    """
+    passing = keep(places, filters=filters)["row"].to_numpy()
+    rows = passing[weight[passing] > 0]
     left_out = max(len(rows) - MOST_POSITIONS, 0)
     if left_out:
-        rng = np.random.default_rng(asked.seed)
+        rng = np.random.default_rng(seed)
         rows = np.sort(rng.choice(rows, MOST_POSITIONS, replace=False))
-    problems = {problem: code for code, problem in enumerate(places["problem_id"].unique())}
-    clusters = places["problem_id"].map(problems).to_numpy(dtype=np.int64)
-    return Chosen(rows, Weighted(weight[rows], clusters[rows], len(problems)), left_out)
+    return Carrying(rows, left_out)
+
+
+class Problems(NamedTuple):
+    """The problem of every position, 0 ... size - 1, and how many there are."""
+
+    codes: PositionIds
+    size: int
+
+
+def problem_codes(places: pd.DataFrame) -> Problems:
+    """Problems, numbered as they come."""
+    codes, names = pd.factorize(places["problem_id"])
+    return Problems(np.asarray(codes, dtype=np.int64), len(names))
 
 
 def pair_rows(run: Run, other: str, rows: PositionIds) -> PairRows:
@@ -180,7 +213,7 @@ def mechanism(run: Run, names: Sequence[str], *, asked: Asked) -> Findings:
         together = Together(rows, len(run.model_names))
     found = weighed(
         [
-            Compared(pair_rows(run, name, chosen.rows), _kl(run, place)[chosen.rows])
+            Compared(pair_rows(run, name, chosen.rows), observed_kl(run, place)[chosen.rows])
             for name, place in zip(names, places, strict=True)
         ],
         together=together,
@@ -205,8 +238,13 @@ def mechanism(run: Run, names: Sequence[str], *, asked: Asked) -> Findings:
     )
 
 
-def _kl(run: Run, place: int) -> PerPosition:
-    """The exact KL(baseline || other) at T = 1."""
+def observed_kl(run: Run, place: int) -> PerPosition:
+    """The exact KL(baseline || other) at T = 1 of every position.
+
+    Args:
+        run: the run.
+        place: of the other model on the model axis.
+    """
     named = named_temperature(run, 1.0)
     if named is None:
         columns = pair_columns(run, run.model_names[place], decoding=KIND_DECODING)

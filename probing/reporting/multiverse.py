@@ -80,7 +80,7 @@ def multiverse(run: Run, other: str) -> Multiverse:
     branches = Branches(
         kinds=kinds,
         deltas=deltas,
-        weighings={name: _weighing(reader.places, each) for name, each in WEIGHTINGS.items()},
+        weighings={name: weighing_of(reader.places, each) for name, each in WEIGHTINGS.items()},
         clusters=reader.clusters,
         size=reader.places["problem_id"].nunique(),
     )
@@ -100,7 +100,8 @@ def _deltas(reader: PairReader) -> tuple[dict[str, dict[str, PerPosition]], tupl
     return found, tuple(left_out)
 
 
-def _weighing(places: pd.DataFrame, weighting: Weighting) -> Weighing:
+def weighing_of(places: pd.DataFrame, weighting: Weighting) -> Weighing:
+    """What positions count within any group of them."""
     if weighting.average is Average.POSITION:
         return Weighing(weights(places, weighting=weighting))
     alike = Weighting(selector=weighting.selector)

@@ -14,7 +14,7 @@ from probing.reporting.deltas import DEFAULT_FILTERS, DEFAULT_WEIGHTING
 from probing.reporting.filters import Filters, Weighting, count, keep
 from probing.settings import Decoding, KindRule, Selection, Training
 from probing.store.reader import Run
-from probing.vocabulary import Stratum
+from probing.vocabulary import DISTRIBUTION, Stratum
 
 NOT_RECORDED = "not recorded"
 TRAINING_OPTIONS = ("temperature", "top_k", "top_p")
@@ -283,4 +283,4 @@ def command(run: Run, *, asked: Compared, target: str) -> str:
 
 def package_version() -> str:
     """Of this package."""
-    return version("ssd-probing")
+    return version(DISTRIBUTION)

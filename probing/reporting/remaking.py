@@ -10,9 +10,10 @@ from pydantic import TypeAdapter
 
 from probing.errors import UsageFault
 from probing.reporting import tables
+from probing.reporting.drifting import DriftAsked, Drifts, drift_null, stands_beside, with_drift
 from probing.reporting.examples import Order, position_named
 from probing.reporting.filters import Filters, Weighting, keep
-from probing.settings import Decoding, Inference, KindRule, require
+from probing.settings import DEFAULT_RANKING_SEED, Decoding, Inference, KindRule, require
 from probing.store.reader import Run
 
 
@@ -22,7 +23,7 @@ class Ranking:
 
     by: str
     order: Order
-    seed: int = 0
+    seed: int = DEFAULT_RANKING_SEED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,23 @@ class TableSettings:
     inference: Inference | None = None
     ranking: Ranking | None = None
     at: str | None = None
+
+    @property
+    def drift(self) -> DriftAsked | None:
+        """What the drift null beside this table depends on; None where the table has none."""
+        by_kind = self.table == "deltas" and stands_beside(self.by or ())
+        if not by_kind and self.table != "assignments":
+            return None
+        return DriftAsked(
+            other=self.other,
+            control=self.control,
+            decoding=self.decoding,
+            kind_decoding=self.kind_decoding,
+            rule=self.kind_rule,
+            filters=self.filters,
+            weighting=self.weighting,
+            seed=_known(self.inference).seed,
+        )
 
 
 Compared: TypeAlias = Mapping[str, pd.DataFrame]
@@ -110,19 +128,26 @@ MAKERS: dict[str, Callable[[Run, Compared, TableSettings], pd.DataFrame]] = {
 """The tables that pages download, by name."""
 
 
-def made(run: Run, compared: Compared, asked: TableSettings) -> pd.DataFrame:
+def made(
+    run: Run, compared: Compared, asked: TableSettings, *, drifts: Drifts = drift_null
+) -> pd.DataFrame:
     """The table that these settings ask for.
 
     Args:
         run: the run.
         compared: its comparisons under these settings.
         asked: which table, and everything that it depends on.
+        drifts: finds the drift null.
 
     Raises:
         UsageFault: no such table, or a setting that it needs is not there.
     """
     require(asked.table in MAKERS, f"table must be one of {', '.join(MAKERS)}", asked.table)
-    return MAKERS[asked.table](run, compared, asked)
+    table = MAKERS[asked.table](run, compared, asked)
+    if asked.drift is None:
+        return table
+    null = drifts(run, asked.drift)
+    return with_drift(table, null, assignment=asked.filters.assignment)
 
 
 def made_again(run: Run, document: str) -> pd.DataFrame:

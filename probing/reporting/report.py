@@ -148,9 +148,10 @@ def _deltas(made: Material) -> Section:
         ]
     blocks.append(
         Paragraph(
-            f"In the charts: {charts.legend_text(list(made.compared))}; bar: 95 % interval. "
-            "Null: what the delta would be by selection alone, with the models' roles exchanged; "
-            "by the mean's kinds it is 0 by symmetry. "
+            f"In the charts: {charts.legend_text(list(made.compared), drift=True)}; bar: 95 % "
+            "interval. Null: what the delta would be by selection alone, with the models' roles "
+            "exchanged; by the mean's kinds it is 0 by symmetry. Null, drift: what noise gives "
+            f"that costs as much KL. {f'{made.drift.note}. ' if made.drift.note else ''}"
             "Each comparison has positions of its own, by the kinds of its own pair; the "
             "difference takes kinds from the mean over all models, and its baseline is the "
             "control.",
@@ -178,7 +179,7 @@ def _assignments(made: Material) -> Section:
             Paragraph(
                 "A position is a lock or a fork by the mean of the two models' log-distributions "
                 "(as everywhere else here), by the baseline's, or by the other's. A direction is "
-                "claimed only where all three agree beyond their nulls. The difference of two "
+                "claimed only where all three agree beyond both nulls. The difference of two "
                 "others takes its kinds from the mean over all models, so it is the same under "
                 "all three."
             ),

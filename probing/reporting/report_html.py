@@ -1,6 +1,6 @@
 """A report as one HTML file: no script, nothing fetched, every text escaped, charts inside."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from itertools import groupby
 from typing import Any
@@ -134,6 +134,11 @@ def html_text(report: Report) -> str:
         + "\n".join(_section(section) for section in report.sections)
         + "\n</main>\n</body>\n</html>\n"
     )
+
+
+def fragment(blocks: Sequence[Block]) -> str:
+    """Some blocks without a page around them, for a viewer with a style of its own; no pictures."""
+    return "\n".join(map(_block, blocks))
 
 
 def _said(text: str) -> str:

@@ -8,6 +8,7 @@ import pandas as pd
 from probing.errors import NoCarriersLeft
 from probing.reporting import headlines, tables
 from probing.reporting.comparison import settled_rule
+from probing.reporting.drifting import DriftAsked, DriftNull, drift_null
 from probing.reporting.filters import keep
 from probing.reporting.mechanism import Asked, Findings, mechanism
 from probing.reporting.predictions import evidence_table
@@ -28,6 +29,7 @@ class Material:
         found: evidence and verdict of other and control.
         evidence: the evidence as a table.
         headlines: delta tables of the headline quantities by kind, by assignment.
+        drift: the drift null of these.
     """
 
     run: Run
@@ -37,6 +39,7 @@ class Material:
     found: Findings
     evidence: pd.DataFrame
     headlines: Mapping[Assignment, pd.DataFrame]
+    drift: DriftNull
 
     @property
     def deltas(self) -> pd.DataFrame:
@@ -62,6 +65,18 @@ def material(run: Run, *, asked: Compared) -> Material:
         )
     question = Asked(training=asked.training, rule=asked.rule, weighting=asked.weighting)
     found = mechanism(run, asked.others, asked=question)
+    drift = drift_null(
+        run,
+        DriftAsked(
+            other=asked.other,
+            control=asked.control,
+            decoding=asked.decoding,
+            rule=asked.rule,
+            filters=asked.filters,
+            weighting=asked.weighting,
+            seed=question.seed,
+        ),
+    )
     return Material(
         run=run,
         asked=replace(asked, rule=settled_rule(run, asked.rule)),
@@ -70,6 +85,7 @@ def material(run: Run, *, asked: Compared) -> Material:
         found=found,
         evidence=evidence_table(found, asked=question),
         headlines=headlines.headline_tables(
-            compared, filters=asked.filters, weighting=asked.weighting
+            compared, filters=asked.filters, weighting=asked.weighting, drift=drift
         ),
+        drift=drift,
     )

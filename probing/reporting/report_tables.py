@@ -10,6 +10,7 @@ from probing.reporting import display, evidence, headlines, shares
 from probing.reporting.contrasts import COMPARISON
 from probing.reporting.display import Column, number, signed, whole
 from probing.reporting.document import Form, Grid, grid
+from probing.reporting.drifting import NULL_DRIFT
 from probing.reporting.quantities import QUANTITIES
 from probing.reporting.text import visible
 from probing.vocabulary import Assignment, Stratum
@@ -64,7 +65,7 @@ def _by_figure(table: pd.DataFrame) -> pd.DataFrame:
     return table.iloc[np.argsort(table["figure"].map(places).to_numpy(), kind="stable")]
 
 
-DELTA_COLUMNS = ("kind", COMPARISON, "baseline", "delta", "interval", "null")
+DELTA_COLUMNS = ("kind", COMPARISON, "baseline", "delta", "interval", "null", "null_drift")
 DELTA_COLUMNS_LAST = ("p_adjusted", "reads", "problems")
 INTERVAL = Column("95 % interval", "Whole problems are resampled.")
 BY_KIND = [Stratum.KIND.value]
@@ -86,7 +87,7 @@ def delta_grid(table: pd.DataFrame, *, quantity: str) -> Grid:
     known = display.delta_labels(BY_KIND) | {"interval": INTERVAL}
     return grid(
         own.assign(interval=_interval(own)),
-        title=f"{QUANTITIES[quantity].label} by kind: change, interval and null",
+        title=f"{QUANTITIES[quantity].label} by kind: change, interval and nulls",
         labels={name: known[name] for name in (*DELTA_COLUMNS, *DELTA_COLUMNS_LAST)},
         forms=dict.fromkeys((*DELTA_COLUMNS[2:], "p_adjusted", "problems"), Form.NUMBER)
         | {"kind": Form.KIND},
@@ -132,14 +133,15 @@ def assignment_grid(by_assignment: Mapping[Assignment, pd.DataFrame]) -> Grid:
         title="Headline deltas under the three assignments",
         labels={
             name: known[name]
-            for name in ("headline", COMPARISON, "assignment", "delta", "interval", "null")
+            for name in ("headline", COMPARISON, "assignment", "delta", "interval", *NULLS)
         },
-        forms=dict.fromkeys(("delta", "interval", "null"), Form.NUMBER),
-        texts={"delta": signed, "null": signed},
+        forms=dict.fromkeys(("delta", "interval", *NULLS), Form.NUMBER),
+        texts=dict.fromkeys(("delta", *NULLS), signed),
     )
 
 
-ESTIMATE = ("delta", "low", "high", "null")
+NULLS = ("null", NULL_DRIFT)
+ESTIMATE = ("delta", "low", "high", *NULLS)
 
 
 def shares_grid(table: pd.DataFrame, *, title: str, labels: Mapping[str, Column]) -> Grid:

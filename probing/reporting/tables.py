@@ -10,6 +10,7 @@ from probing.reporting.contrasts import (
 )
 from probing.reporting.curves import curve_tables
 from probing.reporting.deltas import delta_table
+from probing.reporting.drifting import drift_null, with_drift
 from probing.reporting.either_text import evidence_by_text
 from probing.reporting.examples import (
     example_context,
@@ -45,6 +46,7 @@ __all__ = [
     "delta_histogram",
     "delta_table",
     "delta_tables",
+    "drift_null",
     "event_table",
     "event_tables",
     "evidence_by_text",
@@ -67,4 +69,5 @@ __all__ = [
     "sweep_table",
     "transition_tables",
     "transitions",
+    "with_drift",
 ]

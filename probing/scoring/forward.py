@@ -59,6 +59,10 @@ class HiddenRows:
         """Float32 logits of rows `start` to `stop`."""
         return self._head.logits(self.hidden[start:stop])
 
+    def repeated(self, count: int) -> "HiddenRows":
+        """The same rows so many times over."""
+        return HiddenRows(self.hidden.repeat(count, 1), self._head)
+
 
 class PlainForward:
     """The plain CausalLM forward, one carrier at a time: for models that cannot be split."""

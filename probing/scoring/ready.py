@@ -30,6 +30,7 @@ from probing.scoring.models import (
     resolve_dtype,
 )
 from probing.scoring.noise import noise_floor, noise_sample
+from probing.scoring.preparing import Prepared
 from probing.scoring.provenance import (
     Facts,
     Identity,
@@ -44,7 +45,7 @@ from probing.scoring.sequential import HiddenStore, Spilled, spill_units
 from probing.scoring.units import Resident, UnitRows, Work
 from probing.scoring.watching import watched_ids
 from probing.scoring.weights import WeightChange, adapter_change, full_change
-from probing.settings import Scoring
+from probing.settings import Scoring, StoreLayout
 from probing.store.casting import Casting
 from probing.store.manifest import Manifest
 from probing.store.noise import NoiseFloor
@@ -418,12 +419,7 @@ def _plan(preparation: Preparation, **of_models: dict[str, Any]) -> Plan:
 
     `of_models` is what only loaded models tell of how they run; the units do not depend on it.
     """
-    prepared, scoring = preparation.identity.prepared, preparation.scoring
-    lengths = [0] * len(prepared.carriers)
-    positions = [0] * len(prepared.carriers)
-    for work in prepared.works:
-        lengths[work.index] = work.wanted.length
-        positions[work.index] = len(work.selected.position)
+    scoring = preparation.scoring
     devices = preparation.memory.devices
     execution: dict[str, Any] = {
         "engine": ENGINE,
@@ -435,5 +431,21 @@ def _plan(preparation: Preparation, **of_models: dict[str, Any]) -> Plan:
         "row_path": row_path(devices[0]),
         **of_models,
     }
-    layout = preparation.identity.settings.store
+    identity = preparation.identity
+    return plan_work(identity.prepared, layout=identity.settings.store, execution=execution)
+
+
+def plan_work(
+    prepared: Prepared, *, layout: StoreLayout, execution: dict[str, Any] | None = None
+) -> Plan:
+    """Carriers in units; `execution` does not move them.
+
+    Raises:
+        NoCarriersLeft: no carrier has a position.
+    """
+    lengths = [0] * len(prepared.carriers)
+    positions = [0] * len(prepared.carriers)
+    for work in prepared.works:
+        lengths[work.index] = work.wanted.length
+        positions[work.index] = len(work.selected.position)
     return make_plan(lengths, positions, layout=layout, execution=execution)

@@ -17,7 +17,7 @@ from probing.carriers.record import Skipped
 from probing.carriers.sampling import Cell
 from probing.errors import ModelFault, StoppedEarly, UnwritablePath
 from probing.lexicon import Lexicon
-from probing.scoring.models import find_sources
+from probing.scoring.models import Source, find_sources
 from probing.scoring.preparing import prepare
 from probing.scoring.provenance import Identity, facts_of, identify, manifest_of
 from probing.scoring.ready import Ready, make_ready
@@ -101,9 +101,56 @@ class ScoreReport:
     casting: Casting | None = None
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader of the figures must know of the models' arithmetic."""
+        grids = [check.grid_warning for check in self.checks if check.grid]
+        return (*grids, *(self.casting.warnings if self.casting is not None else ()))
+
+    @property
     def was_complete(self) -> bool:
         """Nothing was left to do."""
         return self.units == self.reused_units and not self.checks
+
+
+@dataclass(frozen=True)
+class Watched:
+    """Progress is told, and a signal stops."""
+
+    progress: Progress
+    stop: Stop
+
+    def note(self, text: str) -> None:
+        """Of a step that begins."""
+        self.pause()
+        self.progress.note(text)
+
+    def pause(self) -> None:
+        """Leave if asked to."""
+        self.stop.check()
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What is known of a run before a model of it is loaded."""
+
+    sources: tuple[Source, ...]
+    tokenizer: TokenizerAdapter
+    lexicon: Lexicon
+    identity: Identity
+
+
+def begin(settings: RunSettings, *, watcher: Watched) -> Begun:
+    """Find the models, read and sample the carriers, choose positions, digest every input."""
+    lexicon = Lexicon.load(settings.selection.lexicon)
+    sources = find_sources(settings)
+    watcher.note("Reading carriers and tokenising")
+    tokenizer = load_tokenizer(sources, trust_remote_code=settings.scoring.trust_remote_code)
+    prepared = prepare(settings, tokenizer=tokenizer, lexicon=lexicon)
+    watcher.note("Fingerprinting weights")
+    identity = identify(
+        settings, sources=sources, tokenizer=tokenizer, lexicon=lexicon, prepared=prepared
+    )
+    return Begun(sources, tokenizer, lexicon, identity)
 
 
 def score(settings: RunSettings, *, progress: Progress) -> ScoreReport:
@@ -120,23 +167,16 @@ def score(settings: RunSettings, *, progress: Progress) -> ScoreReport:
         UnwritablePath, RunBusy, RunDiffers, NotARun: The run cannot be begun or go on.
         StoppedEarly: A signal came; the same command goes on.
     """
-    _check_settings(settings)
-    _check_place(Path(settings.out))
+    check_settings(settings)
+    check_place(Path(settings.out))
     with stoppable() as stop:
         return _score(settings, progress=progress, stop=stop)
 
 
 def _score(settings: RunSettings, *, progress: Progress, stop: Stop) -> ScoreReport:
-    place, watcher = Path(settings.out), _Watched(progress, stop)
-    lexicon = Lexicon.load(settings.selection.lexicon)
-    sources = find_sources(settings)
-    watcher.note("Reading carriers and tokenising")
-    tokenizer = load_tokenizer(sources, trust_remote_code=settings.scoring.trust_remote_code)
-    prepared = prepare(settings, tokenizer=tokenizer, lexicon=lexicon)
-    watcher.note("Fingerprinting weights")
-    identity = identify(
-        settings, sources=sources, tokenizer=tokenizer, lexicon=lexicon, prepared=prepared
-    )
+    place, watcher = Path(settings.out), Watched(progress, stop)
+    begun = begin(settings, watcher=watcher)
+    identity = begun.identity
     existing = _same_run(place, identity)
     if existing is not None and existing.complete:
         watcher.note(f"{place} is complete; nothing to score")
@@ -146,16 +186,16 @@ def _score(settings: RunSettings, *, progress: Progress, stop: Stop) -> ScoreRep
         existing = _same_run(place, identity)
         ready = make_ready(
             identity,
-            sources,
-            tokenizer=tokenizer,
-            lexicon=lexicon,
+            begun.sources,
+            tokenizer=begun.tokenizer,
+            lexicon=begun.lexicon,
             stored=None if existing is None else existing.plan,
             watcher=watcher,
         )
-        with _open_writer(place, ready, identity, tokenizer, lock=lock) as writer:
+        with _open_writer(place, ready, identity, begun.tokenizer, lock=lock) as writer:
             reused = len(writer.committed)
             with _nothing_left_of_an_empty_run(writer):
-                score_units(ready, writer, prepared.works, stop=stop, progress=progress)
+                score_units(ready, writer, identity.prepared.works, stop=stop, progress=progress)
             progress.note("Writing default statistics")
             writer.finish(
                 {
@@ -168,24 +208,8 @@ def _score(settings: RunSettings, *, progress: Progress, stop: Stop) -> ScoreRep
     return _report(identity, plan=ready.plan, reused=reused, ready=ready)
 
 
-@dataclass(frozen=True)
-class _Watched:
-    """Progress is told, and a signal stops."""
-
-    progress: Progress
-    stop: Stop
-
-    def note(self, text: str) -> None:
-        """Of a step that begins."""
-        self.pause()
-        self.progress.note(text)
-
-    def pause(self) -> None:
-        """Leave if asked to."""
-        self.stop.check()
-
-
-def _check_settings(settings: RunSettings) -> None:
+def check_settings(settings: RunSettings) -> None:
+    """Refuse what no run can be made with."""
     scoring = settings.scoring
     require("://" not in settings.out, "a run is written to a local folder", settings.out)
     # The default statistics, written at the end of a run, need that many exact ranks.
@@ -199,7 +223,7 @@ def _check_settings(settings: RunSettings) -> None:
         require(getattr(scoring, name) >= 1, f"scoring.{name} must be >= 1", getattr(scoring, name))
 
 
-def _check_place(place: Path) -> None:
+def check_place(place: Path) -> None:
     """Refuse early what the writer would refuse after the models are loaded."""
     there = next(each for each in (place, *place.absolute().parents) if os.path.exists(each))
     if not there.is_dir() or not os.access(there, os.W_OK):
@@ -241,7 +265,8 @@ def _open_writer(
     )
 
 
-def _scorer(ready: Ready, *, pause: Callable[[], None]) -> Scorer:
+def scorer_of(ready: Ready, *, pause: Callable[[], None]) -> Scorer:
+    """What scores the units of a run."""
     settings = ready.manifest.settings
     return Scorer(
         names=ready.manifest.model_names,
@@ -270,7 +295,7 @@ def score_units(
 
     Whatever ends this, the unit under way to the disk is committed first.
     """
-    scorer = _scorer(ready, pause=stop.check)
+    scorer = scorer_of(ready, pause=stop.check)
     by_index = {work.index: work for work in works}
     planned = ready.manifest.settings.scoring
     scoring = _least_budget(planned, writer.log)

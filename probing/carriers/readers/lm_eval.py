@@ -43,16 +43,18 @@ def _opened(source: Source, inputs: Inputs) -> Convert:
             detail = f"doc_id {fields['doc_id']!s:.40}, filter {fields.get('filter')!r:.40}"
             raise Unusable(REPEATED, detail)
         sent = _sent(fields["arguments"])
+        texts = _texts(fields["resps"])
         shared = {
             **{name: value for name, value in fields.items() if name not in TOLD_APART},
             **_prompt(sent.get("arg_0"), inputs),
             "generator": model or inputs.generator,
             "gold": _gold(fields.get("target")),
-            "correct": _correct(fields),
+            # Of several responses to a document there is one metric, and nobody says whose.
+            "correct": _correct(fields) if len(texts) == 1 else None,
             "temperature": _number(sent.get("arg_1"), "temperature"),
             "source": source.name.removeprefix(SAMPLES).rsplit("_", 1)[0],
         }
-        made = [Made({**shared, "response": text}, part) for part, text in _texts(fields["resps"])]
+        made = [Made({**shared, "response": text}, part) for part, text in texts]
         # A row at fault is none that others could repeat.
         seen.add(key)
         yield from made
@@ -108,6 +110,8 @@ def _sent(arguments: Any) -> Mapping[str, Any]:
 
 def _prompt(sent: Any, inputs: Inputs) -> dict[str, Any]:
     """Text as it was sent, or messages where the harness left the template to a server."""
+    if isinstance(sent, list) and len(sent) == 1 and isinstance(sent[0], str):
+        sent = sent[0]
     if isinstance(sent, str):
         messages = _messages(sent)
         if messages is None:

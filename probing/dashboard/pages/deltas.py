@@ -18,6 +18,7 @@ from probing.dashboard.parts import (
 from probing.reporting import charts, display, shares, tables
 from probing.reporting.contrasts import COMPARISON
 from probing.reporting.deltas import ALL, in_group
+from probing.reporting.drifting import NULL_DRIFT
 from probing.reporting.examples import Order
 from probing.reporting.filters import keep
 from probing.reporting.quantities import QUANTITIES, delta_column
@@ -69,7 +70,7 @@ def deltas() -> None:
         group = {} if picked == ALL else dict(zip(by, keys[picked], strict=True))
         _drill(choice, picked, quantities=quantities, group=group)
     delta_frame(table, by=by, key="deltas")
-    rules(choice, by=by)
+    rules(choice, asked)
     downloads(choice, asked, name="deltas", table=table)
     _assignments(choice, quantities)
     _transitions(choice)
@@ -84,7 +85,8 @@ def _charts(table: pd.DataFrame, quantities: list[str], by: list[str]) -> str | 
         with columns[place % CHARTS_A_ROW]:
             clicked = quantity_chart(table, quantity=name, by=by, pick=True)
             picked = clicked or picked
-    shapes = charts.legend_text(list(dict.fromkeys(table[COMPARISON])))
+    names = list(dict.fromkeys(table[COMPARISON]))
+    shapes = charts.legend_text(names, drift=NULL_DRIFT in table)
     st.text(f"{shapes}. Click a mark to look into its group.")
     return picked
 
@@ -175,7 +177,8 @@ def _assignments(choice: Choice, quantities: list[str]) -> None:
     )
     st.caption(
         "The same deltas with kinds by the mean of the two models, by the baseline, by the other. "
-        f"No choice is safe alone: a finding should hold under all three, outside its null.{beside}"
+        "No choice is safe alone: a finding should hold under all three, outside both nulls."
+        f"{beside}"
     )
     asked = choice.asked("assignments", quantities=quantities)
     table = choice.made(asked)

@@ -15,6 +15,7 @@ from probing.dashboard.parts import (
 from probing.reporting import charts, display, headlines, tables
 from probing.reporting.filters import Filters, count
 from probing.reporting.quantities import SHOWN_FIRST
+from probing.reporting.remaking import TableSettings
 from probing.vocabulary import Stratum
 
 CHARTS_A_ROW = 4
@@ -33,25 +34,28 @@ def overview() -> None:
     asked = choice.asked("deltas", by=by, quantities=SHOWN_FIRST)
     table = choice.made(asked)
     with st.container(border=True):
-        st.text(_sentence(choice))
+        st.text(_sentence(choice, asked))
     _counts(choice)
     _headlines(choice, table)
     st.header("Deltas by kind", anchor=False)
-    st.text(charts.legend_text(list(choice.compared)))
+    st.text(charts.legend_text(list(choice.compared), drift=True))
     columns = st.columns(CHARTS_A_ROW)
     for place, name in enumerate(SHOWN_FIRST):
         with columns[place % CHARTS_A_ROW]:
             quantity_chart(table, quantity=name, by=by, pick=False)
     delta_frame(table, by=by, key="deltas")
-    rules(choice, by=by)
+    rules(choice, asked)
     downloads(choice, asked, name="overview", table=table)
     _shares(choice)
 
 
-def _sentence(choice: Choice) -> str:
+def _sentence(choice: Choice, asked: TableSettings) -> str:
     """What may be said, of which positions."""
     said = headlines.headline_tables(
-        choice.compared, filters=choice.filters, weighting=choice.weighting
+        choice.compared,
+        filters=choice.filters,
+        weighting=choice.weighting,
+        drift=choice.drift(asked),
     )
     text = headlines.sentence(said, other=choice.other)
     everything = Filters(assignment=choice.filters.assignment)

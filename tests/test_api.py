@@ -1,0 +1,559 @@
+"""The Python API gives what the tables of reporting are, refuses in words, and imports late."""
+
+import ast
+import importlib
+import inspect
+import json
+import logging
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from pages_run import write_pages_run
+from report_reading import LIVE, NAMES, read
+from tiny import tiny_pair
+from tiny_runs import Recorder, write_carriers
+
+import probing
+from probing.api import OpenRun, open_run, score
+from probing.cli.options import filters_of
+from probing.errors import NotARun, OutsideContract, UsageFault
+from probing.reporting import tables
+from probing.reporting.contrasts import contrast_name
+from probing.reporting.examples import Order
+from probing.reporting.filters import FILTERED, Filters, filters_where, keep
+from probing.reporting.mechanism import Asked
+from probing.settings import (
+    DEFAULT_EXAMPLES,
+    KIND_PRESETS,
+    ORDERS,
+    Decoding,
+    KindRule,
+    ModelSpec,
+    RunSettings,
+    Training,
+)
+from probing.vocabulary import Assignment, Stratum
+
+ROOT = Path(__file__).parents[1]
+WARM = {"temperature": 1.3, "top_k": 12, "top_p": 0.9}
+FEW = 12
+"""Problems of the run that verdicts are asked of."""
+
+
+@pytest.fixture(scope="module")
+def opened(written: Any) -> OpenRun:
+    return open_run(written.path)
+
+
+@pytest.fixture(scope="module")
+def little(tmp_path_factory: pytest.TempPathFactory) -> OpenRun:
+    path = tmp_path_factory.mktemp("api") / "little.zarr"
+    write_pages_run(path, problems=FEW)
+    return open_run(path)
+
+
+def compared(
+    opened: OpenRun, *, other: str, control: str | None, decoding: Decoding, preset: str = "post"
+) -> dict[str, pd.DataFrame]:
+    return tables.all_comparisons(
+        opened.run, other=other, control=control, decoding=decoding, rule=KIND_PRESETS[preset]
+    )
+
+
+def test_a_run_says_what_it_is(opened: OpenRun, written: Any) -> None:
+    assert opened.models == ("baseline", "ssd", "control")
+    assert opened.fingerprint == opened.run.fingerprint
+    assert opened.manifest is opened.run.manifest
+    assert opened.complete
+    assert len(opened) == len(opened.run)
+    said = repr(opened)
+    assert str(written.path) in said
+    assert f"{len(opened):,} positions of {len(opened.run.carriers()):,} responses" in said
+    assert "ssd, control against baseline" in said
+    with pytest.raises(AttributeError):
+        opened.run = opened.run  # type: ignore[misc]
+
+
+def test_a_run_that_is_being_written_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_pages_run(tmp_path / "half.zarr", problems=FEW, finish=False)
+    half = open_run(str(tmp_path / "half.zarr"))
+    assert not half.complete
+    assert "is incomplete: " in repr(half)
+    assert "is incomplete: " in caplog.text
+    caplog.clear()
+    write_pages_run(tmp_path / "whole.zarr", problems=FEW)
+    assert "incomplete" not in repr(open_run(tmp_path / "whole.zarr"))
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("preset", list(KIND_PRESETS))
+def test_positions_are_the_table(opened: OpenRun, preset: str) -> None:
+    found = opened.positions(**WARM, min_p=0.01, order="vllm", preset=preset)
+    wanted = tables.position_table(
+        opened.run, decoding=Decoding(**WARM, min_p=0.01, order="vllm"), rule=KIND_PRESETS[preset]
+    )
+    pd.testing.assert_frame_equal(found, wanted)
+
+
+def test_left_out_everything_is_as_by_default(opened: OpenRun) -> None:
+    wanted = tables.position_table(opened.run, decoding=Decoding(), rule=KindRule())
+    pd.testing.assert_frame_equal(opened.positions(), wanted)
+    by_kind = tables.delta_tables(
+        compared(opened, other="ssd", control="control", decoding=Decoding()), by=["kind"]
+    )
+    pd.testing.assert_frame_equal(opened.deltas(), by_kind)
+
+
+def test_signatures_hold_the_defaults_of_settings() -> None:
+    own = {
+        **{name: getattr(Decoding(), name) for name in ("temperature", "top_k", "top_p", "min_p")},
+        "order": Decoding().order,
+        "preset": KindRule().preset,
+        "n": DEFAULT_EXAMPLES,
+    }
+    seen = set()
+    for name, method in inspect.getmembers(OpenRun, inspect.isfunction):
+        if name.startswith("_"):
+            continue
+        _, *parameters = inspect.signature(method).parameters.values()
+        assert parameters, name
+        for each in parameters:
+            assert each.kind is inspect.Parameter.KEYWORD_ONLY, (name, each.name)
+            if each.name in own:
+                assert each.default == own[each.name]
+                seen.add(each.name)
+    assert seen == set(own)
+
+
+@pytest.mark.parametrize("assignment", list(Assignment))
+def test_deltas_are_the_table(opened: OpenRun, assignment: Assignment) -> None:
+    found = opened.deltas(
+        by=["generator", "kind"],
+        other="control",
+        control="ssd",
+        where={"kind": ["lock-like", "fork-like"], "generator": "ssd"},
+        assignment=assignment.value,
+        preset="strict",
+        **WARM,
+    )
+    filters = Filters(kind=("lock-like", "fork-like"), generator=("ssd",), assignment=assignment)
+    wanted = tables.delta_tables(
+        compared(
+            opened, other="control", control="ssd", decoding=Decoding(**WARM), preset="strict"
+        ),
+        by=["generator", "kind"],
+        filters=filters,
+    )
+    pd.testing.assert_frame_equal(found, wanted)
+
+
+@pytest.mark.parametrize("name", ["assignments", "events", "transitions"])
+def test_the_other_summaries_are_the_tables(opened: OpenRun, name: str) -> None:
+    made: dict[str, Callable[..., pd.DataFrame]] = {
+        "assignments": tables.assignment_tables,
+        "events": tables.event_tables,
+        "transitions": tables.transition_tables,
+    }
+    where = {"generator": ["ssd"]}
+    wanted = made[name](
+        compared(opened, other="ssd", control="control", decoding=Decoding()),
+        filters=Filters(generator=("ssd",)),
+    )
+    pd.testing.assert_frame_equal(getattr(opened, name)(where=where), wanted)
+
+
+def test_groups_are_taken_once_and_in_their_order(opened: OpenRun) -> None:
+    twice = opened.deltas(by=[Stratum.GENERATOR, "kind", "generator"])
+    assert list(twice)[1:3] == ["generator", "kind"]
+    pd.testing.assert_frame_equal(opened.deltas(by="phase"), opened.deltas(by=("phase",)))
+    nothing = opened.deltas(by=[])
+    assert "kind" not in nothing
+    assert len(nothing) == nothing["comparison"].nunique() * nothing["quantity"].nunique()
+
+
+def test_swapping_the_models_flips_every_sign(opened: OpenRun) -> None:
+    ends = ["ssd", "control"]
+    one, two = (
+        opened.deltas(by=[], other=first, control=second) for first, second in (ends, ends[::-1])
+    )
+    forth = one[one["comparison"] == contrast_name(*ends)].set_index("quantity")
+    back = two[two["comparison"] == contrast_name(*ends[::-1])].set_index("quantity")
+    pd.testing.assert_series_equal(forth["delta"], -back["delta"], rtol=1e-9)
+
+
+LABELS = {"kind": "fork-like", "generator": "ssd", "event": "swap"}
+
+
+def test_a_label_a_list_of_one_and_the_text_of_the_command_keep_the_same() -> None:
+    for assignment in Assignment:
+        single = filters_where(LABELS, assignment=assignment)
+        listed = filters_where({k: [v] for k, v in LABELS.items()}, assignment=assignment)
+        text = filters_of([f"{k}={v}" for k, v in LABELS.items()], assignment=assignment)
+        assert single == listed == text
+    several = filters_of(["kind=mixed,diffuse", "kind=fork-like"], assignment=Assignment.MEAN)
+    assert several == filters_where({"kind": ["mixed", "diffuse", "fork-like"]})
+    assert filters_where({}) == Filters()
+    for stratum in FILTERED:
+        assert getattr(filters_where({stratum: "x"}), stratum.value) == ("x",)
+
+
+def test_more_labels_keep_more_and_all_labels_keep_all(opened: OpenRun) -> None:
+    """Positions in `where` of each kind alone add up to those of both."""
+    by = {"by": [], "control": "control"}
+
+    def counted(*kinds: str) -> int:
+        found = opened.deltas(**by, where={"kind": list(kinds)})
+        return int(found.loc[found["comparison"] == "ssd", "positions"].iloc[0])
+
+    lock, fork = counted("lock-like"), counted("fork-like")
+    assert 0 < fork < lock
+    assert counted("lock-like", "fork-like") == counted("fork-like", "lock-like") == lock + fork
+
+
+def test_examples_are_the_ranked_positions(opened: OpenRun) -> None:
+    where = {"event": "swap"}
+    found = opened.examples(n=3, by="entropy_nats", ranking="largest increase", where=where, **WARM)
+    comparison = tables.comparison_table(
+        opened.run, other="ssd", decoding=Decoding(**WARM), rule=KindRule()
+    )
+    kept = keep(comparison, filters=Filters(event=("swap",)))
+    ranked = tables.ranked_positions(kept, by="entropy_nats", order=Order.INCREASE)
+    assert [each.row for each in found] == ranked["row"].tolist()[:3]
+    assert len(found) == 3
+    assert found[0].row == found.found[0].row
+    for each in found:
+        wanted = tables.example_table(
+            opened.run, each.row, other="ssd", control="control", decoding=Decoding(**WARM)
+        )
+        pd.testing.assert_frame_equal(each.table, wanted)
+        assert each.context == tables.shown_context(opened.run, each.row)
+    whole = pd.concat([each.table for each in found], ignore_index=True)
+    pd.testing.assert_frame_equal(found.table.drop(columns=["row", "carrier_id"]), whole)
+    assert list(found.table["row"].unique()) == [each.row for each in found]
+
+
+def test_random_examples_hang_on_their_seed_alone(opened: OpenRun) -> None:
+    def drawn(seed: int) -> list[int]:
+        return [each.row for each in opened.examples(n=5, ranking="random", seed=seed)]
+
+    assert drawn(1) == drawn(1) != drawn(2)
+
+
+def test_where_nothing_is_measured_there_is_no_example(opened: OpenRun) -> None:
+    found = opened.examples(by="js", temperature=0.7)
+    assert len(found) == 0
+    assert found.table.empty
+    assert "No position is left" in repr(found)
+    assert "No position is left" in found._repr_html_()
+
+
+def test_the_verdict_is_that_of_reporting(little: OpenRun) -> None:
+    found = little.verdict(
+        train_temperature=1.4, train_top_k=10, where={"generator": "ssd"}, preset="strict"
+    )
+    asked = Asked(
+        training=Training(temperature=1.4, top_k=10),
+        rule=KIND_PRESETS["strict"],
+        filters=Filters(generator=("ssd",)),
+    )
+    wanted = tables.mechanism(little.run, ["ssd", "control"], asked=asked)
+    assert found.mechanism == str(wanted.models["ssd"].verdict.mechanism)
+    assert found.rule == wanted.models["ssd"].verdict.rule
+    table = tables.evidence_table(wanted, asked=asked)
+    pd.testing.assert_frame_equal(found.evidence, table)
+    assert list(found.notes) == tables.evidence_notes(table, found=wanted, asked=asked)
+    assert list(found.models) == ["ssd", "control"]
+    for name, one in found.models.items():
+        assert (one.mechanism, one.rule) == tuple(
+            str(part) for part in vars(wanted.models[name].verdict).values()
+        )
+        pd.testing.assert_frame_equal(one.evidence, table[table["comparison"] == name])
+
+
+def test_a_training_nobody_told_is_said_to_be_assumed(little: OpenRun) -> None:
+    own = {"train_temperature": 1.1, "train_top_k": 20, "train_top_p": 0.95}
+    assumed, told = little.verdict(other="control", control="ssd"), Training.told()
+    assert told.assumed
+    assert "assumed" in assumed.notes[0]
+    assert next(iter(assumed.models)) == "control"
+    assert vars(Training()) | {"assumed": True} == vars(told)
+    said = Training.told(temperature=own["train_temperature"])
+    assert not said.assumed
+    assert (said.top_k, said.top_p) == (Training().top_k, Training().top_p)
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> OpenRun:
+    """Models and texts named to be markup."""
+    path = tmp_path_factory.mktemp("hostile") / "hostile.zarr"
+    write_pages_run(path, problems=FEW, models=NAMES)
+    return open_run(path)
+
+
+def test_nothing_of_a_model_is_live_where_it_is_shown(hostile: OpenRun) -> None:
+    _, other, control = hostile.models
+    verdict = hostile.verdict(train_temperature=1.4, control=control)
+    examples = hostile.examples(n=40, ranking="random", control=control)
+    for shown in (verdict, verdict.models[other], examples, examples[0]):
+        page = read(shown._repr_html_())
+        allowed = {"div", "p", "table", "caption", "thead", "tbody", "tr", "th", "td", "ul", "li"}
+        assert {tag for tag, _ in page.elements} <= allowed | {"pre", "mark", "code"}
+        attributes = {name for _, given in page.elements for name in given}
+        assert attributes <= {"class", "scope", "title", "tabindex", "rowspan"}
+        # What would set formulas is told not to, for all of it.
+        first, given = page.elements[0]
+        assert first == "div"
+        assert {"tex2jax_ignore", "mathjax_ignore"} <= set(given["class"].split())
+        for text in ("".join(page.text), repr(shown)):
+            assert not {"\x1b", "\u202e", "\x07", "\r"} & set(text)
+    assert LIVE(other)
+    assert "<script>" not in examples._repr_html_()
+    assert "image href" in "".join(read(verdict._repr_html_()).text)
+    assert "\x1b" not in repr(hostile)
+
+
+def test_a_verdict_reads_as_text(little: OpenRun) -> None:
+    found = little.verdict(train_temperature=1.4)
+    said = repr(found).splitlines()
+    assert said[0] == f"ssd: {found.mechanism} ({found.rule})"
+    assert said[1].startswith("control: ")
+    assert [line for line in said if line.startswith("note: ")] == [
+        f"note: {note}" for note in found.notes
+    ]
+    head = next(i for i, text in enumerate(said) if text.startswith("Primary  "))
+    rows = [text for text in said[head + 1 :] if not text.startswith("note: ")]
+    assert len(rows) == int((found.evidence["primary"] != "").sum())
+    ends = {text.index("  ssd  ") for text in rows if "  ssd  " in text}
+    assert len(ends) == 1, "columns stand in line"
+
+
+@pytest.mark.parametrize(
+    ("ask", "said"),
+    [
+        (lambda run: run.deltas(by=["colour"]), r"by takes strata of kind, event, .*got 'colour'"),
+        (lambda run: run.deltas(where={"colour": "red"}), r"where takes strata of .*'colour'"),
+        (lambda run: run.deltas(where={"selectors": "x"}), r"where takes strata of .*'selectors'"),
+        (lambda run: run.deltas(where={"kind": "lock"}), r"kind takes lock-like, .*got 'lock'"),
+        (lambda run: run.events(where={"kind": []}), r"where takes a label of kind, or a list"),
+        (
+            lambda run: run.deltas(other="nobody"),
+            r"other must be one of ssd, control, got 'nobody'",
+        ),
+        (lambda run: run.deltas(other=""), r"other must be one of ssd, control, got ''"),
+        (lambda run: run.deltas(control="ssd"), r"a control must differ .* got 'ssd'"),
+        (lambda run: run.deltas(assignment="both"), r"assignment takes mean, .*got 'both'"),
+        (lambda run: run.deltas(preset="pre"), r"^preset takes post, strict, entropy, got 'pre'"),
+        (lambda run: run.deltas(temperature=-1), r"temperature must be >= 0 .*got -1"),
+        (lambda run: run.positions(top_p=1.5), r"top_p must be in \(0, 1\], got 1\.5"),
+        (lambda run: run.examples(by="colour"), r"by takes top1_prob, .*got 'colour'"),
+        (lambda run: run.examples(ranking="best"), r"ranking takes largest increase, .*'best'"),
+        (lambda run: run.examples(n=0), r"n must be >= 1, got 0"),
+        (lambda run: run.verdict(where={"kind": "lock-like"}), r"takes every kind"),
+        (lambda run: run.verdict(where={"generator": "x"}), r"generator takes .*got 'x'"),
+        (lambda run: run.verdict(train_temperature=0), r"need a temperature > 0, got 0"),
+        (lambda run: run.verdict(preset="pre"), r"^preset takes post"),
+        (lambda _: score({"out": "x"}), r"^the settings: carriers: Field required"),
+        (lambda _: score({"outt": "x"}), r"outt: Unexpected .*known here: out, "),
+        (lambda _: score({"out": object()}), r"^the settings: values are texts, numbers"),
+        (lambda _: score("absent.toml"), r"run file absent\.toml cannot be read"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused_in_words(
+    opened: OpenRun, ask: Callable[[OpenRun], object], said: str
+) -> None:
+    with pytest.raises(UsageFault, match=said):
+        ask(opened)
+
+
+def test_faults_of_runs_are_the_projects_own(opened: OpenRun, tmp_path: Path) -> None:
+    with pytest.raises(OutsideContract, match=r"temperature must be in"):
+        opened.positions(temperature=3)
+    with pytest.raises(NotARun, match="absent"):
+        open_run(tmp_path / "absent.zarr")
+
+
+WRONG_TYPES = """
+import probing
+from probing.api import OpenRun
+
+run = OpenRun(None)
+for ask in (
+    lambda: run.positions(temperature="1.5"),
+    lambda: run.positions(top_k=2.5),
+    lambda: run.positions(order=3),
+    lambda: run.deltas(order="last"),
+    lambda: run.deltas(where={"kind": 3}),
+    lambda: run.deltas(where={"correct": [True]}),
+    lambda: run.examples(n="3"),
+    lambda: run.verdict(train_top_k=None, train_top_p="0.9"),
+    lambda: probing.score(3),
+):
+    try:
+        ask()
+    except probing.UsageFault as fault:
+        print(fault)
+"""
+
+
+def test_wrong_types_are_refused_in_words_where_nothing_checks_them() -> None:
+    """In an interpreter of its own: here the annotations of every call are checked."""
+    said = in_new_interpreter(WRONG_TYPES).splitlines()
+    assert [text.rpartition(", got ")[2] for text in said] == [
+        "'1.5'", "2.5", "3", "'last'", "3", "[True]", "'3'", "'0.9'", "3",
+    ]  # fmt: skip
+    assert said[0] == "temperature must be a number, got '1.5'"
+    assert said[3].startswith(f"order must be one of {', '.join(ORDERS)}, got")
+    assert said[1] == "top_k must be a whole number, got 2.5"
+
+
+def test_numpys_numbers_are_numbers(opened: OpenRun) -> None:
+    found = opened.positions(
+        temperature=np.float64(1.3), top_k=np.int64(12), top_p=np.float64(0.9), min_p=0
+    )
+    pd.testing.assert_frame_equal(found, opened.positions(**WARM))
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    pair = tiny_pair(folder)
+    carriers = write_carriers(folder / "in.jsonl")
+    return {
+        "out": folder / "run.zarr",
+        "carriers": (carriers,),
+        "baseline": {"path": pair.baseline},
+        "others": {"ssd": {"path": pair.trained}},
+        "scoring": {"device": "cpu", "noise_carriers": 0},
+    }
+
+
+def test_scoring_by_dict_by_file_and_by_settings_is_one_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    document = settings_of(tmp_path)
+    carriers = Path(document["carriers"][0])
+    whole = carriers.read_text(encoding="utf-8")
+    carriers.write_text(whole + "{bad\n", encoding="utf-8")
+    progress = Recorder()
+    with caplog.at_level(logging.WARNING, logger="probing.api"):
+        scored = score(document, progress=progress)
+    assert isinstance(scored, OpenRun)
+    assert scored.models == ("baseline", "ssd")
+    assert scored.complete
+    assert progress.done == progress.total == len(scored)
+    assert "1 records were skipped" in caplog.text
+    assert f"in.jsonl:{len(whole.splitlines()) + 1}: bad JSON" in caplog.text
+    assert len(scored.manifest.skipped) == 1
+    file = tmp_path / "run.toml"
+    plain = json.loads(json.dumps(document, default=str))
+    file.write_text(
+        "\n".join(
+            [
+                f"out = {json.dumps(plain['out'])}",
+                f"carriers = {json.dumps(plain['carriers'])}",
+                f"baseline.path = {json.dumps(plain['baseline']['path'])}",
+                f"others.ssd.path = {json.dumps(plain['others']['ssd']['path'])}",
+                'scoring = { device = "cpu", noise_carriers = 0 }',
+            ]
+        ),
+        encoding="utf-8",
+    )
+    assert tomllib.loads(file.read_text(encoding="utf-8")) == plain
+    settings = RunSettings(
+        out=plain["out"],
+        carriers=tuple(plain["carriers"]),
+        baseline=ModelSpec(name="baseline", path=plain["baseline"]["path"]),
+        others=(ModelSpec(name="ssd", path=plain["others"]["ssd"]["path"]),),
+        scoring=probing.Scoring(device="cpu", noise_carriers=0),
+    )
+    caplog.clear()
+    for given in (file, str(file), settings):
+        with caplog.at_level(logging.INFO, logger="probing.api"):
+            assert score(given).fingerprint == scored.fingerprint
+        assert "is complete; nothing to score" in caplog.text
+
+
+NAMES_IN_USE = """
+import sys
+import probing
+{statement}
+print(" ".join(name for name in {heavy!r} if name in sys.modules))
+"""
+
+HEAVY = (
+    "pandas", "zarr", "torch", "streamlit", "pyarrow", "numpy", "pydantic", "transformers",
+    "altair", "scipy", "typer",
+)  # fmt: skip
+
+
+def in_new_interpreter(program: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def imported(statement: str) -> set[str]:
+    return set(in_new_interpreter(NAMES_IN_USE.format(statement=statement, heavy=HEAVY)).split())
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    assert imported("probing.__version__; dir(probing)") <= {"numpy"}
+    assert imported("") == set()
+
+
+@pytest.mark.parametrize("name", ["pandas", "zarr", "streamlit", "pyarrow", "torch"])
+def test_that_check_can_fail(name: str) -> None:
+    assert name in imported(f"import {name}")
+
+
+def test_asking_a_run_needs_no_torch_and_scoring_does() -> None:
+    ask = "run = probing.open_run('cache/bundled.zarr'); run.positions(); run.examples(n=1)"
+    found = imported(f"{ask}; run.verdict(); probing.read_carriers; probing.score")
+    assert {"pandas", "zarr"} <= found
+    assert not {"torch", "transformers", "streamlit", "typer"} & found
+
+
+def test_without_torch_scoring_says_what_to_install() -> None:
+    program = (
+        "import sys, probing\nprobing.score\nsys.modules['torch'] = None\n"
+        "spec = {'path': 'x'}\n"
+        "try:\n    probing.score({'out': 'x', 'carriers': ['x'], 'baseline': spec, "
+        "'others': {'b': spec}})\n"
+        "except probing.ProbingError as fault:\n    print(type(fault).__name__, fault)\n"
+    )
+    said = in_new_interpreter(program)
+    assert said.startswith("MissingPackage scoring needs the package torch")
+    assert "pip install 'ssd-probing[score]'" in said
+
+
+def test_every_public_name_is_there_and_typed() -> None:
+    tree = ast.parse(Path(probing.__file__).read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    typed = {
+        alias.name: str(node.module)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert {*typed, "__version__"} == set(probing.__all__)
+    assert probing.__all__ == sorted(probing.__all__)
+    for name, module in typed.items():
+        assert getattr(probing, name) is getattr(importlib.import_module(module), name), name
+    assert set(probing.__all__) <= set(dir(probing))
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        assert probing.__version__ == tomllib.load(file)["project"]["version"]
+
+
+def test_an_unknown_name_says_what_there_is() -> None:
+    with pytest.raises(AttributeError, match=r"open_run.* and no attribute 'openrun'"):
+        _ = probing.openrun
+    assert not hasattr(probing, "colour")
