@@ -25,7 +25,7 @@ from probing.api import OpenRun, open_run, score
 from probing.cli.options import filters_of
 from probing.errors import NotARun, OutsideContract, UsageFault
 from probing.reporting import tables
-from probing.reporting.contrasts import contrast_name
+from probing.reporting.contrasts import Models, contrast_name, models_beside
 from probing.reporting.examples import Order
 from probing.reporting.filters import FILTERED, Filters, filters_where, keep
 from probing.reporting.mechanism import Asked
@@ -372,6 +372,16 @@ def test_what_cannot_be_answered_is_refused_in_words(
 ) -> None:
     with pytest.raises(UsageFault, match=said):
         ask(opened)
+
+
+def test_models_are_chosen_before_anything_is_computed(opened: OpenRun) -> None:
+    run = opened.run
+    assert models_beside(run) == Models("ssd", "control")
+    assert models_beside(run, other="control") == Models("control", None)
+    assert models_beside(run, other="control", control="ssd").names == ("control", "ssd")
+    for other in ("nobody", "baseline", ""):
+        with pytest.raises(UsageFault, match="other must be one of ssd, control"):
+            models_beside(run, other=other, control="ssd")
 
 
 def test_faults_of_runs_are_the_projects_own(opened: OpenRun, tmp_path: Path) -> None:
