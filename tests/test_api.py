@@ -1,4 +1,4 @@
-"""The Python API gives what the tables of reporting are, refuses in words, and imports late."""
+"""The Python API gives what the tables of reporting are, and refuses in words."""
 
 import inspect
 import json
