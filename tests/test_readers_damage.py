@@ -3,7 +3,6 @@
 import gzip
 import json
 import random
-import resource
 import subprocess
 import sys
 import zlib
@@ -297,16 +296,19 @@ def _packed(content: bytes, ending: str) -> bytes:
     return pack[ending](content)
 
 
+# What `ru_maxrss` says of a new process counts the one that started it.
 MEASURED = """
-import resource, sys
-from probing.carriers.readers.seen import Seen, Stood
+import sys
+from pathlib import Path
 from probing.carriers.reading import read_carriers
 result = read_carriers(sys.argv[1:])
 print(len(result.carriers), *[(each.line, each.reason) for each in result.skipped])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+status = Path("/proc/self/status").read_text().splitlines()
+print(*[line.split()[1] for line in status if line.startswith("VmHWM")])
 """
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no figures of memory here")
 def test_a_line_of_a_hundred_megabytes_is_passed_over_in_bounded_memory(tmp_path: Path) -> None:
     (one, two) = chat_records()
     path = tmp_path / "in.jsonl"
@@ -320,8 +322,7 @@ def test_a_line_of_a_hundred_megabytes_is_passed_over_in_bounded_memory(tmp_path
     said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
     found, peak_kb = said.splitlines()
     assert found == "2 (2, 'over-long line')"
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > 0
-    assert int(peak_kb) < 500_000
+    assert 10_000 < int(peak_kb) < 500_000
 
 
 def test_an_empty_file_of_every_ending_is_refused(tmp_path: Path) -> None:
