@@ -357,7 +357,8 @@ def test_a_table_is_read_as_it_is_needed(
         first = sum(taken)
         assert sum(1 for _ in rows) == len(said) - 1
     assert first < path.stat().st_size * 0.7
-    assert max(taken) <= 4 * parquet_reader.BUFFER_BYTES
+    # At most a page at once, which the writer made.
+    assert max(taken) < path.stat().st_size / 3
     assert sum(taken) > path.stat().st_size * 0.9
 
 
