@@ -138,11 +138,7 @@ DEFAULT_ASSIGNMENT = Assignment.MEAN
 
 
 def preset_rule(preset: str, *, named: str = "preset") -> KindRule:
-    """The thresholds of this name; `named` is what the choice is called in messages.
-
-    Raises:
-        UsageFault: there is no such preset.
-    """
+    """The thresholds of this name, or `UsageFault`; `named` is the choice's name in messages."""
     require(preset in KIND_PRESETS, f"{named} takes {', '.join(KIND_PRESETS)}", preset)
     return KIND_PRESETS[preset]
 
@@ -153,11 +149,9 @@ DEFAULT_REPORT_EXAMPLES = 2
 DEFAULT_PLAN_CARRIERS = 20
 """Carriers that `probing carriers --plan` looks at."""
 
-DEFAULT_EXAMPLES = 3
-"""Examples that are shown where nobody says how many."""
-
-DEFAULT_RANKED_BY, DEFAULT_RANKING, DEFAULT_RANKING_SEED = "top1_prob", "largest change", 0
-"""Which quantity ranks examples, in which order, and the seed of the random order."""
+DEFAULT_EXAMPLES, DEFAULT_RANKED_BY = 3, "top1_prob"
+DEFAULT_RANKING, DEFAULT_RANKING_SEED = "largest change", 0
+"""How many examples, which quantity ranks them, in which order; the seed of the random order."""
 
 DEFAULT_GROUPS = (Stratum.KIND,)
 """What deltas are grouped by."""
@@ -242,11 +236,7 @@ class Training(Strict):
         top_k: int | None = None,
         top_p: float | None = None,
     ) -> "Training":
-        """From what is known of it; the rest is the default. Assumed where nothing is known.
-
-        Raises:
-            UsageFault: no such sampling.
-        """
+        """From what is known of it, or `UsageFault`. Assumed where nothing is known."""
         given = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
         known: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         return cls(**known, assumed=not known)

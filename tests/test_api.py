@@ -1,12 +1,8 @@
-"""The Python API gives what the tables of reporting are, refuses in words, and imports late."""
+"""The Python API gives what the tables of reporting are, and refuses in words."""
 
-import ast
-import importlib
 import inspect
 import json
 import logging
-import subprocess
-import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from interpreter import in_new_interpreter
 from pages_run import write_pages_run
-from report_reading import LIVE, NAMES, read
 from tiny import tiny_pair
 from tiny_runs import Recorder, write_carriers
 
@@ -25,10 +21,9 @@ from probing.api import OpenRun, open_run, score
 from probing.cli.options import filters_of
 from probing.errors import NotARun, OutsideContract, UsageFault
 from probing.reporting import tables
-from probing.reporting.contrasts import contrast_name
+from probing.reporting.contrasts import Models, contrast_name, models_beside
 from probing.reporting.examples import Order
 from probing.reporting.filters import FILTERED, Filters, filters_where, keep
-from probing.reporting.mechanism import Asked
 from probing.settings import (
     DEFAULT_EXAMPLES,
     KIND_PRESETS,
@@ -37,26 +32,18 @@ from probing.settings import (
     KindRule,
     ModelSpec,
     RunSettings,
-    Training,
 )
 from probing.vocabulary import Assignment, Stratum
 
 ROOT = Path(__file__).parents[1]
 WARM = {"temperature": 1.3, "top_k": 12, "top_p": 0.9}
 FEW = 12
-"""Problems of the run that verdicts are asked of."""
+"""Problems of a run that is only opened."""
 
 
 @pytest.fixture(scope="module")
 def opened(written: Any) -> OpenRun:
     return open_run(written.path)
-
-
-@pytest.fixture(scope="module")
-def little(tmp_path_factory: pytest.TempPathFactory) -> OpenRun:
-    path = tmp_path_factory.mktemp("api") / "little.zarr"
-    write_pages_run(path, problems=FEW)
-    return open_run(path)
 
 
 def compared(
@@ -256,86 +243,6 @@ def test_where_nothing_is_measured_there_is_no_example(opened: OpenRun) -> None:
     assert "No position is left" in found._repr_html_()
 
 
-def test_the_verdict_is_that_of_reporting(little: OpenRun) -> None:
-    found = little.verdict(
-        train_temperature=1.4, train_top_k=10, where={"generator": "ssd"}, preset="strict"
-    )
-    asked = Asked(
-        training=Training(temperature=1.4, top_k=10),
-        rule=KIND_PRESETS["strict"],
-        filters=Filters(generator=("ssd",)),
-    )
-    wanted = tables.mechanism(little.run, ["ssd", "control"], asked=asked)
-    assert found.mechanism == str(wanted.models["ssd"].verdict.mechanism)
-    assert found.rule == wanted.models["ssd"].verdict.rule
-    table = tables.evidence_table(wanted, asked=asked)
-    pd.testing.assert_frame_equal(found.evidence, table)
-    assert list(found.notes) == tables.evidence_notes(table, found=wanted, asked=asked)
-    assert list(found.models) == ["ssd", "control"]
-    for name, one in found.models.items():
-        assert (one.mechanism, one.rule) == tuple(
-            str(part) for part in vars(wanted.models[name].verdict).values()
-        )
-        pd.testing.assert_frame_equal(one.evidence, table[table["comparison"] == name])
-
-
-def test_a_training_nobody_told_is_said_to_be_assumed(little: OpenRun) -> None:
-    own = {"train_temperature": 1.1, "train_top_k": 20, "train_top_p": 0.95}
-    assumed, told = little.verdict(other="control", control="ssd"), Training.told()
-    assert told.assumed
-    assert "assumed" in assumed.notes[0]
-    assert next(iter(assumed.models)) == "control"
-    assert vars(Training()) | {"assumed": True} == vars(told)
-    said = Training.told(temperature=own["train_temperature"])
-    assert not said.assumed
-    assert (said.top_k, said.top_p) == (Training().top_k, Training().top_p)
-
-
-@pytest.fixture(scope="module")
-def hostile(tmp_path_factory: pytest.TempPathFactory) -> OpenRun:
-    """Models and texts named to be markup."""
-    path = tmp_path_factory.mktemp("hostile") / "hostile.zarr"
-    write_pages_run(path, problems=FEW, models=NAMES)
-    return open_run(path)
-
-
-def test_nothing_of_a_model_is_live_where_it_is_shown(hostile: OpenRun) -> None:
-    _, other, control = hostile.models
-    verdict = hostile.verdict(train_temperature=1.4, control=control)
-    examples = hostile.examples(n=40, ranking="random", control=control)
-    for shown in (verdict, verdict.models[other], examples, examples[0]):
-        page = read(shown._repr_html_())
-        allowed = {"div", "p", "table", "caption", "thead", "tbody", "tr", "th", "td", "ul", "li"}
-        assert {tag for tag, _ in page.elements} <= allowed | {"pre", "mark", "code"}
-        attributes = {name for _, given in page.elements for name in given}
-        assert attributes <= {"class", "scope", "title", "tabindex", "rowspan"}
-        # What would set formulas is told not to, for all of it.
-        first, given = page.elements[0]
-        assert first == "div"
-        assert {"tex2jax_ignore", "mathjax_ignore"} <= set(given["class"].split())
-        for text in ("".join(page.text), repr(shown)):
-            assert not {"\x1b", "\u202e", "\x07", "\r"} & set(text)
-    assert LIVE(other)
-    assert "<script>" not in examples._repr_html_()
-    assert "image href" in "".join(read(verdict._repr_html_()).text)
-    assert "\x1b" not in repr(hostile)
-
-
-def test_a_verdict_reads_as_text(little: OpenRun) -> None:
-    found = little.verdict(train_temperature=1.4)
-    said = repr(found).splitlines()
-    assert said[0] == f"ssd: {found.mechanism} ({found.rule})"
-    assert said[1].startswith("control: ")
-    assert [line for line in said if line.startswith("note: ")] == [
-        f"note: {note}" for note in found.notes
-    ]
-    head = next(i for i, text in enumerate(said) if text.startswith("Primary  "))
-    rows = [text for text in said[head + 1 :] if not text.startswith("note: ")]
-    assert len(rows) == int((found.evidence["primary"] != "").sum())
-    ends = {text.index("  ssd  ") for text in rows if "  ssd  " in text}
-    assert len(ends) == 1, "columns stand in line"
-
-
 @pytest.mark.parametrize(
     ("ask", "said"),
     [
@@ -372,6 +279,16 @@ def test_what_cannot_be_answered_is_refused_in_words(
 ) -> None:
     with pytest.raises(UsageFault, match=said):
         ask(opened)
+
+
+def test_models_are_chosen_before_anything_is_computed(opened: OpenRun) -> None:
+    run = opened.run
+    assert models_beside(run) == Models("ssd", "control")
+    assert models_beside(run, other="control") == Models("control", None)
+    assert models_beside(run, other="control", control="ssd").names == ("control", "ssd")
+    for other in ("nobody", "baseline", ""):
+        with pytest.raises(UsageFault, match="other must be one of ssd, control"):
+            models_beside(run, other=other, control="ssd")
 
 
 def test_faults_of_runs_are_the_projects_own(opened: OpenRun, tmp_path: Path) -> None:
@@ -478,82 +395,3 @@ def test_scoring_by_dict_by_file_and_by_settings_is_one_run(
         with caplog.at_level(logging.INFO, logger="probing.api"):
             assert score(given).fingerprint == scored.fingerprint
         assert "is complete; nothing to score" in caplog.text
-
-
-NAMES_IN_USE = """
-import sys
-import probing
-{statement}
-print(" ".join(name for name in {heavy!r} if name in sys.modules))
-"""
-
-HEAVY = (
-    "pandas", "zarr", "torch", "streamlit", "pyarrow", "numpy", "pydantic", "transformers",
-    "altair", "scipy", "typer",
-)  # fmt: skip
-
-
-def in_new_interpreter(program: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def imported(statement: str) -> set[str]:
-    return set(in_new_interpreter(NAMES_IN_USE.format(statement=statement, heavy=HEAVY)).split())
-
-
-def test_importing_the_package_imports_nothing_heavy() -> None:
-    assert imported("probing.__version__; dir(probing)") <= {"numpy"}
-    assert imported("") == set()
-
-
-@pytest.mark.parametrize("name", ["pandas", "zarr", "streamlit", "pyarrow", "torch"])
-def test_that_check_can_fail(name: str) -> None:
-    assert name in imported(f"import {name}")
-
-
-def test_asking_a_run_needs_no_torch_and_scoring_does() -> None:
-    ask = "run = probing.open_run('cache/bundled.zarr'); run.positions(); run.examples(n=1)"
-    found = imported(f"{ask}; run.verdict(); probing.read_carriers; probing.score")
-    assert {"pandas", "zarr"} <= found
-    assert not {"torch", "transformers", "streamlit", "typer"} & found
-
-
-def test_without_torch_scoring_says_what_to_install() -> None:
-    program = (
-        "import sys, probing\nprobing.score\nsys.modules['torch'] = None\n"
-        "spec = {'path': 'x'}\n"
-        "try:\n    probing.score({'out': 'x', 'carriers': ['x'], 'baseline': spec, "
-        "'others': {'b': spec}})\n"
-        "except probing.ProbingError as fault:\n    print(type(fault).__name__, fault)\n"
-    )
-    said = in_new_interpreter(program)
-    assert said.startswith("MissingPackage scoring needs the package torch")
-    assert "pip install 'ssd-probing[score]'" in said
-
-
-def test_every_public_name_is_there_and_typed() -> None:
-    tree = ast.parse(Path(probing.__file__).read_text(encoding="utf-8"))
-    block = next(node for node in tree.body if isinstance(node, ast.If))
-    typed = {
-        alias.name: str(node.module)
-        for node in block.body
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    }
-    assert {*typed, "__version__"} == set(probing.__all__)
-    assert probing.__all__ == sorted(probing.__all__)
-    for name, module in typed.items():
-        assert getattr(probing, name) is getattr(importlib.import_module(module), name), name
-    assert set(probing.__all__) <= set(dir(probing))
-    with (ROOT / "pyproject.toml").open("rb") as file:
-        assert probing.__version__ == tomllib.load(file)["project"]["version"]
-
-
-def test_an_unknown_name_says_what_there_is() -> None:
-    with pytest.raises(AttributeError, match=r"open_run.* and no attribute 'openrun'"):
-        _ = probing.openrun
-    assert not hasattr(probing, "colour")

@@ -102,7 +102,7 @@ def test_summary_csv_is_the_table(run: str, tmp_path: Path, probing: Command) ->
 def test_summary_prints_every_kind_and_its_problems(run: str, probing: Command) -> None:
     out = probing("summary", run).out
     header, *rows = [line.split() for line in out.replace("ssd − control", "both").splitlines()[1:]]
-    assert header[-5:] == ["null", "drift", "p", "problems", "reads"]
+    assert header[-5:] == ["null", "drift", "p", "n", "reads"]
     table = with_drift(delta_tables(trio(run), by=[Stratum.KIND]), drift(run))
     figures = [row for row in rows if row[0] in {"all", *table["kind"]}]
     assert len(figures) == len(table)

@@ -60,7 +60,8 @@ def role_exchange_of(first: ClusterTotals, second: ClusterTotals, *, level: floa
         for side, mean in zip((first, second), means, strict=True)
     ]
     residuals = parts[0] + parts[1]
-    used = ((first.weight > 0) | (second.weight > 0)).sum(axis=0)
+    # No better known than the side that rests on the fewest clusters (estimates.combined).
+    used = np.minimum(*((side.weight > 0).sum(axis=0) for side in (first, second)))
     spread = np.sqrt((residuals**2).sum(axis=0) * used / np.maximum(used - 1, 1))
     half = scipy_stats.t.ppf((1 + level) / 2, np.maximum(used - 1, 1)) * spread
     half = np.where(used < 2, np.nan, half)

@@ -144,11 +144,13 @@ def _print_deltas(table: pd.DataFrame, *, groups: Sequence[str], noted: str) -> 
     from probing.reporting.deltas import DEFAULT_INFERENCE
     from probing.reporting.display import DELTA_FORMATS, family_notes, printed_deltas
 
-    headers = {"p_adjusted": "p", "null_drift": "drift"}
+    # Short ones: every row fits into 120 columns.
+    headers = {"p_adjusted": "p", "null_drift": "drift", "problems": "n"}
     shown = printed_deltas(table, by=groups).rename(columns=headers)
     formats = {headers.get(column, column): form for column, form in DELTA_FORMATS.items()}
     print_table(shown, formats=formats, tight=True)
-    family = family_notes(table, inference=DEFAULT_INFERENCE)
+    family = ["n counts problems, which are resampled"]
+    family += family_notes(table, inference=DEFAULT_INFERENCE)
     for note in filter(None, [*family, *_notes(table, groups), noted]):
         out.print(f"note: {note}", markup=False)
 
