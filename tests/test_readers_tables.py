@@ -2,13 +2,16 @@
 
 import datetime
 import gzip
+import io
 import math
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -33,6 +36,8 @@ from logs import (
 from probing.carriers.fields import Unusable
 from probing.carriers.readers import parquet as parquet_reader
 from probing.carriers.readers.formats import with_columns
+from probing.carriers.readers.parquet import read_parquet
+from probing.carriers.readers.sources import Source
 from probing.carriers.reading import read_carriers
 from probing.carriers.record import Carrier
 from probing.errors import MissingPackage, NoCarriersLeft, UnreadableInput, UsageFault
@@ -327,6 +332,34 @@ def test_rows_of_a_table_are_read_in_blocks_and_none_is_lost(
         kept = read(path).carriers
         assert [each.response for each in kept] == [f"r{n}" for n in range(50)]
         assert [each.carrier_id for each in kept] == [f"{path}:{n + 1}" for n in range(50)]
+
+
+@pytest.mark.parametrize("group_rows", [1_000_000, 500])
+def test_a_table_is_read_as_it_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group_rows: int
+) -> None:
+    noise = np.random.default_rng(0)
+    said = [noise.bytes(4000).hex() for _ in range(2000)]
+    table = pyarrow.table({"prompt": said, "output": said, "model": ["m"] * len(said)})
+    path = tmp_path / "in.parquet"
+    pyarrow.parquet.write_table(table, path, row_group_size=group_rows, compression="none")
+    taken: list[int] = []
+
+    class Counted(io.FileIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            got = super().read(-1 if size is None else size)
+            taken.append(len(got))
+            return got
+
+    monkeypatch.setattr(Source, "open", lambda source: Counted(source.place))
+    with closing(read_parquet(Source(str(path)))) as rows:
+        next(rows)
+        first = sum(taken)
+        assert sum(1 for _ in rows) == len(said) - 1
+    assert first < path.stat().st_size * 0.7
+    # At most a page at once, which the writer made.
+    assert max(taken) < path.stat().st_size / 3
+    assert sum(taken) > path.stat().st_size * 0.9
 
 
 def test_numbers_of_lines_count_blank_ones(tmp_path: Path) -> None:

@@ -65,6 +65,8 @@ def _check_writable(name: str, value: Any) -> None:
     """Refuse what could be read but not written, shown or stored again, wherever it stands."""
     if fault := _fault_of_text(name):
         raise Unusable("invalid text", f"the name of field {name!r:.60} holds {fault}")
+    if value is None or isinstance(value, int | float):
+        return
     label = f"`{name:.60}`"
     waiting: list[tuple[Any, int]] = [(value, 0)]
     while waiting:
@@ -82,6 +84,8 @@ def _check_writable(name: str, value: Any) -> None:
 def _fault_of_text(text: str) -> str | None:
     if "\0" in text:
         return "a NUL character"
+    if text.isascii():
+        return None
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

@@ -160,7 +160,7 @@ class CarrierStream:
     def _passed_over(self, given: str, names: Sequence[str]) -> Skipped:
         self._begin(given, "")
         self._count("skipped")
-        detail = f"{len(names):,} files that are called nothing like one: {listed(names)}"
+        detail = f"{len(names):,} files that are no logs by their names: {listed(names)}"
         return Skipped(given, 0, PASSED_OVER, detail)
 
     def _skipped_file(self, source: Source, error: UnreadableInput) -> Skipped:

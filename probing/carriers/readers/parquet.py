@@ -38,7 +38,8 @@ def read_parquet(source: Source) -> Rows:
     try:
         with (
             source.open() as raw,
-            pyarrow.parquet.ParquetFile(raw, buffer_size=BUFFER_BYTES) as file,
+            # Reading ahead would hold the whole file, however it is divided.
+            pyarrow.parquet.ParquetFile(raw, buffer_size=BUFFER_BYTES, pre_buffer=False) as file,
         ):
             _check_names(source.place, file.schema_arrow.names)
             for batch in file.iter_batches(batch_size=BATCH_ROWS):
