@@ -21,6 +21,7 @@ from probing.reporting.questions import (
     Judgement,
     Question,
     answer,
+    beside_drift,
     examples,
     incomplete_text,
     judge,
@@ -156,7 +157,9 @@ class OpenRun:
         decoding = _decoding(temperature, top_k, top_p, min_p=min_p, order=order)
         question = _question(other, control, where, decoding=decoding, kinds=(preset, assignment))
         groups = _groups(by)
-        return tables.delta_tables(self._compared(question), by=groups, filters=question.filters)
+        answered = answer(self.run, question)
+        found = tables.delta_tables(answered.compared, by=groups, filters=question.filters)
+        return beside_drift(self.run, question, answered, found, by=groups).table
 
     def assignments(
         self,
@@ -178,7 +181,9 @@ class OpenRun:
         decoding = _decoding(temperature, top_k, top_p, min_p=min_p, order=order)
         kinds = (preset, DEFAULT_ASSIGNMENT)
         question = _question(other, control, where, decoding=decoding, kinds=kinds)
-        return tables.assignment_tables(self._compared(question), filters=question.filters)
+        answered = answer(self.run, question)
+        found = tables.assignment_tables(answered.compared, filters=question.filters)
+        return beside_drift(self.run, question, answered, found, by=DEFAULT_GROUPS).table
 
     def events(
         self,

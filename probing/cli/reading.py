@@ -85,8 +85,7 @@ def summary(
     from probing.reporting import tables
     from probing.reporting.comparison import KIND_DECODING
     from probing.reporting.display import decoding_text, rule_text
-    from probing.reporting.drifting import BY_KIND_ALONE, DriftAsked, stands_beside
-    from probing.reporting.questions import Question, answer
+    from probing.reporting.questions import Question, answer, beside_drift
     from probing.store.reader import open_run
 
     own_groups = f"--by groups the deltas; leave it out with --table {table}, which groups itself"
@@ -106,17 +105,9 @@ def summary(
         SummaryTable.EVENTS: tables.event_tables,
     }
     found = builders[table](answered.compared, filters=chosen)
-    noted = BY_KIND_ALONE
-    if table in (SummaryTable.DELTAS, SummaryTable.ASSIGNMENTS) and stands_beside(groups):
-        asked = DriftAsked(
-            other=answered.models.other,
-            control=answered.models.control,
-            decoding=decoding,
-            rule=answered.rule,
-            filters=chosen,
-        )
-        drift = tables.drift_null(opened, asked)
-        found, noted = tables.with_drift(found, drift, assignment=assignment), drift.note
+    noted = ""
+    if table in (SummaryTable.DELTAS, SummaryTable.ASSIGNMENTS):
+        found, noted = beside_drift(opened, question, answered, found, by=groups)
     _say_incomplete(opened)
     whose = "three assignments" if table is SummaryTable.ASSIGNMENTS else f"the {assignment}"
     out.print(

@@ -1,7 +1,8 @@
 """Questions to a run, as commands and notebooks ask them: which models, settings and positions."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -10,6 +11,7 @@ from probing.reporting.comparison import settled_rule
 from probing.reporting.contrasts import COMPARISON, Models, models_beside
 from probing.reporting.display import event_text, place_text
 from probing.reporting.document import Block, Bullets, Card, Excerpt, Grid, Paragraph
+from probing.reporting.drifting import BY_KIND_ALONE, DriftAsked, stands_beside
 from probing.reporting.filters import Filters, keep, require_known
 from probing.reporting.mechanism import Asked, Findings
 from probing.reporting.remaking import Ranking
@@ -69,6 +71,39 @@ def answer(run: Run, question: Question) -> Answer:
     )
     require_known(compared[models.other], filters=question.filters)
     return Answer(models, rule, compared)
+
+
+class Noted(NamedTuple):
+    """A table, and what is to be said of its drift null; empty where there is nothing to say."""
+
+    table: pd.DataFrame
+    note: str
+
+
+def beside_drift(
+    run: Run, question: Question, answered: Answer, found: pd.DataFrame, *, by: Sequence[str]
+) -> Noted:
+    """A table of deltas with the drift null beside the other, where its grouping has one.
+
+    Args:
+        run: the run.
+        question: as of `answer`.
+        answered: its answer.
+        found: of `delta_tables` or `assignment_tables`.
+        by: the strata that it groups by; those of assignments are by kind.
+    """
+    if not stands_beside(by):
+        return Noted(found, BY_KIND_ALONE)
+    asked = DriftAsked(
+        other=answered.models.other,
+        control=answered.models.control,
+        decoding=question.decoding,
+        rule=answered.rule,
+        filters=question.filters,
+    )
+    null = tables.drift_null(run, asked)
+    table = tables.with_drift(found, null, assignment=question.filters.assignment)
+    return Noted(table, null.note)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
