@@ -15,7 +15,7 @@ from probing.settings import Training
 
 pytestmark = pytest.mark.browser
 
-DEFAULT = Asked(training=Training())
+DEFAULT = Asked(training=Training(assumed=True))
 
 
 def weighed(site: Site, asked: Asked) -> tuple[dict[str, Found], pd.DataFrame]:
@@ -51,6 +51,9 @@ def test_evidence_is_that_of_the_store(site: Site) -> None:
     page = opened(site)
     found, table = weighed(site, DEFAULT)
     check(page, found, table)
+    main = page.get_by_test_id("stMain")
+    expect(main).to_contain_text("assumed until you say how the samples were drawn")
+    expect(main).to_contain_text("training samples (assumed: nobody said)")
     run = site.runs["pages.zarr"].open()
     for key, builder in (
         ("progress_csv", tables.progress_table),
@@ -76,6 +79,7 @@ def test_training_and_filters_change_it_and_kinds_do_not(site: Site) -> None:
     )
     found, table = weighed(site, asked)
     check(page, found, table)
+    expect(page.get_by_test_id("stMain")).not_to_contain_text("assumed")
     press(page, "kind", "fork-like")
     check(page, found, table)
     query = parse_qs(urlsplit(page.url).query)

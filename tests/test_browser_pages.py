@@ -228,14 +228,17 @@ def test_every_table_can_be_made_again_from_its_settings(site: Site, page: Page)
 
 PICTURES = {"overview": "", "deltas": "deltas", "examples": "examples", "mechanism": "mechanism"}
 
+TRAINED = "train_temperature=1.6&train_top_k=20&train_top_p=0.8"
+"""How the demo's samples were drawn."""
+
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", PICTURES)
 def test_screenshots(site: Site, name: str, scheme: str, tmp_path: Path) -> None:
     folder = Path(os.environ.get("PROBING_SCREENSHOTS") or tmp_path)
     folder.mkdir(parents=True, exist_ok=True)
-    query = f"run={BUNDLED.name}" if BUNDLED.exists() else ""
-    page = site.visit(query, scheme=scheme, place=PICTURES[name])
+    query = f"run={BUNDLED.name}" if BUNDLED.exists() else "run=pages.zarr"
+    page = site.visit(f"{query}&{TRAINED}", scheme=scheme, place=PICTURES[name])
     if name != "examples":
         page.get_by_test_id("stVegaLiteChart").last.locator("svg, canvas").first.wait_for()
     page.wait_for_timeout(1500)

@@ -66,6 +66,9 @@ EVIDENCE_LABELS = {
     "prediction": Column("Prediction", "What simple self-distillation predicts."),
 }
 
+MANY_TIMES = 10.0
+"""From here a share is told in multiples: where next to nothing was left to go, per cent mislead."""
+
 OF_FIGURE = ("primary", "figure")
 OF_COMPARISON = ("estimate", "nulls", "p_adjusted", "reads", "detectable")
 
@@ -73,7 +76,7 @@ PROGRESS_LABELS = {
     "comparison": Column("Model", "Compared with the baseline."),
     "kind": Column("Kind", "By the mean of the two models."),
     "event": Column("Event", "What happened to the position; all: every one of the kind."),
-    "share": Column("Share of the way", "Progress over KL(target ‖ baseline); below 0: away."),
+    "share": Column("Share of the way", "Progress over Distance; below 0: away from the target."),
     "support": Column("Support part", "Mass that moved into the support, nats."),
     "support_nulls": Column("Its nulls", "Exchange, drift; at locks and forks.", width=130),
     "within": Column("Within part", "Gain on the target inside the support, nats."),
@@ -165,7 +168,7 @@ def wide_evidence(table: pd.DataFrame) -> pd.DataFrame:
 
 def shown_progress(table: pd.DataFrame) -> pd.DataFrame:
     """Progress as text, with the columns of `PROGRESS_LABELS`."""
-    shown = table.assign(share=table["share"].map(percent), distance=table["distance"].map(number))
+    shown = table.assign(share=table["share"].map(of_the_way), distance=table["distance"].map(number))
     for part in PARTS:
         shown[part] = [
             bounded(row[part], row[f"{part}_low"], row[f"{part}_high"])
@@ -173,6 +176,16 @@ def shown_progress(table: pd.DataFrame) -> pd.DataFrame:
         ]
         shown[f"{part}_nulls"] = _nulls(table[f"{part}_exchange"], table[f"{part}_drift"])
     return labelled(shown[list(PROGRESS_LABELS)], PROGRESS_LABELS)
+
+
+def of_the_way(share: float) -> str:
+    """Progress as a share of the distance; many times the distance as that.
+
+    Examples:
+        >>> of_the_way(0.312), of_the_way(-73.24), of_the_way(float("nan"))
+        ('31.2%', '-73 ×', '–')
+    """
+    return f"{share:.0f} ×" if abs(share) >= MANY_TIMES else percent(share)
 
 
 def _nulls(exchange: pd.Series, drift: pd.Series) -> list[str]:

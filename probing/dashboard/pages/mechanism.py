@@ -105,7 +105,14 @@ def _training(choice: Choice) -> Training:
         bind=URL,
         help="1: the samples were not truncated by mass.",
     )
-    return Training(temperature=round(temperature, 4), top_k=top_k, top_p=round(top_p, 4))
+    told = Training(temperature=round(temperature, 4), top_k=top_k, top_p=round(top_p, 4))
+    if told != DEFAULT:
+        return told
+    st.caption(
+        "These three are assumed until you say how the samples were drawn: slope, support and "
+        "verdict are about this target."
+    )
+    return dataclasses.replace(told, assumed=True)
 
 
 def _verdicts(found: Mapping[str, Found]) -> None:
