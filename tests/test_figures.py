@@ -170,15 +170,31 @@ def case() -> Case:
         reading=READING,
         rng=np.random.default_rng(SEED),
     )
-    # The noise is the first that its stream gives.
-    stream = np.random.default_rng(SEED).spawn(1)[0]
+    scale, noise = noise_of(pair, kl, a=a, weights=weights, stream=first_stream())
+    return Case(a, b, pair, weights, found, scale, noise)
+
+
+def first_stream() -> np.random.Generator:
+    """What the first draw of noise is taken from."""
+    return np.random.default_rng(SEED).spawn(1)[0]
+
+
+def noise_of(
+    pair: PairRows,
+    kl: np.ndarray,
+    *,
+    a: np.ndarray,
+    weights: np.ndarray,
+    stream: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The size of the next noise of a stream at every position, and the noise of every id."""
     drawn = stream.standard_normal(pair.baseline.logits.shape)
     scale = matching_scale(surprise(pair.baseline, drawn), kl, groups=kinds_of(a), weights=weights)
     noise = np.zeros(a.shape)
     np.put_along_axis(
         noise, pair.baseline.ids[:, :VOCABULARY].astype(np.int64), drawn[:, :VOCABULARY], axis=1
     )
-    return Case(a, b, pair, weights, found, scale, noise)
+    return scale, noise
 
 
 def assert_all(found: dict[str, float], expected: dict[str, float]) -> None:
@@ -246,6 +262,19 @@ def test_a_difference_is_at_the_kinds_of_the_mean_over_all_models(case: Case) ->
         for own, other in zip((first, second), back, strict=True)
     ]
     assert_all(nulls, {name: halves[0][name] - halves[1][name] for name in first})
+    stream = first_stream()
+    noises = [
+        scale[:, None] * noise
+        for scale, noise in (
+            noise_of(each.rows, each.kl, a=case.a, weights=case.weights, stream=stream)
+            for each in compared
+        )
+    ]
+    noisy_middle = case.a + (noises[0] + noises[1]) / 3
+    drifts = [case.figures(case.a, case.a + each, between=noisy_middle) for each in noises]
+    assert (kinds_of(noisy_middle) != kinds_of(case.a + noises[0] / 2)).any()
+    drift = {name: tested.drift.value for name, tested in found.difference.items()}
+    assert_all(drift, {name: drifts[0][name] - drifts[1][name] for name in first})
     own_kinds = kinds_of((case.a + case.b) / 2)
     assert (own_kinds != kinds_of(middle)).any(), "else this says nothing of the kinds"
     alone = found.models[0].figures["support at forks"].own.value

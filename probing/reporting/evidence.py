@@ -67,7 +67,7 @@ EVIDENCE_LABELS = {
 }
 
 MANY_TIMES = 10.0
-"""From here a share is told in multiples: where next to nothing was left to go, per cent mislead."""
+"""From here on a share is told in multiples: with little way to go, per cent mislead."""
 
 OF_FIGURE = ("primary", "figure")
 OF_COMPARISON = ("estimate", "nulls", "p_adjusted", "reads", "detectable")
@@ -168,7 +168,9 @@ def wide_evidence(table: pd.DataFrame) -> pd.DataFrame:
 
 def shown_progress(table: pd.DataFrame) -> pd.DataFrame:
     """Progress as text, with the columns of `PROGRESS_LABELS`."""
-    shown = table.assign(share=table["share"].map(of_the_way), distance=table["distance"].map(number))
+    shown = table.assign(
+        share=table["share"].map(of_the_way), distance=table["distance"].map(number)
+    )
     for part in PARTS:
         shown[part] = [
             bounded(row[part], row[f"{part}_low"], row[f"{part}_high"])
