@@ -24,7 +24,14 @@ from probing.settings import Decoding, KindRule, Rules
 
 PURE = ("temperature", "ssd", "generic")
 NO_EFFECT = ("no effect, drift", "no effect, exchangeable")
-NO_SSD = ("temperature", "generic", "temperature and generic", "label smoothing", "bent")
+NO_SSD = (
+    "temperature",
+    "generic",
+    "temperature and generic",
+    "label smoothing",
+    "bent",
+    "trimmed",
+)
 OTHER_STRENGTHS: dict[str, Strength] = {
     "ssd 0.1": Strength(ssd=0.1),
     "ssd 0.6": Strength(ssd=0.6),
@@ -43,6 +50,7 @@ OTHER_STRENGTHS: dict[str, Strength] = {
     "generic 0.1": Strength(bias=0.1),
     "label smoothing 0.001": Strength(floor=0.001),
     "label smoothing 0.02": Strength(floor=0.02),
+    "trimmed by 1": Strength(trim=1.0),
 }
 
 

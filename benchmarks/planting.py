@@ -80,6 +80,8 @@ class Strength:
         noise: standard deviation of independent noise of every logit, nats.
         floor: share of a flat distribution in the mixture of label smoothing.
         bend: of log b = log a + bend (log a)^2, per nat.
+        trim: what improbable tokens lose, nats: those below a probability from 0.3 % to 5 %, drawn
+            by `seed`.
         between: how strengths vary between problems: standard deviation of their logarithm.
         seed: of the biases, which are the same for every row of a run.
     """
@@ -94,6 +96,7 @@ class Strength:
     noise: float = 0.1
     floor: float = 0.005
     bend: float = 0.0015
+    trim: float = 0.3
     between: float = 0.3
     seed: tuple[int, ...] = (0,)
 
@@ -222,6 +225,17 @@ def bent(rows: Rows, factor: np.ndarray, strength: Strength, rng: np.random.Gene
     return Planted(rows, moved + noise(rows.shape, strength.noise, rng))
 
 
+def trimmed(
+    rows: Rows, factor: np.ndarray, strength: Strength, rng: np.random.Generator
+) -> Planted:
+    """Improbable tokens lose, whether they were drawn in training or not."""
+    cut = np.random.default_rng(strength.seed).uniform(np.log(0.003), np.log(0.05))
+    log_a = log_softmax(rows, axis=1)
+    lost = np.where(log_a < cut, strength.trim, 0.0) * factor[:, None]
+    moved = log_a - lost.astype(np.float32)
+    return Planted(rows, moved + noise(rows.shape, strength.noise, rng))
+
+
 def biases(vocabulary: int, strength: Strength) -> Float[np.ndarray, " token"]:
     """Of every token; the last special token (the end of a turn stands for think-close) gains."""
     rng = np.random.default_rng(strength.seed)
@@ -244,6 +258,7 @@ PLANTINGS: dict[str, tuple[Planting, Mechanism]] = {
     "temperature and generic": (temperature_and_generic, Mechanism.MIXED),
     "label smoothing": (smoothing, Mechanism.MIXED),
     "bent": (bent, Mechanism.MIXED),
+    "trimmed": (trimmed, Mechanism.MIXED),
 }
 
 

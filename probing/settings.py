@@ -214,19 +214,21 @@ class Curves(Strict):
 class Training(Strict):
     """How the samples were drawn that a model was trained on: T_train, top-k, top-p.
 
-    `assumed`: nobody said so.
+    `assumed` names those that nobody told.
     """
 
     temperature: float = 1.1
     top_k: int = 20
     top_p: float = 0.95
-    assumed: bool = False
+    assumed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         above = GREEDY_BELOW <= self.temperature < math.inf
-        require(above, "samples to train on need a temperature > 0", self.temperature)
-        require(self.top_k >= 0, "their top_k must be >= 0 (0: none)", self.top_k)
-        require(0 < self.top_p <= 1, "their top_p must be in (0, 1] (1: none)", self.top_p)
+        of = "of the samples trained on"
+        require(above, f"train_temperature, {of}, must be > 0", self.temperature)
+        require(self.top_k >= 0, f"train_top_k, {of}, must be >= 0 (0: none)", self.top_k)
+        inside = 0 < self.top_p <= 1
+        require(inside, f"train_top_p, {of}, must be in (0, 1] (1: none)", self.top_p)
 
     @classmethod
     def told(
@@ -236,10 +238,22 @@ class Training(Strict):
         top_k: int | None = None,
         top_p: float | None = None,
     ) -> "Training":
-        """From what is known of it, or `UsageFault`. Assumed where nothing is known."""
+        """From what is known of it, or `UsageFault`; the rest is assumed."""
         given = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
         known: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        return cls(**known, assumed=not known)
+        return cls(**known, assumed=tuple(name for name in given if name not in known))
+
+    @property
+    def said(self) -> str:
+        """The three, and which of them are assumed."""
+        shown = {
+            "temperature": f"T {self.temperature:g}",
+            "top_k": f"top-k {self.top_k}",
+            "top_p": f"top-p {self.top_p:g}",
+        }
+        return ", ".join(
+            text + (" (assumed)" if name in self.assumed else "") for name, text in shown.items()
+        )
 
     @property
     def truncates(self) -> bool:
@@ -271,7 +285,7 @@ class Rules(Strict):
     temperature_share: float = 0.7
     temperature_part: float = 0.25
     token_share: float = 0.05
-    least_gap: float = 0.1
+    least_gap: float = 0.05
     drift_draws: int = 8
 
     def __post_init__(self) -> None:

@@ -1,5 +1,7 @@
 """The verdict in Python: that of reporting, and inert wherever a notebook shows it."""
 
+import dataclasses
+
 import pandas as pd
 import pytest
 from pages_run import write_pages_run
@@ -27,7 +29,7 @@ def test_the_verdict_is_that_of_reporting(little: OpenRun) -> None:
         train_temperature=1.4, train_top_k=10, where={"generator": "ssd"}, preset="strict"
     )
     asked = Asked(
-        training=Training(temperature=1.4, top_k=10),
+        training=Training.told(temperature=1.4, top_k=10),
         rule=KIND_PRESETS["strict"],
         filters=Filters(generator=("ssd",)),
     )
@@ -51,9 +53,10 @@ def test_a_training_nobody_told_is_said_to_be_assumed(little: OpenRun) -> None:
     assert told.assumed
     assert "assumed" in assumed.notes[0]
     assert next(iter(assumed.models)) == "control"
-    assert vars(Training()) | {"assumed": True} == vars(told)
+    assert told == dataclasses.replace(Training(), assumed=("temperature", "top_k", "top_p"))
     said = Training.told(temperature=own["train_temperature"])
-    assert not said.assumed
+    assert said.assumed == ("top_k", "top_p")
+    assert said.said == "T 1.1, top-k 20 (assumed), top-p 0.95 (assumed)"
     assert (said.top_k, said.top_p) == (Training().top_k, Training().top_p)
 
 

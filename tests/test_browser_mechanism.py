@@ -15,7 +15,7 @@ from probing.settings import Training
 
 pytestmark = pytest.mark.browser
 
-DEFAULT = Asked(training=Training(assumed=True))
+DEFAULT = Asked(training=Training.told())
 
 
 def weighed(site: Site, asked: Asked) -> tuple[dict[str, Found], pd.DataFrame]:
@@ -52,8 +52,8 @@ def test_evidence_is_that_of_the_store(site: Site) -> None:
     found, table = weighed(site, DEFAULT)
     check(page, found, table)
     main = page.get_by_test_id("stMain")
-    expect(main).to_contain_text("assumed until you say how the samples were drawn")
-    expect(main).to_contain_text("training samples (assumed: nobody said)")
+    expect(main).to_contain_text("Left at what the page assumes: temperature, top-k, top-p.")
+    expect(main).to_contain_text("T 1.1 (assumed), top-k 20 (assumed), top-p 0.95 (assumed)")
     run = site.runs["pages.zarr"].open()
     for key, builder in (
         ("progress_csv", tables.progress_table),
@@ -75,11 +75,11 @@ def test_training_and_filters_change_it_and_kinds_do_not(site: Site) -> None:
     enter(page, "train_top_p", "0.8")
     press(page, "generator", "ssd")
     asked = Asked(
-        training=Training(temperature=1.5, top_p=0.8), filters=Filters(generator=("ssd",))
+        training=Training.told(temperature=1.5, top_p=0.8), filters=Filters(generator=("ssd",))
     )
     found, table = weighed(site, asked)
     check(page, found, table)
-    expect(page.get_by_test_id("stMain")).not_to_contain_text("assumed")
+    expect(page.get_by_test_id("stMain")).to_contain_text("Left at what the page assumes: top-k.")
     press(page, "kind", "fork-like")
     check(page, found, table)
     query = parse_qs(urlsplit(page.url).query)

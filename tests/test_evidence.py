@@ -17,7 +17,7 @@ from probing.analysis.estimates import Estimate, average, mean_estimate
 from probing.analysis.moments import moments
 from probing.analysis.pair import NEAR, Edge, PairRows, Weighted, edge
 from probing.analysis.progress import loss_parts, progress
-from probing.analysis.regression import fit, within_products
+from probing.analysis.regression import fit, within
 from probing.analysis.reshaping import at_edge, predicted_slope, token_consistency
 from probing.analysis.tail import cross_mean_of_rows, tail_of_rows
 from probing.analysis.target import ssd_target
@@ -81,6 +81,14 @@ def real_like(rows: int, *, vocabulary: int = 3000, seed: int = 0) -> np.ndarray
     return np.concatenate(
         [sharp, make_rows("forked", vocabulary=vocabulary, rows=rows - half, rng=rng)]
     )
+
+
+def overlapping(rows: int, *, vocabulary: int, contexts: int) -> np.ndarray:
+    """The same contexts in every problem; as probable tokens lie inside and outside."""
+    rng = np.random.default_rng(0)
+    heads = rng.uniform(1, 4, size=(contexts, 1)) * rng.normal(size=(contexts, vocabulary))
+    found = heads[np.arange(rows) % contexts] + 0.3 * rng.normal(size=(rows, vocabulary))
+    return found.astype(np.float32)
 
 
 def target_of(row: np.ndarray, training: Decoding) -> np.ndarray:
@@ -275,8 +283,15 @@ def test_within_positions_is_least_squares_with_a_mean_for_each() -> None:
     weights = rng.uniform(0.1, 2, size=(12, 9))
     weights[rng.random((12, 9)) < 0.2] = 0
     of_positions, clusters = rng.uniform(0.5, 2, size=12), np.arange(12) % 4
-    found = fit(
-        within_products(x, y, weights=weights), weights=of_positions, clusters=clusters, size=4
+    tokens, used = rng.integers(0, 12, size=(12, 9)), np.nonzero(weights)
+    found, by_token = (
+        fit(
+            within(x[used], y[used], weights=weights[used], positions=used[0]),
+            Weighted(of_positions, clusters, 4),
+            tokens=each,
+            vocabulary=12,
+        ).coefficients
+        for each in (None, tokens[used])
     )
     # Plainly: a dummy for every position.
     w = (weights * of_positions[:, None]).ravel()
@@ -284,16 +299,41 @@ def test_within_positions_is_least_squares_with_a_mean_for_each() -> None:
     design = np.concatenate([x.reshape(-1, 2), dummies], axis=1)
     root = np.sqrt(w)[:, None]
     plain = np.linalg.lstsq(design * root, y.ravel() * root[:, 0], rcond=None)[0]
-    np.testing.assert_allclose([each.value for each in found.coefficients], plain[:2])
+    np.testing.assert_allclose([each.value for each in found], plain[:2])
     bread = np.linalg.inv(design.T @ (design * w[:, None]))
     residual = y.ravel() - design @ plain
-    meat = np.zeros((14, 14))
-    for c in range(4):
-        inside = np.repeat(clusters == c, 9)
-        score = design[inside].T @ (w * residual)[inside]
-        meat += np.outer(score, score)
-    errors = np.sqrt(4 / 3 * np.diag(bread @ meat @ bread))[:2]
-    np.testing.assert_allclose([each.error for each in found.coefficients], errors)
+
+    def variance(groups: list[tuple]) -> np.ndarray:
+        meat = np.zeros((14, 14))
+        for group in sorted(set(groups)):
+            inside = np.array([each == group for each in groups])
+            score = design[inside].T @ (w * residual)[inside]
+            meat += np.outer(score, score)
+        return np.diag(bread @ meat @ bread)[:2]
+
+    problem, token = np.repeat(clusters, 9).tolist(), tokens.ravel().tolist()
+    over_problems = 4 / 3 * variance([(each,) for each in problem])
+    np.testing.assert_allclose([each.error**2 for each in found], over_problems)
+    both = list(zip(problem, token, strict=True))
+    added = variance([(each,) for each in token]) - variance(both)
+    assert (added > 0).any()
+    expected = over_problems + np.maximum(added, 0)
+    np.testing.assert_allclose([each.error**2 for each in by_token], expected)
+    np.testing.assert_allclose([each.settled().error ** 2 for each in by_token], expected)
+
+
+def test_what_others_tell_wholly_has_no_coefficient() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(108, 3)), rng.normal(size=108)
+    x[:, 2] = 2 * x[:, 1] + 5
+    both, one = (
+        within(each, y, weights=np.ones(108), positions=np.arange(108) // 9)
+        for each in (x, x[:, :2])
+    )
+    found, alone = (fit(rows, Weighted(np.ones(12), np.arange(12) % 4, 4)) for rows in (both, one))
+    assert [np.isnan(each.value) for each in found.coefficients] == [False, True, True]
+    assert found.coefficients[0].value == pytest.approx(alone.coefficients[0].value)
+    np.testing.assert_allclose(both.x @ found.values, one.x @ alone.values, atol=1e-9)
 
 
 @pytest.mark.parametrize("strength", [0.25, 1.0])
@@ -309,24 +349,34 @@ def test_a_geometric_step_to_the_target_has_its_strength_as_slope(strength: floa
     assert found.value == pytest.approx(strength, abs=1e-3)
 
 
-def edge_of(a: np.ndarray, b: np.ndarray) -> Edge:
+@pytest.mark.parametrize("temperature", [1.0, 1.019, 0.985])
+def test_a_target_of_the_same_shape_has_no_slope(temperature: float) -> None:
+    a = real_like(40)
+    training = Decoding(temperature=temperature, top_k=20, top_p=0.9)
+    around = edge_of(a, a + np.float32(0.3) * real_like(40, seed=3), training=training)
+    found = predicted_slope(around, counted_of(40, problems=10)).coefficients[0]
+    assert np.isnan(found.value)
+    assert found.clusters == 0
+
+
+def edge_of(a: np.ndarray, b: np.ndarray, *, training: Decoding = TRAINING) -> Edge:
     pair = pair_of(a, b)
-    return edge(pair.baseline, pair.other, ssd_target(pair.baseline, training=TRAINING))
+    return edge(pair.baseline, pair.other, ssd_target(pair.baseline, training=training))
 
 
 def test_a_temperature_is_a_trend_without_a_gap() -> None:
-    a = real_like(60)
-    trend, gap = at_edge(edge_of(a, a / 1.25), counted_of(60, problems=12))
+    a = real_like(1280)
+    trend, gap = at_edge(edge_of(a, a / 1.25), counted_of(1280, problems=12))
     assert trend.value == pytest.approx(1 / 1.25 - 1, abs=1e-4)
     assert gap.value == pytest.approx(0, abs=1e-4)
 
 
 def test_what_only_tokens_outside_lose_is_the_gap() -> None:
-    a = real_like(60)
+    a = real_like(1280)
     b = a.copy()
     for row in range(len(a)):
         b[row, target_of(a[row], TRAINING) == 0] -= 0.5
-    trend, gap = at_edge(edge_of(a, b), counted_of(60, problems=12))
+    trend, gap = at_edge(edge_of(a, b), counted_of(1280, problems=12))
     assert gap.value == pytest.approx(-0.5, abs=1e-3)
     assert trend.value == pytest.approx(0, abs=1e-3)
 

@@ -21,6 +21,7 @@ from probing.analysis.mechanism import (
     weighed,
 )
 from probing.analysis.pair import NEAR, PairRows, Weighted
+from probing.analysis.reshaping import CLASSES
 from probing.settings import Decoding, KindRule
 from probing.vocabulary import Kind
 
@@ -73,19 +74,20 @@ class Plain:
         found, told = slopes(rows, self.weights)
         return float(found[0]), told
 
-    def at_edge(self) -> list[float]:
-        parts = []
+    def at_edge(self) -> tuple[float, float]:
+        """Trend; gap beside a dummy for every class of probability."""
+        trends, gaps = [], []
         for a, b in zip(self.a, self.b, strict=True):
             log_a, log_b = log_softmax(a), log_softmax(b)
             size = int((target_of(a, TRAINING) > 0).sum())
             used = np.argsort(-a)[: size + NEAR]
-            parts.append((log_a[used], np.arange(len(used)) >= size, (log_b - log_a)[used]))
-        centre = np.concatenate([log_a for log_a, _, _ in parts]).mean()
-        rows = [
-            (np.stack([x, outside, (x - centre) ** 2], axis=1), change, np.ones(len(x)))
-            for x, outside, change in parts
-        ]
-        return slopes(rows, self.weights)[0].tolist()
+            outside, x = np.arange(len(used)) >= size, log_a[used]
+            below = [x < bound for bound in CLASSES]
+            change, each = (log_b - log_a)[used], np.ones(len(used))
+            trends.append((np.stack([x, outside], axis=1), change, each))
+            gaps.append((np.stack([outside, x, x**2, *below], axis=1), change, each))
+        trend, gap = (slopes(rows, self.weights)[0][0] for rows in (trends, gaps))
+        return float(trend), float(gap)
 
     def per_row(self) -> dict[str, np.ndarray]:
         found: dict[str, list[float]] = {
@@ -121,7 +123,7 @@ class Plain:
         for name in ("entropy within S", "top-1", "support"):
             found[f"{name}, fork - lock"] = found[f"{name} at forks"] - found[f"{name} at locks"]
         found["sign of the top-1 change"] = mean("sign", np.ones(len(self.a), dtype=bool))
-        trend, gap, _ = self.at_edge()
+        trend, gap = self.at_edge()
         return found | {"slope": self.slope()[0], "trend": trend, "gap": gap}
 
 

@@ -371,7 +371,11 @@ def test_the_command_says_what_it_cannot_take(
     for arguments, code, words in (
         (("--where", "kind=lock-like"), EXIT_USAGE, "takes every kind"),
         (("--where", "generator=nobody"), EXIT_USAGE, "generator takes baseline, ssd"),
-        (("--train-top-p", "0"), EXIT_USAGE, "top_p must be in (0, 1]"),
+        (
+            ("--train-top-p", "0"),
+            EXIT_USAGE,
+            "train_top_p, of the samples trained on",
+        ),
         (("--train-top-k", "200", "--train-top-p", "1"), EXIT_USAGE, "top_k must be at most"),
     ):
         assert call("verdict", path, *arguments, monkeypatch=monkeypatch) == code, arguments

@@ -149,15 +149,15 @@ def notes_of(models: Mapping[str, Found], asked: Asked = ASKED) -> list[str]:
 
 def test_figures_of_few_problems_are_named() -> None:
     warned = [each for each in notes_of({"ssd": named(few(8))}) if "fewer than" in each]
-    assert warned == [f"ssd, support at forks: 8 problems, fewer than {FEW}: a wide guess"]
+    assert warned == [f"ssd: fewer than {FEW} problems carry support at forks (8): a wide guess"]
     assert not any("fewer than" in note for note in notes_of({"ssd": named(few(FEW))}))
 
 
 def test_what_was_not_said_of_the_samples_is_noted() -> None:
     models = {"ssd": named(flat())}
-    assert "training samples: T 1.1, top-k 20, top-p 0.95" in notes_of(models)
-    assumed = Asked(training=Training(assumed=True))
-    assert any("assumed: nobody said" in note for note in notes_of(models, assumed))
+    assert any("samples: T 1.1, top-k 20, top-p 0.95;" in note for note in notes_of(models))
+    assumed = Asked(training=Training.told())
+    assert any("T 1.1 (assumed)" in note for note in notes_of(models, assumed))
     whole = Asked(training=Training(temperature=1.3, top_k=0, top_p=1.0))
     assert NO_TRUNCATION in notes_of(models, whole)
     assert NO_TRUNCATION not in notes_of(models)

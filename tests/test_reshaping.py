@@ -1,9 +1,12 @@
 """Shifts of single tokens: what is none of theirs, and which positions tell."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.special import log_softmax
-from test_evidence import edge_of, real_like
+from test_evidence import edge_of, overlapping, real_like
 
 from probing.analysis.pair import Weighted
 from probing.analysis.reshaping import at_edge, token_consistency
@@ -51,19 +54,64 @@ def test_positions_that_count_nothing_tell_nothing_of_tokens() -> None:
     assert one.share > 0.2
 
 
-@pytest.mark.parametrize("bend", [-0.01, 0.01])
-def test_what_bends_without_a_step_has_no_gap(bend: float) -> None:
-    log_a = log_softmax(real_like(ROWS), axis=1)
-    b = log_a + bend * log_a**2
-    counted = Weighted(np.ones(ROWS), np.arange(ROWS) % PROBLEMS, PROBLEMS)
-    _, gap = at_edge(edge_of(log_a.astype(np.float32), b.astype(np.float32)), counted)
-    assert gap.value == pytest.approx(0, abs=1e-3)
+def bent(log_a: np.ndarray) -> np.ndarray:
+    return 0.01 * log_a**2
 
 
-def test_label_smoothing_lifts_what_lies_outside() -> None:
-    log_a = log_softmax(real_like(ROWS), axis=1)
-    floor = np.log(0.01 / log_a.shape[1])
-    b = np.logaddexp(log_a + np.log(0.99), floor)
-    counted = Weighted(np.ones(ROWS), np.arange(ROWS) % PROBLEMS, PROBLEMS)
+def smoothed(log_a: np.ndarray) -> np.ndarray:
+    flat = np.log(0.01 / log_a.shape[1])
+    return np.logaddexp(log_a + np.log(0.99), flat) - log_a
+
+
+def trimmed(log_a: np.ndarray) -> np.ndarray:
+    return np.where(log_a < np.log(0.011), -0.5, 0.0)
+
+
+@pytest.mark.parametrize("change", [bent, smoothed, trimmed])
+def test_what_befalls_tokens_by_probability_alone_is_no_gap(
+    change: Callable[[np.ndarray], np.ndarray],
+) -> None:
+    log_a = log_softmax(real_like(8 * ROWS), axis=1)
+    b = log_a + change(log_a)
+    counted = Weighted(np.ones(len(b)), np.arange(len(b)) % PROBLEMS, PROBLEMS)
     _, gap = at_edge(edge_of(log_a.astype(np.float32), b.astype(np.float32)), counted)
-    assert gap.value > 0
+    assert gap.value == pytest.approx(0, abs=0.02)
+
+
+def test_tokens_that_shift_alike_everywhere_are_no_edge() -> None:
+    a = overlapping(640, vocabulary=200, contexts=64)
+    counted = Weighted(np.ones(640), np.arange(640) // 16, PROBLEMS)
+    told, told_over_problems = [], []
+    for seed in range(60):
+        bias = 0.5 * np.random.default_rng(seed).normal(size=200).astype(np.float32)
+        _, gap = at_edge(edge_of(a, a + bias), counted)
+        told.append(gap.p_value() < 0.05)
+        told_over_problems.append(replace(gap, cells=None).p_value() < 0.05)
+    assert np.mean(told) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 60)
+    assert np.mean(told_over_problems) > 0.15, "else counting tokens would change nothing"
+
+
+def test_few_tokens_leave_few_degrees_of_freedom() -> None:
+    a = overlapping(640, vocabulary=200, contexts=64)
+    counted = Weighted(np.ones(640), np.arange(640) // 16, PROBLEMS)
+    _, gap = at_edge(edge_of(a, a + np.float32(0.1) * real_like(640, vocabulary=200)), counted)
+    assert PROBLEMS < gap.tokens < 200
+    few = replace(gap, tokens=3.0)
+    assert few.error == gap.error
+    assert few.interval(level=0.95)[1] - few.value == pytest.approx(4.3027 * gap.error, rel=1e-4)
+
+
+def test_few_problems_try_every_sign() -> None:
+    a = real_like(40, vocabulary=60)
+    shift = np.random.default_rng(0).normal(size=60).astype(np.float32)
+    counted = Weighted(np.ones(40), np.arange(40) % 4, PROBLEMS)
+    found = token_consistency(edge_of(a, a + shift), counted, np.random.default_rng(1))
+    assert found.p_value == found.least_p_value == 2 / 2**4
+
+
+def test_equal_models_have_no_shifts() -> None:
+    a = real_like(40)
+    counted = Weighted(np.ones(40), np.arange(40) % 10, 10)
+    found = token_consistency(edge_of(a, a), counted, np.random.default_rng(1))
+    assert (found.share, found.shift) == (0.0, 0.0)
+    assert np.isnan(found.p_value)

@@ -94,3 +94,42 @@ def test_exchanging_a_pair_is_pairing_the_other_way_round() -> None:
     assert one.temperature == pytest.approx(other.temperature, rel=1e-5)
     assert one.share.value == pytest.approx(other.share.value, abs=1e-5)
     np.testing.assert_allclose(one.left, other.left, atol=1e-5)
+
+
+def test_problems_that_count_nothing_take_no_part_in_the_partition() -> None:
+    a, b, counted = moved(np.random.default_rng(3))
+    kept = counted.clusters < FOLDS
+    one = temperature_null(
+        pair_of(a, b),
+        Weighted(np.where(kept, counted.weights, 0.0), counted.clusters, 10 * PROBLEMS),
+        np.random.default_rng(5),
+    )
+    other = temperature_null(
+        pair_of(a[kept], b[kept]),
+        Weighted(counted.weights[kept], counted.clusters[kept], FOLDS),
+        np.random.default_rng(5),
+    )
+    assert one.share.value == pytest.approx(other.share.value)
+    np.testing.assert_allclose(one.left[kept], other.left)
+
+
+def test_fewer_problems_than_parts_tell_no_share() -> None:
+    a, b, counted = moved(np.random.default_rng(3))
+    few = np.where(counted.clusters < FOLDS - 1, counted.weights, 0.0)
+    found = temperature_null(
+        pair_of(a, b), Weighted(few, counted.clusters, PROBLEMS), np.random.default_rng(5)
+    )
+    assert np.isnan(found.share.value)
+    assert np.isfinite(found.temperature)
+
+
+def test_noise_alone_is_no_temperature() -> None:
+    rng = np.random.default_rng(0)
+    a = rng.uniform(1, 4, size=(300, 1)) * rng.normal(size=(300, 60))
+    a -= a.max(axis=1, keepdims=True)
+    b = a + 0.02 * rng.normal(size=a.shape)
+    found = temperature_null(
+        pair_of(a.astype(np.float32), b.astype(np.float32)), counted_of(300, problems=30), rng
+    )
+    assert abs(found.share.value) < 0.005
+    assert not found.share.p_value() < 0.001

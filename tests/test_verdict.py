@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 from scipy import stats as scipy_stats
-from test_evidence import TRAINING, counted_of, pair_of, real_like, target_of
+from test_evidence import TRAINING, counted_of, overlapping, pair_of, target_of
 
 from probing.analysis import mechanism
 from probing.analysis.estimates import Estimate
@@ -19,7 +19,7 @@ from probing.analysis.temperature import TemperatureNull
 from probing.analysis.verdict import FAMILY, Mechanism, adjusted_p_values, verdict
 from probing.settings import Decoding, KindRule, Rules
 
-ROWS, PROBLEMS = 240, 40
+ROWS, PROBLEMS = 480, 40
 READING = Reading(training=TRAINING, kinds=Decoding(), rule=KindRule())
 NOISE = 0.05
 
@@ -48,7 +48,7 @@ def biased(a: np.ndarray) -> np.ndarray:
 
 @cache
 def found(moved: Callable[[np.ndarray], np.ndarray], *, swapped: bool = False) -> Evidence:
-    a = real_like(ROWS, vocabulary=200)
+    a = overlapping(ROWS, vocabulary=200, contexts=48)
     noise = np.random.default_rng(1).normal(scale=NOISE, size=a.shape).astype(np.float32)
     pair = pair_of(a, moved(a) + noise)
     pair = pair.exchanged() if swapped else pair
@@ -106,7 +106,7 @@ def test_exchanging_the_models_exchanges_the_nulls() -> None:
 
 
 def test_the_drift_null_is_the_mean_of_its_draws() -> None:
-    a = real_like(ROWS, vocabulary=200)
+    a = overlapping(ROWS, vocabulary=200, contexts=48)
     pair, counted = pair_of(a, trained(a)), counted_of(ROWS, problems=PROBLEMS)
 
     def drift_of(draws: int, rng: np.random.Generator) -> dict[str, Estimate]:
@@ -154,7 +154,7 @@ def flat() -> Evidence:
     return Evidence(
         figures=dict.fromkeys(FIGURES, within),
         temperature=TemperatureNull(1.0, at_end=False, share=share, left=np.zeros(ROWS)),
-        tokens=Consistency(share=0.0, p_value=0.5, shift=0.0),
+        tokens=Consistency(share=0.0, p_value=0.5, shift=0.0, least_p_value=0.0005),
         r_squared=0.0,
         noise=0.1,
     )
@@ -166,7 +166,9 @@ def with_figure(found: Evidence, name: str, value: float) -> Evidence:
 
 
 def with_tokens(found: Evidence, share: float) -> Evidence:
-    return replace(found, tokens=Consistency(share=share, p_value=0.0005, shift=0.2))
+    return replace(
+        found, tokens=Consistency(share=share, p_value=0.0005, shift=0.2, least_p_value=0.0005)
+    )
 
 
 def with_p_value(found: Evidence, name: str, p_value: float) -> Evidence:
@@ -240,7 +242,7 @@ CASES = {
     "a slope, and tokens that may be chance": (
         replace(
             with_figure(flat(), "slope", 0.3),
-            tokens=Consistency(share=0.3, p_value=0.5, shift=0.2),
+            tokens=Consistency(share=0.3, p_value=0.5, shift=0.2, least_p_value=0.0005),
         ),
         Mechanism.MIXED,
     ),
@@ -283,7 +285,36 @@ def test_without_anything_outside_the_support_the_rule_says_so() -> None:
     given = with_share(flat(), 0.95)
     told = verdict(replace(given, figures={**given.figures, "gap": gap}), rules=RULES)
     assert told.mechanism is Mechanism.TEMPERATURE
-    assert "nothing lies outside the support" in told.rule
+    assert "no gap can be told" in told.rule
+
+
+@pytest.mark.parametrize("name", ["a gap", "a temperature"])
+@pytest.mark.parametrize(("factor", "said"), [(0.9, False), (1.1, True)])
+def test_where_tokens_cannot_be_told_a_pure_word_says_so(
+    name: str, factor: float, said: bool
+) -> None:
+    given, wanted = CASES[name]
+    least = factor * RULES.level / len(FAMILY)
+    told = verdict(replace(given, tokens=replace(given.tokens, least_p_value=least)), rules=RULES)
+    assert told.mechanism is wanted
+    assert ("so few problems cannot tell" in told.rule) == said
+
+
+def test_nothing_told_says_what_could_have_been() -> None:
+    told = verdict(flat(), rules=RULES)
+    least = flat().figures["gap"].own.detectable(level=0.95)
+    assert f"from {least:.2g} nats" in told.rule
+    nothing = Estimate(float("nan"), np.zeros(PROBLEMS), 0, 0)
+    untested = mechanism.Tested(nothing, nothing, nothing)
+    none = replace(
+        flat(),
+        figures=dict.fromkeys(FIGURES, untested),
+        temperature=replace(flat().temperature, share=nothing),
+        tokens=Consistency(float("nan"), float("nan"), float("nan"), 1.0),
+    )
+    told = verdict(none, rules=RULES)
+    assert told.mechanism is Mechanism.NONE
+    assert "nothing can be tested" in told.rule
 
 
 def test_a_figure_between_its_nulls_tells_nothing() -> None:

@@ -1,6 +1,6 @@
 """Evidence for what training did, each figure beside both of its nulls (method.md section 10)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,16 +31,28 @@ class Tested:
             the mean of several draws. Its error knows what of the draws is left in it.
         p_value: of its being inside either null: the larger p-value of the two differences; 1 where
             they point apart; NaN where one has no error.
+        kept_beyond: of `settled`.
     """
 
     own: Estimate
     exchange: Estimate
     drift: Estimate
+    kept_beyond: tuple[Estimate, Estimate] | None = None
 
     @property
     def beyond(self) -> tuple[Estimate, Estimate]:
         """What is left of the figure beside each null."""
-        return self.own - self.exchange, self.own - self.drift
+        return self.kept_beyond or (self.own - self.exchange, self.own - self.drift)
+
+    def settled(self) -> "Tested":
+        """For keeping: without what tokens add cell by cell, which only differences need."""
+        first, second = self.beyond
+        return Tested(
+            self.own.settled(),
+            self.exchange.settled(),
+            self.drift.settled(),
+            kept_beyond=(first.settled(), second.settled()),
+        )
 
     @property
     def side(self) -> int:
@@ -176,7 +188,9 @@ def weighed(
     drifts = side_by_side(table.drifted, rng.spawn(reading.drift_draws))
     models = tuple(
         Evidence(
-            figures=table.tested(place, [draw.own[place] for draw in drifts], common=False),
+            figures=_settled(
+                table.tested(place, [draw.own[place] for draw in drifts], common=False)
+            ),
             temperature=temperature_null(each.rows, counted, rng),
             tokens=token_consistency(table.around(place), counted, rng),
             r_squared=predicted_slope(table.around(place), counted).r_squared,
@@ -190,7 +204,11 @@ def weighed(
         table.tested(place, [draw.common[place] for draw in drifts], common=True)
         for place in range(2)
     )
-    return Weighed(models, {name: first[name] - second[name] for name in FIGURES})
+    return Weighed(models, _settled({name: first[name] - second[name] for name in FIGURES}))
+
+
+def _settled(figures: Mapping[str, Tested]) -> dict[str, Tested]:
+    return {name: tested.settled() for name, tested in figures.items()}
 
 
 @dataclass(frozen=True)

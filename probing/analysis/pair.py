@@ -6,7 +6,7 @@ Source: docs/method.md, The SSD target and Evidence.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 
 from probing.analysis.decoding import own_ranks
 from probing.analysis.distributions import Distributions
@@ -47,16 +47,19 @@ class PairRows:
 
 @dataclass(frozen=True)
 class Edge:
-    """Tokens in the support S of the SSD target, and those just below its edge.
+    """Tokens in the support S of the SSD target, and those just below its edge: no others.
+
+    Rows are as wide as the most such tokens of one position; places past a row's own are unused.
 
     Attributes:
-        ids: of the candidates.
+        ids: of the tokens; of an unused place any.
         log_a: of the first model, T = 1, nats.
         change: log b - log a, nats.
         q: the target, made from the first model; 0 outside S.
         inside: in S.
         near: outside S, among the next `NEAR` ranks of the first model.
         rank: of the first model; 0 = beyond what is exact.
+        vocabulary: above every id of a candidate.
     """
 
     ids: CandidateIds
@@ -66,6 +69,7 @@ class Edge:
     inside: Bool[np.ndarray, "position candidate"]
     near: Bool[np.ndarray, "position candidate"]
     rank: np.ndarray
+    vocabulary: int
 
     @property
     def used(self) -> Bool[np.ndarray, "position candidate"]:
@@ -88,14 +92,23 @@ def edge(a: Distributions, b: Distributions, target: Distributions) -> Edge:
     known = np.isfinite(log_a) & np.isfinite(log_b)
     change = np.zeros_like(log_a)
     np.subtract(log_b, log_a, out=change, where=known)
+    inside &= known
+    near = ~inside & known & (rank > 0) & (rank <= last)
+    used = inside | near
+    places = np.argsort(~used, axis=1, kind="stable")[:, : int(used.sum(axis=1).max(initial=0))]
+
+    def of_used(values: np.ndarray) -> np.ndarray:
+        return np.take_along_axis(values, places, axis=1)
+
     return Edge(
-        ids=a.ids,
-        log_a=np.where(known, log_a, 0.0),
-        change=change,
-        q=probabilities(target),
-        inside=inside & known,
-        near=~inside & known & (rank > 0) & (rank <= last),
-        rank=rank,
+        ids=of_used(a.ids),
+        log_a=of_used(np.where(known, log_a, 0.0)),
+        change=of_used(change),
+        q=of_used(probabilities(target)),
+        inside=of_used(inside),
+        near=of_used(near),
+        rank=of_used(rank),
+        vocabulary=int(a.ids.max(initial=-1)) + 1,
     )
 
 
@@ -112,6 +125,3 @@ class Weighted:
     weights: PerPosition
     clusters: PositionIds
     size: int
-
-
-Regressors = Float[np.ndarray, "position candidate regressor"]

@@ -17,6 +17,9 @@ class Progress:
 
         support = log m_b - log m_a,   within = sum_S q (log p_b / m_b - log p_a / m_a).
 
+    Where nothing known lies outside S (no truncation), support is 0, and within and distance are
+    those among the candidates.
+
     Attributes:
         support: of mass that moved into the support (positive) or out of it.
         within: of what moved inside the support.
@@ -50,9 +53,12 @@ def progress(a: Distributions, b: Distributions, target: Distributions) -> Progr
     log_a, log_b = log_probabilities(a), log_probabilities(b)
     mass_a, mass_b = (_log_mass(each, inside) for each in (log_a, log_b))
     gain = _sum(q, log_b, inside) - _sum(q, log_a, inside)
-    support = mass_b - mass_a
+    moved = mass_b - mass_a
+    # Where nothing that is known lies outside, no mass can move in.
+    everything = (inside | ~np.isfinite(a.logits)).all(axis=1)
+    support = np.where(everything, 0.0, moved)
     log_q = np.where(inside, target.logits, 0.0)
-    return Progress(support=support, within=gain - support, distance=_sum(q, log_q - log_a, inside))
+    return Progress(support=support, within=gain - moved, distance=_sum(q, log_q - log_a, inside))
 
 
 def in_support(target: Distributions) -> np.ndarray:

@@ -11,24 +11,42 @@ from scipy import sparse
 
 from probing.analysis.estimates import Estimate
 from probing.analysis.pair import Edge, Weighted
-from probing.analysis.regression import Fit, fit, within_products
-from probing.vocabulary import CandidateLogits
+from probing.analysis.regression import Fit, Places, Regressors, Tokens, Within, fit, within
+from probing.analysis.testing import EXACT_FLIPS, all_signs
 
 FLIPS = 1999
-"""Draws of signs for the test of single tokens."""
+"""Draws of signs for the test of single tokens, where there are too many to try them all."""
+
+LEAST_RESHAPING = 0.02
+"""The least |1 / T_train - 1| at which the slope is told: below, the target keeps the shape."""
+
+CLASSES = np.arange(-15.0, 0.0, 0.5)
+"""Where classes of log-probability part, nats: tokens are compared with those of their class."""
 
 
 def predicted_slope(edge: Edge, counted: Weighted) -> Fit:
     """Inside the support, log b - log a on log q - log a; tokens count by q.
 
     1 where the model came all the way to the target (up to a factor), 0 where nothing moved with
-    it; NaN where T_train = 1, at which the target keeps the shape inside.
+    it; NaN where T_train is near 1, at which the target keeps the shape inside.
     """
-    log_q = np.log(np.where(edge.inside, edge.q, 1.0))
-    products = within_products(
-        (log_q - edge.log_a)[:, :, None], edge.change, weights=np.where(edge.inside, edge.q, 0.0)
+    chosen = np.nonzero(edge.inside & (edge.q > 0))
+    log_a, q = edge.log_a[chosen], edge.q[chosen]
+
+    def about(x: Tokens, y: Tokens) -> Within:
+        return within(x[:, None], y, weights=q, positions=chosen[0])
+
+    aimed = np.log(q) - log_a
+    # Inside, what the target aims at is (1 / T_train - 1) log a, up to a constant.
+    share = counted.weights[chosen[0]]
+    reach, shape = (share @ about(aimed, each).y_squares for each in (aimed, log_a))
+    told = reach >= LEAST_RESHAPING**2 * shape
+    return fit(
+        about(aimed if told else np.zeros_like(aimed), edge.change[chosen]),
+        counted,
+        tokens=edge.ids[chosen],
+        vocabulary=edge.vocabulary,
     )
-    return fit(products, weights=counted.weights, clusters=counted.clusters, size=counted.size)
 
 
 class AtEdge(NamedTuple):
@@ -39,27 +57,42 @@ class AtEdge(NamedTuple):
 
 
 def at_edge(edge: Edge, counted: Weighted) -> AtEdge:
-    """Around the edge of the support, log b - log a on log a, its square, and on being outside.
+    """Around the edge of the support, how log b - log a goes with log a and with being outside.
 
-    A change of temperature is a trend alone: 1/T - 1. Trained towards truncated samples, tokens
-    outside lose more than the trend says: the gap, nats, is below 0. The square, about the mean
-    log a of all these tokens, takes up what bends without a step, such as label smoothing.
+    *Trend*: on log a, beside being outside; a change of temperature gives 1/T - 1.
+
+    *Gap*, nats: on being outside, beside log a, its square and its classes (`CLASSES`), so that a
+    token outside is compared with tokens as probable that are inside at other positions: what
+    befalls all tokens of some probability, however it bends or steps, is no gap. Trained towards
+    truncated samples, tokens outside lose more: it is below 0. Its error, as that of the slope,
+    counts tokens as clusters too, since tokens that shift alike everywhere can look like an edge.
     """
-    outside = edge.near.astype(np.float64)
-    products = within_products(
-        np.stack([edge.log_a, outside, _bend(edge)], axis=2),
-        edge.change,
-        weights=edge.used.astype(np.float64),
+    chosen = np.nonzero(edge.used)
+    outside, log_a = edge.near[chosen].astype(np.float64), edge.log_a[chosen]
+
+    def of(*columns: np.ndarray) -> Estimate:
+        return fit(
+            _alike(np.concatenate(columns, axis=1), edge.change[chosen], positions=chosen[0]),
+            counted,
+            tokens=edge.ids[chosen],
+            vocabulary=edge.vocabulary,
+            wanted=1,
+        ).coefficients[0]
+
+    return AtEdge(
+        trend=of(log_a[:, None], outside[:, None]),
+        gap=of(outside[:, None], _probability(log_a)),
     )
-    found = fit(products, weights=counted.weights, clusters=counted.clusters, size=counted.size)
-    return AtEdge(*found.coefficients[:2])
 
 
-def _bend(edge: Edge) -> CandidateLogits:
-    """The square of log a about its mean over the tokens around the edge."""
-    centre = edge.log_a[edge.used].mean() if edge.used.any() else 0.0
-    bend: CandidateLogits = (edge.log_a - centre) ** 2
-    return bend
+def _alike(x: Regressors, y: Tokens, *, positions: Places) -> Within:
+    """With every token of the same weight."""
+    return within(x, y, weights=np.ones(len(y)), positions=positions)
+
+
+def _probability(log_a: Tokens) -> Regressors:
+    """Log a, its square, and whether it lies below each bound of `CLASSES`."""
+    return np.stack([log_a, log_a**2, *(log_a < bound for bound in CLASSES)], axis=1)
 
 
 @dataclass(frozen=True)
@@ -67,23 +100,24 @@ class Consistency:
     """Whether single tokens move alike in every problem.
 
     Attributes:
-        share: of the variance left by `at_edge` and smooth terms that a token's own shift tells,
+        share: of the variance left by probability, edge and leading that a token's own shift tells,
             by products of different problems, so noise has 0 on average.
         p_value: one-sided, of its being 0, by flipping problems' signs.
         shift: the standard deviation of such shifts, nats; 0 where the share is below 0.
+        least_p_value: what the p-value would be of problems that all agree.
     """
 
     share: float
     p_value: float
     shift: float
+    least_p_value: float
 
 
 def token_consistency(edge: Edge, counted: Weighted, rng: np.random.Generator) -> Consistency:
     """Shifts of single tokens that position, rank and probability do not tell."""
-    residual = _smooth_residual(edge, counted)
-    rows, places = np.nonzero(edge.used & (counted.weights > 0)[:, None])
-    values, ids = residual[rows, places], edge.ids[rows, places]
-    problems = counted.clusters[rows]
+    chosen = np.nonzero(edge.used & (counted.weights > 0)[:, None])
+    values, ids = _residual(edge, counted, chosen), edge.ids[chosen]
+    problems = counted.clusters[chosen[0]]
     tokens, column = np.unique(ids, return_inverse=True)
     shape = (counted.size, len(tokens))
     sums = sparse.coo_array((values, (problems, column)), shape=shape).tocsr()
@@ -91,34 +125,50 @@ def token_consistency(edge: Edge, counted: Weighted, rng: np.random.Generator) -
     own = float((sums.data**2).sum())
     pairs = float((np.asarray(counts.sum(axis=0)) ** 2).sum() - (counts.data**2).sum())
     if not len(values) or not pairs > 0:
-        return Consistency(float("nan"), float("nan"), float("nan"))
-    found = float((np.asarray(sums.sum(axis=0)) ** 2).sum()) - own
-    signs = 1.0 - 2.0 * rng.integers(0, 2, size=(FLIPS, counted.size))
-    drawn = ((signs @ sums) ** 2).sum(axis=1) - own
-    variance = found / pairs
+        return Consistency(float("nan"), float("nan"), float("nan"), 1.0)
+    variance = (float((np.asarray(sums.sum(axis=0)) ** 2).sum()) - own) / pairs
+    total = float((values**2).mean())
+    if not total > 0:
+        return Consistency(0.0, float("nan"), 0.0, 1.0)
+    p_value, least = _sign_test(sums.tocsr()[np.unique(problems)], rng)
     return Consistency(
-        share=variance / float((values**2).mean()),
-        p_value=float(1 + (drawn >= found).sum()) / (1 + FLIPS),
+        share=variance / total,
+        p_value=p_value,
         shift=float(np.sqrt(max(variance, 0.0))),
+        least_p_value=least,
     )
 
 
-def _smooth_residual(edge: Edge, counted: Weighted) -> CandidateLogits:
+def _sign_test(sums: sparse.csr_array, rng: np.random.Generator) -> tuple[float, float]:
+    """One-sided p-value of the squares of sums over problems, and the least that it could be.
+
+    Turning all signs gives the same squares, so no p-value is below 2 in the number of signs.
+
+    Args:
+        sums: (problem, token), of the problems that hold any.
+        rng: draws signs, where there are too many to try them all.
+    """
+    problems = sums.shape[0]
+    exact = problems <= EXACT_FLIPS
+    signs = all_signs(problems) if exact else 1.0 - 2.0 * rng.integers(0, 2, (FLIPS, problems))
+    drawn = ((signs @ sums) ** 2).sum(axis=1)
+    found = float((np.asarray(sums.sum(axis=0)) ** 2).sum())
+    as_large = int((drawn >= found * (1 - 1e-12)).sum())
+    if exact:
+        return as_large / len(signs), min(1.0, 2.0 / len(signs))
+    return (1 + as_large) / (1 + FLIPS), 1 / (1 + FLIPS)
+
+
+def _residual(edge: Edge, counted: Weighted, chosen: tuple[Places, ...]) -> Tokens:
     """What is left of the change, within positions, by probability, edge and leading."""
-    outside = edge.near.astype(np.float64)
-    leads = ((edge.rank == 1) & edge.used).astype(np.float64)
-    x = np.stack([edge.log_a, _bend(edge), outside, outside * edge.log_a, leads, edge.q], axis=2)
-    weights = edge.used.astype(np.float64)
-    found = fit(
-        within_products(x, edge.change, weights=weights),
-        weights=counted.weights,
-        clusters=counted.clusters,
-        size=counted.size,
+    log_a, outside = edge.log_a[chosen], edge.near[chosen].astype(np.float64)
+    leads = (edge.rank[chosen] == 1).astype(np.float64)
+    beside = np.stack([outside, outside * log_a, leads, edge.q[chosen]], axis=1)
+    rows = _alike(
+        np.concatenate([_probability(log_a), beside], axis=1),
+        edge.change[chosen],
+        positions=chosen[0],
     )
-    slopes = np.array([each.value for each in found.coefficients])
-    if not np.isfinite(slopes).all():
-        slopes = np.zeros(len(slopes))
-    left = np.where(edge.used, edge.change - x @ slopes, 0.0)
-    mean = left.sum(axis=1) / np.maximum(weights.sum(axis=1), 1.0)
-    residual: CandidateLogits = np.where(edge.used, left - mean[:, None], 0.0)
-    return residual
+    found = fit(rows, counted, wanted=0)
+    left: Tokens = rows.y - rows.x @ found.values
+    return left

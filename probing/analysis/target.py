@@ -26,13 +26,22 @@ def ssd_target(rows: Distributions, *, training: Decoding) -> Distributions:
         OutsideContract: as `decoding.statistics`; also where the candidates cannot tell what is
             kept.
     """
-    kept = kept_probabilities(rows, decoding=training).kept
+    asked = (
+        f"the training samples' T {training.temperature:g}, top-k {training.top_k}, top-p "
+        f"{training.top_p:g}"
+    )
+    try:
+        kept = kept_probabilities(rows, decoding=training).kept
+    except OutsideContract as error:
+        raise OutsideContract(f"no target can be made for {asked}: {error}") from error
     unknown = int((~np.isfinite(kept).all(axis=1)).sum())
     if unknown:
         raise OutsideContract(
             f"what truncation keeps must lie within the candidates, got {unknown} positions where "
-            f"it may not under {training}; set top_k to at most the ranks known exactly"
+            f"it may not for {asked}; give a train_top_k of at most the run's top K"
         )
+    # Without truncation the candidates hold a part of q alone: its shape among them is taken.
+    kept = kept / kept.sum(axis=1, keepdims=True)
     logits = np.full(kept.shape, -np.inf)
     np.log(kept, out=logits, where=kept > 0)
     nothing = np.zeros_like(rows.tail.log_mass)

@@ -6,15 +6,15 @@ Source: docs/method.md, Evidence, share of T*.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from scipy.interpolate import CubicSpline
 
 from probing.analysis.estimates import Estimate
 from probing.analysis.moments import kl_nats
 from probing.analysis.pair import PairRows, Weighted
 from probing.vocabulary import GridNodes, PerPosition
 
-TEMPERATURES = np.geomspace(0.4, 2.0, 33)
-"""Where KL(other || baseline at T) is computed; between them it is interpolated in log T."""
+TEMPERATURES = np.union1d(np.geomspace(0.4, 2.0, 33), 1.0)
+"""Where KL(other || baseline at T) is computed; in between it is a cubic spline in log T."""
 
 FOLDS, SPLITS = 5, 4
 
@@ -27,8 +27,9 @@ class TemperatureNull:
         temperature: T* of all problems together.
         at_end: T* lies at an end of the range that is looked at.
         share: of KL(other || baseline) that the temperature explains, out of fold: one less the
-            ratio of the two sums.
-        left: KL(other || baseline at T*) of every position, out of fold, mean over splits.
+            ratio of the two sums; NaN with fewer problems than `FOLDS`.
+        left: KL(other || baseline at T*) of every position, out of fold, mean over splits; NaN
+            where nothing of the problem counts.
     """
 
     temperature: float
@@ -51,17 +52,21 @@ def temperature_null(
         OutsideContract: the run's tail grid does not reach over `TEMPERATURES`.
     """
     inside = np.flatnonzero(counted.weights > 0)
+    present = np.unique(counted.clusters[inside])
     table = np.stack([_left_at(pair, t) for t in TEMPERATURES], axis=1)
-    one = _left_at(pair, 1.0)
+    one = table[:, np.searchsorted(TEMPERATURES, 1.0)]
+    spline = CubicSpline(np.log(TEMPERATURES), table, axis=1)
     weight = counted.weights
-    left = np.zeros(len(weight))
-    for _ in range(SPLITS):
-        fold = rng.permutation(np.arange(counted.size) % FOLDS)[counted.clusters]
+    enough = len(present) >= FOLDS
+    left = np.where(enough & np.isin(counted.clusters, present), 0.0, np.nan)
+    fold_of = np.full(counted.size, -1)
+    for _ in range(SPLITS if enough else 0):
+        fold_of[present] = rng.permutation(np.arange(len(present)) % FOLDS)
+        fold = fold_of[counted.clusters]
         for part in range(FOLDS):
-            training = inside[fold[inside] != part]
+            training, out = inside[fold[inside] != part], fold == part
             best = _best(weight[training] @ table[training])
-            out = fold == part
-            left[out] += _between(table[out], best) / SPLITS
+            left[out] += np.maximum(spline(best)[out], 0.0) / SPLITS
     best = _best(weight[inside] @ table[inside])
     share = _share(one, left, counted)
     low, high = np.log(TEMPERATURES[0]), np.log(TEMPERATURES[-1])
@@ -84,28 +89,12 @@ def _left_at(pair: PairRows, temperature: float) -> PerPosition:
 
 
 def _best(sums: GridNodes) -> float:
-    """Log of the temperature with the least sum: of the parabola through the three lowest."""
+    """Log of the temperature with the least sum, by the spline through them."""
     logs = np.log(TEMPERATURES)
-    place = int(np.argmin(sums))
-    if place in {0, len(sums) - 1}:
-        return float(logs[place])
-    below, here, above = sums[place - 1 : place + 2]
-    bend = below - 2 * here + above
-    step = float(logs[1] - logs[0])
-    shift = 0.5 * (below - above) / bend if bend > 0 else 0.0
-    return float(logs[place] + shift * step)
-
-
-def _between(table: Float[np.ndarray, "position temperature"], log_t: float) -> PerPosition:
-    """Every position's value at one temperature, by the parabola through the nearest three."""
-    logs = np.log(TEMPERATURES)
-    step = float(logs[1] - logs[0])
-    place = int(np.clip(np.rint((log_t - logs[0]) / step), 1, len(logs) - 2))
-    u = (log_t - logs[place]) / step
-    value: PerPosition = table[:, place - 1 : place + 2] @ np.array(
-        [u * (u - 1) / 2, 1 - u**2, u * (u + 1) / 2]
-    )
-    return np.asarray(np.maximum(value, 0.0))
+    spline = CubicSpline(logs, sums)
+    inside = spline.derivative().roots(extrapolate=False)
+    candidates = np.concatenate([logs[[0, -1]], inside[np.isfinite(inside)]])
+    return float(candidates[np.argmin(spline(candidates))])
 
 
 def _share(one: PerPosition, left: PerPosition, counted: Weighted) -> Estimate:

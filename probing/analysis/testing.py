@@ -74,12 +74,18 @@ def sign_flip_p_value(
     if count == 0:
         return float("nan")
     if count <= EXACT_FLIPS:
-        bits = (np.arange(2**count)[:, None] >> np.arange(count)) & 1
-        sums = np.abs((1 - 2 * bits) @ values)
+        sums = np.abs(all_signs(count) @ values)
         return float((sums >= abs(values.sum()) * (1 - 1e-12)).mean())
     signs = 1 - 2 * rng.integers(0, 2, size=(draws, count))
     sums = np.abs(signs @ values)
     return float((1 + (sums >= abs(values.sum()) * (1 - 1e-12)).sum()) / (1 + draws))
+
+
+def all_signs(count: int) -> Float[np.ndarray, "combination cluster"]:
+    """Every combination of signs."""
+    bits = (np.arange(2**count)[:, None] >> np.arange(count)) & 1
+    signs: Float[np.ndarray, "combination cluster"] = 1.0 - 2.0 * bits
+    return signs
 
 
 def detectable_effect(

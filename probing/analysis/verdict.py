@@ -63,7 +63,7 @@ def p_values(found: Evidence) -> dict[str, float]:
     return {
         **{name: tested.p_value for name, tested in found.figures.items()},
         TOKENS: found.tokens.p_value,
-        TEMPERATURE: share.p_value() if share.value > 0 else 1.0,
+        TEMPERATURE: 1.0 if share.value <= 0 else share.p_value(),
     }
 
 
@@ -84,17 +84,38 @@ def verdict(found: Evidence, *, rules: Rules, gap_beside: Tested | None = None) 
     """
     beyond = {name for name, p in adjusted_p_values(found).items() if p <= rules.level}
     if not beyond:
-        return Verdict(Mechanism.NONE, "nothing lies outside both nulls")
+        return Verdict(Mechanism.NONE, _nothing(found))
     told = _told(found, beyond, rules)
     if Mechanism.SSD in told and gap_beside is not None and not _beyond_control(gap_beside, rules):
-        told = {**told, Mechanism.MIXED: "the control has as much of that"}
+        told = {**told, Mechanism.MIXED: _like_control(gap_beside)}
     mechanism = next(iter(told)) if len(told) == 1 else Mechanism.MIXED
+    rule = "; ".join(told.values()) or "something lies outside both nulls, but no single mechanism"
     if mechanism is Mechanism.TEMPERATURE and _share(found, beyond) < rules.temperature_share:
         mechanism = Mechanism.MIXED
-    rule = "; ".join(told.values()) or "something lies outside both nulls, but no single mechanism"
+        rule += f", less than the {rules.temperature_share:.0%} of a temperature alone"
     if mechanism in (Mechanism.TEMPERATURE, Mechanism.GENERIC):
         rule += f", and {_no_gap(found, rules)}"
+    if mechanism in (Mechanism.TEMPERATURE, Mechanism.SSD) and not _tokens_testable(found, rules):
+        rule += "; so few problems cannot tell whether single tokens moved alike"
     return Verdict(mechanism, rule)
+
+
+def _nothing(found: Evidence) -> str:
+    """Why nothing is told, and what could have been."""
+    if not np.isfinite(list(p_values(found).values())).any():
+        return "nothing can be tested: too few problems, or equal models"
+    least = found.figures["gap"].own.detectable(level=0.95)
+    if not np.isfinite(least):
+        return "nothing lies outside both nulls"
+    return (
+        "nothing lies outside both nulls; a gap at the edge would be found four times in five from "
+        f"{least:.2g} nats"
+    )
+
+
+def _tokens_testable(found: Evidence, rules: Rules) -> bool:
+    """Whether a shift of single tokens could have been told, had all problems agreed."""
+    return found.tokens.least_p_value * len(FAMILY) <= rules.level
 
 
 def _told(found: Evidence, beyond: set[str], rules: Rules) -> dict[Mechanism, str]:
@@ -103,7 +124,7 @@ def _told(found: Evidence, beyond: set[str], rules: Rules) -> dict[Mechanism, st
     gap = found.figures["gap"].own.value
     against = [name for name in AIMED if name in beyond and found.figures[name].side < 0]
     if "gap" in beyond and abs(gap) >= rules.least_gap:
-        lost = "tokens outside the support of the target lost more than a trend says"
+        lost = "tokens outside the support of the target lost more than equally likely ones inside"
         if gap > 0:
             told[Mechanism.MIXED] = "tokens outside the support of the target gained"
         elif against:
@@ -124,6 +145,13 @@ def _beyond_control(gap: Tested, rules: Rules) -> bool:
     return gap.side < 0 and gap.p_value <= rules.level
 
 
+def _like_control(gap: Tested) -> str:
+    return (
+        "that is not told apart from the control's (difference "
+        f"{gap.own.value:+.2g} nats, p {gap.p_value:.2g})"
+    )
+
+
 def _share(found: Evidence, beyond: set[str]) -> float:
     return found.temperature.share.value if TEMPERATURE in beyond else 0.0
 
@@ -131,5 +159,8 @@ def _share(found: Evidence, beyond: set[str]) -> float:
 def _no_gap(found: Evidence, rules: Rules) -> str:
     """Why an edge speaks for nothing."""
     if np.isnan(found.figures["gap"].own.value):
-        return "no gap can be told: nothing lies outside the support of the target"
+        return (
+            "no gap can be told: no equally likely tokens lie inside and outside the support of "
+            "the target"
+        )
     return f"no gap of {rules.least_gap:g} nats is told"

@@ -58,15 +58,16 @@ EVIDENCE_LABELS = {
     "null_drift": Column("Null: drift", "What noise gives that costs as much KL."),
     "p_adjusted": Column(
         "p",
-        "Of lying inside either null; of a difference, of being 0. Holm over the primary "
-        "contrasts, Benjamini–Hochberg over the rest.",
+        "Of lying within either null (of a difference, of the two nulls); some are held against a "
+        "bound, which the notes name. Holm over the primary contrasts, Benjamini–Hochberg over the "
+        "rest.",
     ),
     "detectable": Column("Detectable", "The smallest effect found four times in five."),
     "reads": Column("Reads", "For what self-distillation predicts, at 5 % and beyond both nulls."),
     "prediction": Column("Prediction", "What simple self-distillation predicts."),
 }
 
-MANY_TIMES = 10.0
+MANY_TIMES = 2.0
 """From here on a share is told in multiples: with little way to go, per cent mislead."""
 
 OF_FIGURE = ("primary", "figure")
@@ -184,10 +185,10 @@ def of_the_way(share: float) -> str:
     """Progress as a share of the distance; many times the distance as that.
 
     Examples:
-        >>> of_the_way(0.312), of_the_way(-73.24), of_the_way(float("nan"))
-        ('31.2%', '-73 ×', '–')
+        >>> of_the_way(0.312), of_the_way(-6.504), of_the_way(float("nan"))
+        ('31.2%', '-6.5 ×', '–')
     """
-    return f"{share:.0f} ×" if abs(share) >= MANY_TIMES else percent(share)
+    return f"{share:.2g} ×" if abs(share) >= MANY_TIMES else percent(share)
 
 
 def _nulls(exchange: pd.Series, drift: pd.Series) -> list[str]:
@@ -272,7 +273,7 @@ READINGS = {
     CONTRADICTS: "against what self-distillation predicts",
     CANNOT_TELL: "cannot be told from its nulls",
     ALLOWS: "which self-distillation allows, and so does much else",
-    LESS: "against what self-distillation predicts, though less than noise would give",
+    LESS: "of the other sign, as any noise makes it, yet further towards the target than noise",
     "": "",
 }
 

@@ -10,6 +10,7 @@ from probing.analysis.estimates import Estimate
 from probing.analysis.mechanism import Tested
 from probing.analysis.testing import benjamini_hochberg, holm
 from probing.analysis.verdict import (
+    FAMILY,
     PRIMARY,
     TEMPERATURE,
     TOKENS,
@@ -36,7 +37,9 @@ NO_TRUNCATION = (
 )
 
 SURVIVAL = "entropy within S at forks"
-"""Read against a margin, not against 0."""
+"""Read against a margin, not against its nulls."""
+
+MARGIN = Margins().entropy_kept_nats
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,9 @@ class Prediction:
 PREDICTIONS = (
     Prediction("slope", "inside the support tokens move as the target says: towards 1", 1),
     Prediction("trend", "per nat of log-probability; a temperature T gives 1/T - 1 and no gap", 0),
-    Prediction("gap", "tokens outside the support lose more than the trend says: below 0", -1),
+    Prediction(
+        "gap", "tokens outside the support lose more than equally likely ones inside: below 0", -1
+    ),
     Prediction("support at locks", "mass moves into the support: above 0", 1),
     Prediction("support at forks", "mass moves into the support: above 0", 1),
     Prediction("support, fork - lock", "which of the two loses more of its tail", 0),
@@ -147,7 +152,7 @@ def _figure_row(name: str, prediction: Prediction, found: Found, asked: Asked) -
         "p_verdict": adjusted_p_values(found.evidence).get(prediction.name, np.nan),
     }
     if prediction.name == SURVIVAL:
-        row |= _against(found.evidence.figures[SURVIVAL].own, -Margins().entropy_kept_nats, above=1)
+        row |= _against(found.evidence.figures[SURVIVAL].own, -MARGIN, above=1)
     return row
 
 
@@ -249,11 +254,13 @@ def evidence_notes(table: pd.DataFrame, *, found: Findings, asked: Asked) -> lis
     )
     training, rules = asked.training, asked.rules
     notes = [
-        f"training samples{' (assumed: nobody said)' if training.assumed else ''}: T "
-        f"{training.temperature:g}, top-k {training.top_k}, top-p {training.top_p:g}",
-        f"p_adjusted: Holm over {primary} primary contrasts (P1 to P5), Benjamini-Hochberg over "
-        f"{others} other rows; reads at {rules.display:g}, beyond both nulls",
-        f"the verdict reads seven figures, Holm at {rules.level:g}: p_verdict in the CSV",
+        f"training samples: {training.said}; slope, gap, support and verdict are about this target",
+        f"p_adjusted: Holm over {primary} primary contrasts (P1 to P5) and over those of the "
+        f"control by themselves, Benjamini-Hochberg over {others} other rows; reads at "
+        f"{rules.display:g}, beyond both nulls",
+        f"p is of lying within either null; of {SURVIVAL} against {-MARGIN:g} nats, of "
+        f"{TEMPERATURE} against {rules.temperature_share:g}",
+        f"the verdict reads {len(FAMILY)} figures, Holm at {rules.level:g}: p_verdict in the CSV",
     ]
     if not training.truncates:
         notes.append(NO_TRUNCATION)
@@ -265,10 +272,19 @@ def evidence_notes(table: pd.DataFrame, *, found: Findings, asked: Asked) -> lis
     left_out = {one.left_out for one in found.models.values()} - {0}
     if left_out:
         notes.append(f"a random part of the positions: {max(left_out):,} were left out")
-    few = table[table["problems"] < FEW].drop_duplicates(["comparison", "problems"])
+    undefined = table[table["estimate"].isna()].groupby("comparison", sort=False)["figure"]
+    notes += [f"{name}: not defined here: {', '.join(figures)}" for name, figures in undefined]
+    few = table[(table["problems"] < FEW) & table["estimate"].notna()]
     notes += [
-        f"{row['comparison']}, {row['figure']}: {row['problems']:.0f} problems, fewer than {FEW}: "
-        "a wide guess"
-        for row in few.to_dict("records")
+        f"{name}: fewer than {FEW} problems carry {', '.join(_numbered(rows))}: a wide guess"
+        for name, rows in few.groupby("comparison", sort=False)
     ]
     return notes
+
+
+def _numbered(rows: pd.DataFrame) -> list[str]:
+    """Figures with the number of problems that carry them, those of one number together."""
+    return [
+        f"{', '.join(together['figure'])} ({number:.0f})"
+        for number, together in rows.groupby("problems")
+    ]

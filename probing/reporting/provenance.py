@@ -86,8 +86,7 @@ def facts(
         ("Kinds", f"at {display.decoding_text(kind_decoding)}: {display.rule_text(asked.rule)}"),
         (
             "Training samples",
-            f"{display.decoding_text(asked.training.decoding)}, "
-            f"{'assumed: nobody said' if asked.training.assumed else 'as was told'}",
+            asked.training.said,
         ),
         ("Scored with", _versions(run)),
         (
@@ -208,8 +207,6 @@ ALWAYS = (
     "is one training run: another seed may differ.",
     "Kinds are thresholds on probabilities, not a property of the text. Where the three "
     "assignments disagree, no direction is claimed.",
-    "Of the deltas by kind, what drift of the same size would do is not computed; of the evidence, "
-    "it is.",
     "Examples are the extremes of their lists, so they are not typical.",
     "Whether answers became better is not asked here: the figures are of single tokens.",
 )
@@ -264,7 +261,7 @@ def command(run: Run, *, asked: Compared, target: str) -> str:
         asked: what the report asks.
         target: name of the file that it writes.
     """
-    training = () if asked.training.assumed else TRAINING_OPTIONS
+    training = [name for name in TRAINING_OPTIONS if name not in asked.training.assumed]
     options: Sequence[tuple[str, object]] = (
         ("other", asked.other),
         *((("control", asked.control),) if asked.control is not None else ()),

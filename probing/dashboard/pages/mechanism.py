@@ -106,13 +106,17 @@ def _training(choice: Choice) -> Training:
         help="1: the samples were not truncated by mass.",
     )
     told = Training(temperature=round(temperature, 4), top_k=top_k, top_p=round(top_p, 4))
-    if told != DEFAULT:
-        return told
-    st.caption(
-        "These three are assumed until you say how the samples were drawn: slope, support and "
-        "verdict are about this target."
+    assumed = tuple(
+        name
+        for name in ("temperature", "top_k", "top_p")
+        if getattr(told, name) == getattr(DEFAULT, name)
     )
-    return dataclasses.replace(told, assumed=True)
+    if assumed:
+        st.caption(
+            f"Left at what the page assumes: {', '.join(assumed)}. Say how the samples were drawn: "
+            "slope, gap, support and verdict are about this target.".replace("_", "-")
+        )
+    return dataclasses.replace(told, assumed=assumed)
 
 
 def _verdicts(found: Mapping[str, Found]) -> None:
