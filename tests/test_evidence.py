@@ -17,8 +17,8 @@ from probing.analysis.estimates import Estimate, average, mean_estimate
 from probing.analysis.moments import moments
 from probing.analysis.pair import NEAR, Edge, PairRows, Weighted, edge
 from probing.analysis.progress import loss_parts, progress
-from probing.analysis.regression import fit, within
-from probing.analysis.reshaping import at_edge, predicted_slope, token_consistency
+from probing.analysis.regression import Beside, fit, regressor
+from probing.analysis.reshaping import at_edge, basis, predicted_slope, token_consistency
 from probing.analysis.tail import cross_mean_of_rows, tail_of_rows
 from probing.analysis.target import ssd_target
 from probing.analysis.temperature import temperature_null
@@ -277,84 +277,80 @@ def test_at_temperature_1_nothing_is_reshaped() -> None:
 # --- Slopes -----------------------------------------------------------------------------------
 
 
-def test_within_positions_is_least_squares_with_a_mean_for_each() -> None:
+def test_a_slope_is_least_squares_with_a_dummy_for_every_level() -> None:
     rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(12, 9, 2)), rng.normal(size=(12, 9))
-    weights = rng.uniform(0.1, 2, size=(12, 9))
-    weights[rng.random((12, 9)) < 0.2] = 0
-    of_positions, clusters = rng.uniform(0.5, 2, size=12), np.arange(12) % 4
-    tokens, used = rng.integers(0, 12, size=(12, 9)), np.nonzero(weights)
-    found, by_token = (
-        fit(
-            within(x[used], y[used], weights=weights[used], positions=used[0]),
-            Weighted(of_positions, clusters, 4),
-            tokens=each,
-            vocabulary=12,
-        ).coefficients
-        for each in (None, tokens[used])
+    n, positions, clusters = 108, np.repeat(np.arange(12), 9), np.arange(12) % 4
+    tokens, x = rng.integers(0, 12, size=n), rng.normal(size=(n, 2))
+    y = rng.normal(size=n) + tokens + 0.5 * x[:, 0]
+    weights, of_positions = rng.uniform(0.1, 2, size=n), rng.uniform(0.5, 2, size=12)
+    beside = Beside(
+        [tokens],
+        [x[:, 1]],
+        weights=weights,
+        positions=positions,
+        counted=Weighted(of_positions, clusters, 4),
     )
-    # Plainly: a dummy for every position.
-    w = (weights * of_positions[:, None]).ravel()
-    dummies = np.repeat(np.eye(12), 9, axis=0)
-    design = np.concatenate([x.reshape(-1, 2), dummies], axis=1)
-    root = np.sqrt(w)[:, None]
-    plain = np.linalg.lstsq(design * root, y.ravel() * root[:, 0], rcond=None)[0]
-    np.testing.assert_allclose([each.value for each in found], plain[:2])
-    bread = np.linalg.inv(design.T @ (design * w[:, None]))
-    residual = y.ravel() - design @ plain
+    found = fit(regressor(beside, x[:, 0]), y)
+    # Plainly: a dummy for every position and token.
+    dummies = np.concatenate([np.eye(12)[positions], np.eye(12)[tokens]], axis=1)
+    root = np.sqrt(weights * of_positions[positions])
 
-    def variance(groups: list[tuple]) -> np.ndarray:
-        meat = np.zeros((14, 14))
-        for group in sorted(set(groups)):
-            inside = np.array([each == group for each in groups])
-            score = design[inside].T @ (w * residual)[inside]
-            meat += np.outer(score, score)
-        return np.diag(bread @ meat @ bread)[:2]
+    def solved(design: np.ndarray) -> np.ndarray:
+        return np.linalg.lstsq(design * root[:, None], y * root, rcond=None)[0]
 
-    problem, token = np.repeat(clusters, 9).tolist(), tokens.ravel().tolist()
-    over_problems = 4 / 3 * variance([(each,) for each in problem])
-    np.testing.assert_allclose([each.error**2 for each in found], over_problems)
-    both = list(zip(problem, token, strict=True))
-    added = variance([(each,) for each in token]) - variance(both)
-    assert (added > 0).any()
-    expected = over_problems + np.maximum(added, 0)
-    np.testing.assert_allclose([each.error**2 for each in by_token], expected)
-    np.testing.assert_allclose([each.settled().error ** 2 for each in by_token], expected)
+    whole, alone = np.concatenate([x, dummies], axis=1), np.concatenate([x[:, 1:], dummies], axis=1)
+    plain = solved(whole)
+    assert found.slope.value == pytest.approx(plain[0], rel=1e-6)
+    residual = root * (y - whole @ plain)
+    before = root * (y - alone @ solved(alone))
+    assert found.r_squared == pytest.approx(1 - (residual**2).sum() / (before**2).sum())
+    bread = np.linalg.pinv((whole * root[:, None]).T @ (whole * root[:, None]))
+    meat = np.zeros((26, 26))
+    for problem in range(4):
+        inside = clusters[positions] == problem
+        score = (whole * root[:, None])[inside].T @ residual[inside]
+        meat += np.outer(score, score)
+    assert found.slope.error**2 == pytest.approx(4 / 3 * (bread @ meat @ bread)[0, 0], rel=1e-6)
 
 
-def test_what_others_tell_wholly_has_no_coefficient() -> None:
+def test_what_is_beside_it_tells_wholly_has_no_slope() -> None:
     rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(108, 3)), rng.normal(size=108)
-    x[:, 2] = 2 * x[:, 1] + 5
-    both, one = (
-        within(each, y, weights=np.ones(108), positions=np.arange(108) // 9)
-        for each in (x, x[:, :2])
+    positions, x = np.repeat(np.arange(12), 9), rng.normal(size=108)
+    beside = Beside(
+        [],
+        [x],
+        weights=np.ones(108),
+        positions=positions,
+        counted=Weighted(np.ones(12), np.arange(12) % 4, 4),
     )
-    found, alone = (fit(rows, Weighted(np.ones(12), np.arange(12) % 4, 4)) for rows in (both, one))
-    assert [np.isnan(each.value) for each in found.coefficients] == [False, True, True]
-    assert found.coefficients[0].value == pytest.approx(alone.coefficients[0].value)
-    np.testing.assert_allclose(both.x @ found.values, one.x @ alone.values, atol=1e-9)
+    of_position = rng.normal(size=12)[positions]
+    for nothing in (2 * x + of_position, of_position, np.zeros(108)):
+        found = fit(regressor(beside, nothing), rng.normal(size=108))
+        assert np.isnan(found.slope.value)
+        assert found.slope.clusters == 0
 
 
 @pytest.mark.parametrize("strength", [0.25, 1.0])
 def test_a_geometric_step_to_the_target_has_its_strength_as_slope(strength: float) -> None:
-    a = real_like(40)
+    a = overlapping(320, vocabulary=60, contexts=32)
     b = a.copy()
     for row in range(len(a)):
         q = target_of(a[row], TRAINING)
         inside = q > 0
         b[row, inside] += strength * (np.log(q[inside]) - log_softmax(a[row])[inside])
-    counted = counted_of(40, problems=10)
-    found = predicted_slope(edge_of(a, b), counted).coefficients[0]
+    counted = counted_of(320, problems=10)
+    around = edge_of(a, b)
+    found = predicted_slope(around, basis(around, counted)).slope
     assert found.value == pytest.approx(strength, abs=1e-3)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 1.019, 0.985])
 def test_a_target_of_the_same_shape_has_no_slope(temperature: float) -> None:
-    a = real_like(40)
+    a = overlapping(320, vocabulary=60, contexts=32)
     training = Decoding(temperature=temperature, top_k=20, top_p=0.9)
-    around = edge_of(a, a + np.float32(0.3) * real_like(40, seed=3), training=training)
-    found = predicted_slope(around, counted_of(40, problems=10)).coefficients[0]
+    b = a + np.float32(0.3) * real_like(320, vocabulary=60, seed=3)
+    around = edge_of(a, b, training=training)
+    found = predicted_slope(around, basis(around, counted_of(320, problems=10))).slope
     assert np.isnan(found.value)
     assert found.clusters == 0
 
@@ -366,7 +362,8 @@ def edge_of(a: np.ndarray, b: np.ndarray, *, training: Decoding = TRAINING) -> E
 
 def test_a_temperature_is_a_trend_without_a_gap() -> None:
     a = real_like(1280)
-    trend, gap = at_edge(edge_of(a, a / 1.25), counted_of(1280, problems=12))
+    around = edge_of(a, a / 1.25)
+    trend, gap = at_edge(around, basis(around, counted_of(1280, problems=12)))
     assert trend.value == pytest.approx(1 / 1.25 - 1, abs=1e-4)
     assert gap.value == pytest.approx(0, abs=1e-4)
 
@@ -376,7 +373,8 @@ def test_what_only_tokens_outside_lose_is_the_gap() -> None:
     b = a.copy()
     for row in range(len(a)):
         b[row, target_of(a[row], TRAINING) == 0] -= 0.5
-    trend, gap = at_edge(edge_of(a, b), counted_of(1280, problems=12))
+    around = edge_of(a, b)
+    trend, gap = at_edge(around, basis(around, counted_of(1280, problems=12)))
     assert gap.value == pytest.approx(-0.5, abs=1e-3)
     assert trend.value == pytest.approx(0, abs=1e-3)
 

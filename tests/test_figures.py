@@ -35,20 +35,33 @@ def entropy(q: np.ndarray) -> float:
     return float(-(q * np.log(q)).sum())
 
 
-def slopes(
-    rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]], weights: np.ndarray
-) -> tuple[np.ndarray, float]:
-    """Least squares of y on x with an intercept for every row, and the share of y it tells."""
+@dataclass(frozen=True)
+class Listed:
+    """Of one position: regressors, what they should tell, weights and ids of its tokens."""
+
+    x: np.ndarray
+    y: np.ndarray
+    w: np.ndarray
+    ids: np.ndarray
+
+
+def slopes(rows: list[Listed], weights: np.ndarray, *, tokens: bool) -> tuple[np.ndarray, float]:
+    """Least squares of y on x with an intercept for every row, and the share of y it tells.
+
+    `tokens`: and one for every token.
+    """
     design, target, root = [], [], []
-    for place, (x, y, w) in enumerate(rows):
-        dummies = np.zeros((len(y), len(rows)))
+    for place, each in enumerate(rows):
+        dummies = np.zeros((len(each.y), len(rows) + VOCABULARY))
         dummies[:, place] = 1
-        design.append(np.concatenate([x, dummies], axis=1))
-        target.append(y)
-        root.append(np.sqrt(w * weights[place]))
+        if tokens:
+            dummies[np.arange(len(each.y)), len(rows) + each.ids] = 1
+        design.append(np.concatenate([each.x, dummies], axis=1))
+        target.append(each.y)
+        root.append(np.sqrt(each.w * weights[place]))
     scale = np.concatenate(root)
     table, y = np.concatenate(design) * scale[:, None], np.concatenate(target) * scale
-    regressors = rows[0][0].shape[1]
+    regressors = rows[0].x.shape[1]
     alone = table[:, regressors:]
     left, spread = (y - part @ np.linalg.lstsq(part, y, rcond=None)[0] for part in (table, alone))
     found = np.linalg.lstsq(table, y, rcond=None)[0][:regressors]
@@ -70,12 +83,12 @@ class Plain:
             q, log_a, log_b = target_of(a, TRAINING), log_softmax(a), log_softmax(b)
             inside = q > 0
             x = (np.log(q[inside]) - log_a[inside])[:, None]
-            rows.append((x, (log_b - log_a)[inside], q[inside]))
-        found, told = slopes(rows, self.weights)
+            rows.append(Listed(x, (log_b - log_a)[inside], q[inside], np.flatnonzero(inside)))
+        found, told = slopes(rows, self.weights, tokens=True)
         return float(found[0]), told
 
     def at_edge(self) -> tuple[float, float]:
-        """Trend; gap beside a dummy for every class of probability."""
+        """Trend; gap beside a dummy for every class of probability and every token."""
         trends, gaps = [], []
         for a, b in zip(self.a, self.b, strict=True):
             log_a, log_b = log_softmax(a), log_softmax(b)
@@ -84,10 +97,12 @@ class Plain:
             outside, x = np.arange(len(used)) >= size, log_a[used]
             below = [x < bound for bound in CLASSES]
             change, each = (log_b - log_a)[used], np.ones(len(used))
-            trends.append((np.stack([x, outside], axis=1), change, each))
-            gaps.append((np.stack([outside, x, x**2, *below], axis=1), change, each))
-        trend, gap = (slopes(rows, self.weights)[0][0] for rows in (trends, gaps))
-        return float(trend), float(gap)
+            trends.append(Listed(np.stack([x, outside], axis=1), change, each, used))
+            by_class = np.stack([outside, x, x**2, *below], axis=1)
+            gaps.append(Listed(by_class, change, each, used))
+        trend, _ = slopes(trends, self.weights, tokens=False)
+        gap, _ = slopes(gaps, self.weights, tokens=True)
+        return float(trend[0]), float(gap[0])
 
     def per_row(self) -> dict[str, np.ndarray]:
         found: dict[str, list[float]] = {

@@ -1,15 +1,15 @@
 """Shifts of single tokens: what is none of theirs, and which positions tell."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.special import log_softmax
-from test_evidence import edge_of, overlapping, real_like
+from test_evidence import TRAINING, edge_of, overlapping, real_like, target_of
 
-from probing.analysis.pair import Weighted
-from probing.analysis.reshaping import at_edge, token_consistency
+from probing.analysis.estimates import Estimate
+from probing.analysis.pair import Edge, Weighted
+from probing.analysis.reshaping import at_edge, basis, token_consistency
 
 ROWS, VOCABULARY, PROBLEMS = 160, 120, 40
 
@@ -74,31 +74,34 @@ def test_what_befalls_tokens_by_probability_alone_is_no_gap(
     log_a = log_softmax(real_like(8 * ROWS), axis=1)
     b = log_a + change(log_a)
     counted = Weighted(np.ones(len(b)), np.arange(len(b)) % PROBLEMS, PROBLEMS)
-    _, gap = at_edge(edge_of(log_a.astype(np.float32), b.astype(np.float32)), counted)
+    gap = gap_of(edge_of(log_a.astype(np.float32), b.astype(np.float32)), counted)
     assert gap.value == pytest.approx(0, abs=0.02)
 
 
-def test_tokens_that_shift_alike_everywhere_are_no_edge() -> None:
-    a = overlapping(640, vocabulary=200, contexts=64)
-    counted = Weighted(np.ones(640), np.arange(640) // 16, PROBLEMS)
-    told, told_over_problems = [], []
-    for seed in range(60):
-        bias = 0.5 * np.random.default_rng(seed).normal(size=200).astype(np.float32)
-        _, gap = at_edge(edge_of(a, a + bias), counted)
-        told.append(gap.p_value() < 0.05)
-        told_over_problems.append(replace(gap, cells=None).p_value() < 0.05)
-    assert np.mean(told) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 60)
-    assert np.mean(told_over_problems) > 0.15, "else counting tokens would change nothing"
+def gap_of(around: Edge, counted: Weighted) -> Estimate:
+    return at_edge(around, basis(around, counted)).gap
 
 
-def test_few_tokens_leave_few_degrees_of_freedom() -> None:
+@pytest.mark.parametrize("edge", [0.0, -0.4])
+def test_tokens_that_shift_alike_everywhere_are_no_edge(edge: float) -> None:
     a = overlapping(640, vocabulary=200, contexts=64)
+    outside = np.array([target_of(row, TRAINING) == 0 for row in a])
     counted = Weighted(np.ones(640), np.arange(640) // 16, PROBLEMS)
-    _, gap = at_edge(edge_of(a, a + np.float32(0.1) * real_like(640, vocabulary=200)), counted)
-    assert PROBLEMS < gap.tokens < 200
-    few = replace(gap, tokens=3.0)
-    assert few.error == gap.error
-    assert few.interval(level=0.95)[1] - few.value == pytest.approx(4.3027 * gap.error, rel=1e-4)
+    for seed in range(5):
+        bias = 0.5 * np.random.default_rng(seed).normal(size=200)
+        b = (a + bias + np.where(outside, edge, 0.0)).astype(np.float32)
+        assert gap_of(edge_of(a, b), counted).value == pytest.approx(edge, abs=1e-4)
+
+
+def test_the_error_of_the_gap_is_that_of_noise() -> None:
+    a = overlapping(320, vocabulary=60, contexts=32)
+    counted = Weighted(np.ones(320), np.arange(320) // 8, PROBLEMS)
+    on = basis(edge_of(a, a), counted)
+    rng, told = np.random.default_rng(0), []
+    for _ in range(200):
+        b = (a + 0.3 * rng.normal(size=a.shape)).astype(np.float32)
+        told.append(at_edge(edge_of(a, b), on).gap.p_value() < 0.05)
+    assert np.mean(told) == pytest.approx(0.05, abs=0.05)
 
 
 def test_few_problems_try_every_sign() -> None:

@@ -1,18 +1,14 @@
 """Estimates that can be subtracted from each other: values with what each problem adds to them.
 
 Source: docs/method.md, Intervals and Evidence: ratio estimates linearised over clusters
-(Woodruff, 1971), errors with G / (G - 1); over problems and tokens at once after Cameron, Gelbach
-and Miller (2011).
+(Woodruff, 1971), errors with G / (G - 1).
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy import sparse
 from scipy import stats as scipy_stats
 
 from probing.analysis.testing import detectable_effect
@@ -31,20 +27,12 @@ class Estimate:
         positions: how many carry it.
         least_clusters: how many clusters carry it; of a combination, its part with the fewest. None
             where those that move it are counted.
-        cells: by how much each token of each cluster moves it, (cluster, token), for a figure that
-            tokens of their own could move in every problem alike; their rows sum to `influence`.
-        between_tokens: the variance that this adds, once `cells` are let go.
-        tokens: as how many tokens of equal part those count that tell the figure; they give the
-            degrees of freedom where they are fewer than the clusters.
     """
 
     value: float
     influence: Float[np.ndarray, " cluster"]
     positions: int
     least_clusters: int | None = None
-    cells: sparse.csr_array | None = None
-    between_tokens: float = 0.0
-    tokens: float = math.inf
 
     @property
     def clusters(self) -> int:
@@ -59,24 +47,11 @@ class Estimate:
         count = self.clusters
         if count < 2:
             return float("nan")
-        variance = count / (count - 1) * (self.influence**2).sum()
-        return float(np.sqrt(variance + self._tokens_add))
-
-    @cached_property
-    def _tokens_add(self) -> float:
-        """Variance over tokens less that over tokens of one cluster, at least 0."""
-        if self.cells is None:
-            return self.between_tokens
-        by_token = np.asarray(self.cells.sum(axis=0), dtype=np.float64)
-        return max(float((by_token**2).sum() - (self.cells.data**2).sum()), 0.0)
-
-    def settled(self) -> "Estimate":
-        """Without its cells, for keeping: it can no longer be subtracted from another."""
-        return replace(self, cells=None, between_tokens=self._tokens_add)
+        return float(np.sqrt(count / (count - 1) * (self.influence**2).sum()))
 
     @property
-    def _freedom(self) -> float:
-        return max(min(float(self.clusters), self.tokens) - 1, 1.0)
+    def _freedom(self) -> int:
+        return max(self.clusters - 1, 1)
 
     def interval(self, *, level: float) -> tuple[float, float]:
         """Bounds, t(G - 1)."""
@@ -113,12 +88,8 @@ class Estimate:
         )
 
     def __sub__(self, other: "Estimate") -> "Estimate":
-        parts = [self, other]
         return combined(
-            self.value - other.value,
-            self.influence - other.influence,
-            parts=parts,
-            cells=_weighed_cells(parts, [1.0, -1.0]),
+            self.value - other.value, self.influence - other.influence, parts=[self, other]
         )
 
 
@@ -128,28 +99,11 @@ def average(estimates: Sequence[Estimate]) -> Estimate:
         float(np.mean([each.value for each in estimates])),
         np.mean([each.influence for each in estimates], axis=0),
         parts=estimates,
-        cells=_weighed_cells(estimates, [1 / len(estimates)] * len(estimates)),
     )
 
 
-def _weighed_cells(
-    estimates: Sequence[Estimate], factors: Sequence[float]
-) -> sparse.csr_array | None:
-    """The same combination of what tokens add; a part without cells adds none."""
-    parts = [
-        factor * each.cells
-        for each, factor in zip(estimates, factors, strict=True)
-        if each.cells is not None
-    ]
-    return sum(parts[1:], start=parts[0]) if parts else None
-
-
 def combined(
-    value: float,
-    influence: Float[np.ndarray, " cluster"],
-    *,
-    parts: Sequence[Estimate],
-    cells: sparse.csr_array | None = None,
+    value: float, influence: Float[np.ndarray, " cluster"], *, parts: Sequence[Estimate]
 ) -> Estimate:
     """A figure made of others: no better known than the part that rests on the fewest clusters.
 
@@ -157,12 +111,7 @@ def combined(
     """
     carried = [each.clusters for each in parts if each.clusters]
     return Estimate(
-        value,
-        influence,
-        min(each.positions for each in parts),
-        min(carried, default=0),
-        cells,
-        tokens=min(each.tokens for each in parts),
+        value, influence, min(each.positions for each in parts), min(carried, default=0)
     )
 
 

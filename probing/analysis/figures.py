@@ -12,7 +12,7 @@ from probing.analysis.kinds import CODES
 from probing.analysis.moments import top1_id
 from probing.analysis.pair import Edge, Weighted, edge
 from probing.analysis.progress import progress
-from probing.analysis.reshaping import at_edge, predicted_slope
+from probing.analysis.reshaping import Basis, at_edge, basis, predicted_slope
 from probing.vocabulary import Kind, PerPosition, PositionIds
 
 LEAST_PREDICTED = 0.005
@@ -62,7 +62,9 @@ class Moved:
     top1: PerPosition
 
 
-def moved(a: Side, b: Side, target: Distributions, counted: Weighted) -> Moved:
+def moved(
+    a: Side, b: Side, target: Distributions, counted: Weighted, *, on: Basis | None = None
+) -> Moved:
     """What b did against a.
 
     Args:
@@ -70,12 +72,14 @@ def moved(a: Side, b: Side, target: Distributions, counted: Weighted) -> Moved:
         b: the other, over the same candidates.
         target: of `target.ssd_target`, made from a.
         counted: what positions count.
+        on: of `reshaping.basis`, which is the same for every b; None: it is made.
     """
     around = edge(a.rows, b.rows, target)
+    on = basis(around, counted) if on is None else on
     way = progress(a.rows, b.rows, target)
-    trend, gap = at_edge(around, counted)
+    trend, gap = at_edge(around, on)
     everywhere = {
-        "slope": predicted_slope(around, counted).coefficients[0],
+        "slope": predicted_slope(around, on).slope,
         "trend": trend,
         "gap": gap,
         "sign of the top-1 change": _mean(_agreement(a, b, around), counted.weights, counted),

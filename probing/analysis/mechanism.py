@@ -1,6 +1,6 @@
 """Evidence for what training did, each figure beside both of its nulls (method.md section 10)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from probing.analysis.estimates import Estimate, average
 from probing.analysis.figures import FIGURES, Side, figures, moved
 from probing.analysis.kinds import kinds
 from probing.analysis.pair import Edge, PairRows, Weighted, edge
-from probing.analysis.reshaping import Consistency, predicted_slope, token_consistency
+from probing.analysis.reshaping import Consistency, basis, predicted_slope, token_consistency
 from probing.analysis.side_by_side import side_by_side
 from probing.analysis.target import ssd_target
 from probing.analysis.temperature import TemperatureNull, temperature_null
@@ -31,28 +31,16 @@ class Tested:
             the mean of several draws. Its error knows what of the draws is left in it.
         p_value: of its being inside either null: the larger p-value of the two differences; 1 where
             they point apart; NaN where one has no error.
-        kept_beyond: of `settled`.
     """
 
     own: Estimate
     exchange: Estimate
     drift: Estimate
-    kept_beyond: tuple[Estimate, Estimate] | None = None
 
     @property
     def beyond(self) -> tuple[Estimate, Estimate]:
         """What is left of the figure beside each null."""
-        return self.kept_beyond or (self.own - self.exchange, self.own - self.drift)
-
-    def settled(self) -> "Tested":
-        """For keeping: without what tokens add cell by cell, which only differences need."""
-        first, second = self.beyond
-        return Tested(
-            self.own.settled(),
-            self.exchange.settled(),
-            self.drift.settled(),
-            kept_beyond=(first.settled(), second.settled()),
-        )
+        return self.own - self.exchange, self.own - self.drift
 
     @property
     def side(self) -> int:
@@ -188,12 +176,10 @@ def weighed(
     drifts = side_by_side(table.drifted, rng.spawn(reading.drift_draws))
     models = tuple(
         Evidence(
-            figures=_settled(
-                table.tested(place, [draw.own[place] for draw in drifts], common=False)
-            ),
+            figures=table.tested(place, [draw.own[place] for draw in drifts], common=False),
             temperature=temperature_null(each.rows, counted, rng),
             tokens=token_consistency(table.around(place), counted, rng),
-            r_squared=predicted_slope(table.around(place), counted).r_squared,
+            r_squared=predicted_slope(table.around(place), table.basis).r_squared,
             noise=float(np.mean([draw.noise[place] for draw in drifts])),
         )
         for place, each in enumerate(compared)
@@ -204,11 +190,7 @@ def weighed(
         table.tested(place, [draw.common[place] for draw in drifts], common=True)
         for place in range(2)
     )
-    return Weighed(models, _settled({name: first[name] - second[name] for name in FIGURES}))
-
-
-def _settled(figures: Mapping[str, Tested]) -> dict[str, Tested]:
-    return {name: tested.settled() for name, tested in figures.items()}
+    return Weighed(models, {name: first[name] - second[name] for name in FIGURES})
 
 
 @dataclass(frozen=True)
@@ -235,7 +217,10 @@ class _Table:
         self.baseline = self._side(compared[0].rows.baseline)
         self.target = self._target(self.baseline.rows)
         others = [self._side(each.rows.other) for each in compared]
-        self.moves = [moved(self.baseline, each, self.target, counted) for each in others]
+        self.basis = basis(self.around(0), counted)
+        self.moves = [
+            moved(self.baseline, each, self.target, counted, on=self.basis) for each in others
+        ]
         self.swapped = [
             moved(each, self.baseline, self._target(each.rows), counted) for each in others
         ]
@@ -276,7 +261,7 @@ class _Table:
             rng=rng,
         )
         moves = [
-            moved(self.baseline, self._side(each.rows()), self.target, self.counted)
+            moved(self.baseline, self._side(each.rows()), self.target, self.counted, on=self.basis)
             for each in drawn
         ]
         own = [

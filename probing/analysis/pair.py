@@ -59,7 +59,6 @@ class Edge:
         inside: in S.
         near: outside S, among the next `NEAR` ranks of the first model.
         rank: of the first model; 0 = beyond what is exact.
-        vocabulary: above every id of a candidate.
     """
 
     ids: CandidateIds
@@ -69,7 +68,6 @@ class Edge:
     inside: Bool[np.ndarray, "position candidate"]
     near: Bool[np.ndarray, "position candidate"]
     rank: np.ndarray
-    vocabulary: int
 
     @property
     def used(self) -> Bool[np.ndarray, "position candidate"]:
@@ -108,7 +106,6 @@ def edge(a: Distributions, b: Distributions, target: Distributions) -> Edge:
         inside=of_used(inside),
         near=of_used(near),
         rank=of_used(rank),
-        vocabulary=int(a.ids.max(initial=-1)) + 1,
     )
 
 

@@ -1,155 +1,123 @@
-"""Least squares within positions, with errors over problems: slopes that no intercept can fake.
+"""Least squares beside fixed effects, with errors over problems: slopes that no mean can fake.
 
-Source: docs/method.md, Evidence: fixed effects within positions, and the cluster-robust
-sandwich of Liang and Zeger (1986), over problems and tokens at once where tokens are given.
+Source: docs/method.md, Evidence: fixed effects taken out as by Frisch, Waugh and Lovell, solved by
+LSMR (Fong and Saunders 2011); the cluster-robust sandwich of Liang and Zeger (1986).
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import sparse
+from scipy.sparse.linalg import lsmr
 
 from probing.analysis.estimates import Estimate
 from probing.analysis.pair import Weighted
 
-Regressors = Float[np.ndarray, "token regressor"]
-Tokens = Float[np.ndarray, " token"]
-Places = Int[np.ndarray, " token"]
+Values = Float[np.ndarray, " token"]
+Codes = Int[np.ndarray, " token"]
+
+TOLERANCE = 1e-9
+"""Of LSMR, relative."""
 
 IDENTIFIED = 1e-6
-"""How far a coefficient may be told by the others before it is told by nothing of its own."""
+"""The least share of a regressor's squares that must be left beside the effects."""
+
+
+class Beside:
+    """Tokens of all positions in one list, and what is taken out before a slope is fitted."""
+
+    def __init__(
+        self,
+        effects: Sequence[Codes],
+        regressors: Sequence[Values],
+        *,
+        weights: Values,
+        positions: Codes,
+        counted: Weighted,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            effects: of each token the level of an effect; every level has a mean of its own.
+            regressors: whose linear part is taken out too.
+            weights: of tokens within their position, >= 0.
+            positions: of which position each token is; they have means of their own.
+            counted: what positions count, and their problems.
+        """
+        self.counted, self.positions = counted, positions
+        self.root = np.sqrt(weights * counted.weights[positions])
+        parts = [_levels(each) for each in (positions, *effects)]
+        if regressors:
+            parts.append(sparse.csr_array(np.stack(regressors, axis=1)))
+        design = sparse.diags_array(self.root) @ sparse.hstack(parts).tocsr()
+        size = np.sqrt(np.asarray(design.multiply(design).sum(axis=0), dtype=np.float64))
+        scale = np.divide(1.0, size, out=np.zeros_like(size), where=size > 0)
+        self._design = (design @ sparse.diags_array(scale)).tocsr()
+
+    def left(self, values: Values) -> Values:
+        """What the effects and regressors leave, times the root of the token's weight."""
+        weighted: Values = self.root * values
+        if not weighted.any():
+            return weighted
+        found = lsmr(self._design, weighted, atol=TOLERANCE, btol=TOLERANCE, maxiter=5000)[0]
+        left: Values = weighted - self._design @ found
+        return left
+
+
+def _levels(codes: Codes) -> sparse.csr_array:
+    """One column for every level, 1 where a token has it."""
+    _, level = np.unique(codes, return_inverse=True)
+    ones = np.ones(len(codes))
+    return sparse.csr_array((ones, (np.arange(len(codes)), level)))
 
 
 @dataclass(frozen=True)
-class Within:
-    """Tokens of all positions in one list, x and y about their weighted means in the position.
+class Regressor:
+    """What a slope is taken on: the part of it that nothing beside it tells, weighted."""
 
-    A position of one token says nothing.
-
-    Attributes:
-        x: regressors.
-        y: what they should tell.
-        weights: of tokens, > 0.
-        positions: of which position each is.
-    """
-
-    x: Regressors
-    y: Tokens
-    weights: Tokens
-    positions: Places
-
-    @property
-    def y_squares(self) -> Float[np.ndarray, " token"]:
-        """Weighted squares of `y`."""
-        squares: Tokens = self.weights * self.y**2
-        return squares
+    beside: Beside
+    own: Values
+    told: bool
 
 
-def within(x: Regressors, y: Tokens, *, weights: Tokens, positions: Places) -> Within:
-    """About the position's own weighted means.
-
-    Args:
-        x: regressors.
-        y: what they should tell.
-        weights: of tokens, > 0.
-        positions: of which position each token is.
-    """
-    total = np.bincount(positions, weights=weights)
-    share = weights / total[positions]
-
-    def centred(values: Tokens) -> Tokens:
-        mean = np.bincount(positions, weights=share * values, minlength=len(total))
-        left: Tokens = values - mean[positions]
-        return left
-
-    columns = [centred(x[:, place]) for place in range(x.shape[1])]
-    return Within(
-        np.stack(columns, axis=1) if columns else np.zeros((len(y), 0)),
-        centred(y),
-        weights,
-        positions,
-    )
+def regressor(beside: Beside, values: Values) -> Regressor:
+    """Take out what is beside it; it tells nothing where next to nothing is left."""
+    own = beside.left(values)
+    squares = float(((beside.root * values) ** 2).sum())
+    return Regressor(beside, own, told=float(own @ own) > IDENTIFIED * squares)
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A regression with errors over problems.
+    """A slope with its error over problems.
 
     Attributes:
-        coefficients: one per regressor that is wanted; NaN where the others tell all that it could.
-        values: of all regressors, plain numbers; where several solutions fit as well, the shortest.
-        r_squared: share of the variation within positions that is told; NaN without any.
+        slope: NaN where the regressor has nothing of its own.
+        r_squared: share that it tells of what the effects leave; NaN without any.
     """
 
-    coefficients: tuple[Estimate, ...]
-    values: Float[np.ndarray, " regressor"]
+    slope: Estimate
     r_squared: float
 
 
-def fit(
-    rows: Within,
-    counted: Weighted,
-    *,
-    tokens: Places | None = None,
-    vocabulary: int = 0,
-    wanted: int | None = None,
-) -> Fit:
-    """Least squares over all positions, with cluster-robust (sandwich) errors.
-
-    Args:
-        rows: of `within`.
-        counted: what positions count, and their problems.
-        tokens: id of each token; where given, errors count tokens as clusters too.
-        vocabulary: above every such id.
-        wanted: of how many of the first regressors to give the coefficients; None: of all.
-    """
-    weights = counted.weights[rows.positions]
-    problems = counted.clusters[rows.positions]
-    squares = weights * rows.y_squares
-    told = np.unique(rows.positions[squares > 0])
-    count, regressors = len(told), rows.x.shape[1]
-    weighted = rows.x * (weights * rows.weights)[:, None]
-    xx, xy = weighted.T @ rows.x, weighted.T @ rows.y
-    inverse, known = _inverse(xx)
-    values = inverse @ xy
-    scores = (weighted * (rows.y - rows.x @ values)[:, None]) @ inverse
+def fit(on: Regressor, y: Values) -> Fit:
+    """The slope of y on a regressor, beside its effects: least squares, cluster-robust errors."""
+    beside, counted = on.beside, on.beside.counted
+    left = beside.left(y)
+    squares = float(left @ left)
+    told = np.unique(beside.positions[on.own**2 > 0])
+    if not (on.told and len(told)):
+        nothing = Estimate(float("nan"), np.zeros(counted.size), len(told), 0)
+        return Fit(nothing, float("nan"))
+    power = float(on.own @ on.own)
+    value = float(on.own @ left) / power
+    problems = counted.clusters[beside.positions]
+    scores = on.own * (left - value * on.own) / power
+    influence = np.bincount(problems, weights=scores, minlength=counted.size)
     carrying = len(np.unique(counted.clusters[told]))
-    found = []
-    for column in range(regressors if wanted is None else wanted):
-        if not (count and known[column]):
-            found.append(Estimate(float("nan"), np.zeros(counted.size), count, 0))
-            continue
-        score = scores[:, column]
-        influence = np.bincount(problems, weights=score, minlength=counted.size)
-        one = Estimate(float(values[column]), influence, count, carrying)
-        if tokens is not None:
-            cells = sparse.coo_array(
-                (score, (problems, tokens)), shape=(counted.size, vocabulary)
-            ).tocsr()
-            telling = (weighted @ inverse[:, column]) * (rows.x @ inverse[:, column])
-            one = replace(one, cells=cells, tokens=_effective(np.bincount(tokens, telling)))
-        found.append(one)
-    total = float(squares.sum())
     return Fit(
-        coefficients=tuple(found),
-        values=values,
-        r_squared=float(values @ xy) / total if total > 0 and count else float("nan"),
+        slope=Estimate(value, influence, len(told), carrying),
+        r_squared=value**2 * power / squares if squares > 0 else float("nan"),
     )
-
-
-def _effective(parts: Float[np.ndarray, " token"]) -> float:
-    """As how many equal parts these count (the inverse Simpson index)."""
-    return float(parts.sum() ** 2 / (parts**2).sum())
-
-
-def _inverse(
-    xx: Float[np.ndarray, "regressor regressor"],
-) -> tuple[Float[np.ndarray, "regressor regressor"], np.ndarray]:
-    """Of sums of squares and products, and which regressors have something of their own to tell."""
-    size = np.sqrt(np.diag(xx))
-    scale = np.divide(1.0, size, out=np.zeros_like(size), where=size > 0)
-    correlations = xx * np.outer(scale, scale)
-    pseudo = np.linalg.pinv(correlations, rcond=1e-10, hermitian=True)
-    own = np.diag(pseudo @ correlations)
-    return pseudo * np.outer(scale, scale), np.abs(own - 1) < IDENTIFIED

@@ -11,7 +11,7 @@ from scipy import sparse
 
 from probing.analysis.estimates import Estimate
 from probing.analysis.pair import Edge, Weighted
-from probing.analysis.regression import Fit, Places, Regressors, Tokens, Within, fit, within
+from probing.analysis.regression import Beside, Codes, Fit, Regressor, Values, fit, regressor
 from probing.analysis.testing import EXACT_FLIPS, all_signs
 
 FLIPS = 1999
@@ -24,29 +24,71 @@ CLASSES = np.arange(-15.0, 0.0, 0.5)
 """Where classes of log-probability part, nats: tokens are compared with those of their class."""
 
 
-def predicted_slope(edge: Edge, counted: Weighted) -> Fit:
-    """Inside the support, log b - log a on log q - log a; tokens count by q.
+@dataclass(frozen=True)
+class Basis:
+    """What changes are regressed on, made once for all models that are held against the same one.
+
+    Attributes:
+        inside, around: which tokens of `Edge` the slope, and trend and gap, are about.
+        slope: log q - log a, inside; tokens count by q.
+        trend: log a, beside being outside.
+        gap: being outside, beside log a, its square, its class (`CLASSES`), and the token itself.
+    """
+
+    inside: tuple[np.ndarray, ...]
+    around: tuple[np.ndarray, ...]
+    slope: Regressor
+    trend: Regressor
+    gap: Regressor
+
+
+def basis(edge: Edge, counted: Weighted) -> Basis:
+    """Regressors of the slope, the trend and the gap.
+
+    The slope has none where T_train is near 1, at which the target keeps the shape inside.
+
+    The gap compares a token outside with itself at positions where it is inside, at the same
+    probability: neither what befalls all tokens of some probability, however it bends or steps, nor
+    what befalls some tokens everywhere is a gap.
+    """
+    inside, around = np.nonzero(edge.inside & (edge.q > 0)), np.nonzero(edge.used)
+    log_a, q = edge.log_a[inside], edge.q[inside]
+    aimed = np.log(q) - log_a
+    alone = Beside([], [], weights=q, positions=inside[0], counted=counted)
+    # Inside, what the target aims at is (1 / T_train - 1) log a, up to a constant.
+    reach, shape = (float((alone.left(each) ** 2).sum()) for each in (aimed, log_a))
+    if reach < LEAST_RESHAPING**2 * shape:
+        aimed = np.zeros_like(aimed)
+    outside, log_a = edge.near[around].astype(np.float64), edge.log_a[around]
+    tokens = edge.ids[around]
+
+    def alike(effects: list[Codes], regressors: list[Values]) -> Beside:
+        ones = np.ones(len(log_a))
+        return Beside(effects, regressors, weights=ones, positions=around[0], counted=counted)
+
+    return Basis(
+        inside,
+        around,
+        slope=regressor(
+            Beside([edge.ids[inside]], [], weights=q, positions=inside[0], counted=counted), aimed
+        ),
+        trend=regressor(alike([], [outside]), log_a),
+        gap=regressor(alike([tokens, _classes(log_a)], [log_a, log_a**2]), outside),
+    )
+
+
+def _classes(log_a: Values) -> Codes:
+    """Which class of `CLASSES` each token belongs to."""
+    return np.searchsorted(CLASSES, log_a)
+
+
+def predicted_slope(edge: Edge, on: Basis) -> Fit:
+    """Inside the support, log b - log a on log q - log a, beside every token's own shift.
 
     1 where the model came all the way to the target (up to a factor), 0 where nothing moved with
-    it; NaN where T_train is near 1, at which the target keeps the shape inside.
+    it; NaN where T_train is near 1.
     """
-    chosen = np.nonzero(edge.inside & (edge.q > 0))
-    log_a, q = edge.log_a[chosen], edge.q[chosen]
-
-    def about(x: Tokens, y: Tokens) -> Within:
-        return within(x[:, None], y, weights=q, positions=chosen[0])
-
-    aimed = np.log(q) - log_a
-    # Inside, what the target aims at is (1 / T_train - 1) log a, up to a constant.
-    share = counted.weights[chosen[0]]
-    reach, shape = (share @ about(aimed, each).y_squares for each in (aimed, log_a))
-    told = reach >= LEAST_RESHAPING**2 * shape
-    return fit(
-        about(aimed if told else np.zeros_like(aimed), edge.change[chosen]),
-        counted,
-        tokens=edge.ids[chosen],
-        vocabulary=edge.vocabulary,
-    )
+    return fit(on.slope, edge.change[on.inside])
 
 
 class AtEdge(NamedTuple):
@@ -56,43 +98,15 @@ class AtEdge(NamedTuple):
     gap: Estimate
 
 
-def at_edge(edge: Edge, counted: Weighted) -> AtEdge:
+def at_edge(edge: Edge, on: Basis) -> AtEdge:
     """Around the edge of the support, how log b - log a goes with log a and with being outside.
 
-    *Trend*: on log a, beside being outside; a change of temperature gives 1/T - 1.
-
-    *Gap*, nats: on being outside, beside log a, its square and its classes (`CLASSES`), so that a
-    token outside is compared with tokens as probable that are inside at other positions: what
-    befalls all tokens of some probability, however it bends or steps, is no gap. Trained towards
-    truncated samples, tokens outside lose more: it is below 0. Its error, as that of the slope,
-    counts tokens as clusters too, since tokens that shift alike everywhere can look like an edge.
+    *Trend*: on log a; a change of temperature gives 1/T - 1. *Gap*, nats: on being outside.
+    Trained towards truncated samples, tokens outside lose more than where they are inside and as
+    likely: it is below 0.
     """
-    chosen = np.nonzero(edge.used)
-    outside, log_a = edge.near[chosen].astype(np.float64), edge.log_a[chosen]
-
-    def of(*columns: np.ndarray) -> Estimate:
-        return fit(
-            _alike(np.concatenate(columns, axis=1), edge.change[chosen], positions=chosen[0]),
-            counted,
-            tokens=edge.ids[chosen],
-            vocabulary=edge.vocabulary,
-            wanted=1,
-        ).coefficients[0]
-
-    return AtEdge(
-        trend=of(log_a[:, None], outside[:, None]),
-        gap=of(outside[:, None], _probability(log_a)),
-    )
-
-
-def _alike(x: Regressors, y: Tokens, *, positions: Places) -> Within:
-    """With every token of the same weight."""
-    return within(x, y, weights=np.ones(len(y)), positions=positions)
-
-
-def _probability(log_a: Tokens) -> Regressors:
-    """Log a, its square, and whether it lies below each bound of `CLASSES`."""
-    return np.stack([log_a, log_a**2, *(log_a < bound for bound in CLASSES)], axis=1)
+    change = edge.change[on.around]
+    return AtEdge(fit(on.trend, change).slope, fit(on.gap, change).slope)
 
 
 @dataclass(frozen=True)
@@ -159,16 +173,16 @@ def _sign_test(sums: sparse.csr_array, rng: np.random.Generator) -> tuple[float,
     return (1 + as_large) / (1 + FLIPS), 1 / (1 + FLIPS)
 
 
-def _residual(edge: Edge, counted: Weighted, chosen: tuple[Places, ...]) -> Tokens:
+def _residual(edge: Edge, counted: Weighted, chosen: tuple[Codes, ...]) -> Values:
     """What is left of the change, within positions, by probability, edge and leading."""
     log_a, outside = edge.log_a[chosen], edge.near[chosen].astype(np.float64)
     leads = (edge.rank[chosen] == 1).astype(np.float64)
-    beside = np.stack([outside, outside * log_a, leads, edge.q[chosen]], axis=1)
-    rows = _alike(
-        np.concatenate([_probability(log_a), beside], axis=1),
-        edge.change[chosen],
+    beside = Beside(
+        [_classes(log_a)],
+        [log_a, log_a**2, outside, outside * log_a, leads, edge.q[chosen]],
+        weights=np.ones(len(log_a)),
         positions=chosen[0],
+        counted=counted,
     )
-    found = fit(rows, counted, wanted=0)
-    left: Tokens = rows.y - rows.x @ found.values
+    left: Values = beside.left(edge.change[chosen]) / beside.root
     return left
