@@ -124,6 +124,20 @@ def test_a_chat_that_was_never_begun_is_what_the_sample_was_given(tmp_path: Path
         assert list(first(path).messages or ()) == wanted
 
 
+@pytest.mark.parametrize("begun", [True, False])
+def test_what_the_log_keeps_apart_is_put_back(tmp_path: Path, begun: bool) -> None:
+    asked = "What is 2 + 5? " * 9
+
+    def put_apart(sample: Fields) -> None:
+        turn = {"role": "user", "content": "attachment://5a1d", "id": "asked"}
+        sample["messages"][-2], sample["input"] = turn, [turn]
+        sample["messages"] = sample["messages"] if begun else []
+        sample["attachments"] = {"5a1d": asked}
+
+    kept = first(altered(tmp_path, put_apart))
+    assert (kept.messages or ())[-1] == {"role": "user", "content": asked}
+
+
 def _call(sample: Fields) -> Fields:
     call: Fields
     (call,) = [each for each in sample["events"] if each["event"] == "model"]
