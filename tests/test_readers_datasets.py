@@ -1,6 +1,7 @@
 """Datasets on disk, saved by their own library: as rows of Parquet, shard by shard."""
 
 import datetime
+import functools
 import json
 import random
 import shutil
@@ -8,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import pyarrow
 import pytest
@@ -22,7 +22,15 @@ from probing.carriers.record import ReadResult
 from probing.errors import MissingPackage, NoCarriersLeft, RecordFault, UnreadableInput
 
 pytestmark = pytest.mark.usefixtures("offline")
-datasets.disable_progress_bars()
+
+
+@functools.cache
+def hub() -> Any:
+    """The library, loaded where a test of it runs and not with all of them."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    return datasets
 
 
 def rows(count: int) -> list[Record]:
@@ -30,7 +38,7 @@ def rows(count: int) -> list[Record]:
 
 
 def save(folder: Path, records: list[Record], **how: Any) -> Path:
-    datasets.Dataset.from_list(records).save_to_disk(str(folder), **how)
+    hub().Dataset.from_list(records).save_to_disk(str(folder), **how)
     return folder
 
 
@@ -68,7 +76,7 @@ def test_shards_and_batches_are_read_in_order_and_whole(
     tmp_path_factory: pytest.TempPathFactory, count: int, batch: int, shards: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets.config, "DEFAULT_MAX_BATCH_SIZE", batch)
+        patch.setattr(hub().config, "DEFAULT_MAX_BATCH_SIZE", batch)
         folder = save(
             tmp_path_factory.mktemp("sets") / "set", rows(count), num_shards=min(shards, count)
         )
@@ -86,7 +94,7 @@ def test_a_batch_of_many_rows_is_read_whole(tmp_path: Path) -> None:
 
 
 def test_a_set_is_read_the_same_whatever_it_was_last_used_as(tmp_path: Path) -> None:
-    made = datasets.Dataset.from_list([{**each, "ids": [1, 2]} for each in chat_records()])
+    made = hub().Dataset.from_list([{**each, "ids": [1, 2]} for each in chat_records()])
     wanted = None
     for form in (None, "numpy", "torch", "pandas", "arrow"):
         for columns in (None, ["model"]):
@@ -101,24 +109,24 @@ def test_a_set_is_read_the_same_whatever_it_was_last_used_as(tmp_path: Path) -> 
 
 
 def test_what_was_chosen_of_a_set_is_read(tmp_path: Path) -> None:
-    made = datasets.Dataset.from_list(rows(6))
+    made = hub().Dataset.from_list(rows(6))
     made.select([4, 1, 3]).save_to_disk(str(tmp_path / "some"))
     assert responses(read(tmp_path / "some")) == ["r4", "r1", "r3"]
 
 
 def test_columns_of_any_kind_stand_beside_the_carrier(tmp_path: Path) -> None:
-    features = datasets.Features(
+    features = hub().Features(
         {
-            "prompt": datasets.Value("string"),
-            "completion": datasets.Value("string"),
-            "model": datasets.Value("string"),
-            "vector": datasets.Value("float16"),
-            "grid": datasets.Array2D((2, 2), "int32"),
-            "label": datasets.ClassLabel(names=["no", "yes"]),
-            "day": datasets.Value("date32"),
-            "note": {"n": datasets.Value("int8"), "of": datasets.List(datasets.Value("string"))},
-            "any": datasets.Json(),
-            "many": datasets.List(datasets.Json()),
+            "prompt": hub().Value("string"),
+            "completion": hub().Value("string"),
+            "model": hub().Value("string"),
+            "vector": hub().Value("float16"),
+            "grid": hub().Array2D((2, 2), "int32"),
+            "label": hub().ClassLabel(names=["no", "yes"]),
+            "day": hub().Value("date32"),
+            "note": {"n": hub().Value("int8"), "of": hub().List(hub().Value("string"))},
+            "any": hub().Json(),
+            "many": hub().List(hub().Json()),
         }
     )
     beside: Record = {
@@ -127,7 +135,7 @@ def test_columns_of_any_kind_stand_beside_the_carrier(tmp_path: Path) -> None:
         "any": {"a": [1, "b"]}, "many": [{"a": 1}, [2]],
     }  # fmt: skip
     records = [{**each, **beside} for each in rows(2)]
-    made = datasets.Dataset.from_dict(
+    made = hub().Dataset.from_dict(
         {name: [each[name] for each in records] for name in features}, features=features
     )
     made.save_to_disk(str(tmp_path / "set"))
@@ -140,12 +148,12 @@ def test_columns_of_any_kind_stand_beside_the_carrier(tmp_path: Path) -> None:
 def test_a_picture_is_named_and_never_taken_for_text(tmp_path: Path) -> None:
     from PIL import Image
 
-    features = datasets.Features(
-        {**datasets.Dataset.from_list(rows(1)).features, "picture": datasets.Image()}
+    features = hub().Features(
+        {**hub().Dataset.from_list(rows(1)).features, "picture": hub().Image()}
     )
     shown = [Image.new("RGB", (2, 2)), None]
     records = [{**each, "picture": one} for each, one in zip(rows(2), shown, strict=True)]
-    made = datasets.Dataset.from_list(records, features=features)
+    made = hub().Dataset.from_list(records, features=features)
     made.save_to_disk(str(tmp_path / "set"))
     result = read(tmp_path / "set")
     assert responses(result) == ["r1"]
@@ -155,9 +163,9 @@ def test_a_picture_is_named_and_never_taken_for_text(tmp_path: Path) -> None:
 
 def test_a_folder_is_one_source_and_splits_are_each(tmp_path: Path) -> None:
     logs = tmp_path / "logs"
-    splits = {"train": datasets.Dataset.from_list(chat_records())}
-    splits["test"] = datasets.Dataset.from_list(rows(1))
-    datasets.DatasetDict(splits).save_to_disk(str(logs))
+    splits = {"train": hub().Dataset.from_list(chat_records())}
+    splits["test"] = hub().Dataset.from_list(rows(1))
+    hub().DatasetDict(splits).save_to_disk(str(logs))
     train = logs / "train"
     for place in (train, f"{train}/", f"{tmp_path}/*/tr*", f"file://{train}"):
         result = read(place)
@@ -177,7 +185,7 @@ def test_a_folder_is_one_source_and_splits_are_each(tmp_path: Path) -> None:
 def test_a_set_behind_a_url_is_read(tmp_path: Path) -> None:
     wanted = read(save(tmp_path / "set", rows(5), num_shards=2))
     url = "memory:///sets/five"
-    datasets.Dataset.from_list(rows(5)).save_to_disk(url, num_shards=2)
+    hub().Dataset.from_list(rows(5)).save_to_disk(url, num_shards=2)
     found = read(url)
     assert responses(found) == responses(wanted)
     assert [each.carrier_id for each in found.carriers] == [f"{url}:{n + 1}" for n in range(5)]
@@ -196,7 +204,7 @@ def test_a_set_needs_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.fixture
 def three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Three shards of three batches of two rows."""
-    monkeypatch.setattr(datasets.config, "DEFAULT_MAX_BATCH_SIZE", 2)
+    monkeypatch.setattr(hub().config, "DEFAULT_MAX_BATCH_SIZE", 2)
     return save(tmp_path / "logs" / "three", rows(18), num_shards=3)
 
 
@@ -275,7 +283,7 @@ def test_a_folder_that_does_not_name_its_shards_is_refused(three: Path, state: s
 
 
 def test_a_set_without_rows_or_without_shards(three: Path, tmp_path: Path) -> None:
-    none = datasets.Dataset.from_dict({"prompt": [], "completion": []})
+    none = hub().Dataset.from_dict({"prompt": [], "completion": []})
     none.save_to_disk(str(tmp_path / "none"), num_shards=1)
     state = json.loads((three / "state.json").read_text())
     shutil.copytree(three, tmp_path / "nothing")

@@ -26,9 +26,10 @@ END = b"\xff\xff\xff\xff\0\0\0\0"
 
 
 def read_dataset(source: Source) -> Rows:
-    """Yield every row; `line` is its 1-based number, of those that can be read.
+    """Yield every row; `line` is its 1-based number.
 
-    A shard that is damaged ends with a `BadRow`; what came before it and other shards are kept.
+    A shard that is damaged ends with a `BadRow`, which counts as one row; what came before it and
+    other shards are kept.
 
     Raises:
         MissingPackage: the package datasets is not installed.

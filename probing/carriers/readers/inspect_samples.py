@@ -145,7 +145,7 @@ def _opened_log(source: Source) -> Iterator[_Log]:
 
 def _packed(packed: zipfile.ZipFile) -> _Log:
     def part(name: str) -> Any:
-        # Python checks the sum of what it unpacks.
+        # Python checks the sum of what it unpacks; zstandard it was taught by Inspect.
         return json.loads(packed.read(name))
 
     # A sample that ran again stands there twice, and the last one counts.
