@@ -54,7 +54,7 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 
 $(VENV)/.test: $(VENV)/.demo
 	@echo "Installing what tests and checks need …"
-	$(PIP) -e '.[score,grade,demo,report,test,check]'
+	$(PIP) -e '.[score,grade,demo,report,test,check,inspect,datasets]'
 	@if [ -x /usr/bin/chromium ]; then true; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -qq && apt-get install -y -qq chromium >/dev/null; \

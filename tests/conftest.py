@@ -1,6 +1,7 @@
 """What every test shares: quiet libraries, repeatable examples, and one run of known logits."""
 
 import os
+import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,17 @@ settings.register_profile("wide", deadline=None, max_examples=500)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 # This file is loaded before the hook that checks shapes is: it may import `probing` only later.
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever asks somebody else fails."""
+
+    def refuse(*asked: object) -> None:
+        raise AssertionError(f"this went to the network: {asked}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
 @pytest.fixture(scope="session")

@@ -2,13 +2,10 @@
 
 import re
 import socket
-import struct
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import zstandard
+from packed import parts
 
 GOLDEN = Path(__file__).parent / "golden"
 LOGS = GOLDEN / "logs"
@@ -18,19 +15,9 @@ FILES = sorted(path for path in LOGS.rglob("*") if path.is_file())
 NAMING = re.compile(r"/(?:home|root|tmp|work|Users|opt|usr|var)/|site-packages|File \\?\"")
 
 
-def eval_members(path: Path) -> Iterator[str]:
-    """The texts inside an `.eval`; Python's zipfile lists its members but cannot unpack them."""
-    data = path.read_bytes()
-    for member in zipfile.ZipFile(path).infolist():
-        lengths = struct.unpack_from("<HH", data, member.header_offset + 26)
-        start = member.header_offset + 30 + sum(lengths)
-        packed = data[start : start + member.compress_size]
-        yield zstandard.ZstdDecompressor().decompressobj().decompress(packed).decode()
-
-
 def texts(path: Path) -> list[str]:
     if path.suffix == ".eval":
-        return list(eval_members(path))
+        return list(parts(path).values())
     return [path.read_bytes().decode("utf-8", errors="replace")]
 
 

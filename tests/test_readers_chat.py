@@ -199,6 +199,7 @@ SKIPPED: list[tuple[str, str, dict[str, Any]]] = [
         "'image_url'",
         {"messages": [{"role": "user", "content": [{"type": "image_url"}]}, ANSWER]},
     ),
+    ("not only text", "calls tools", {"messages": [USER, {**ANSWER, "tool_calls": [{"id": "t"}]}]}),
     ("invalid text", "surrogate", {"messages": [{"role": "user", "content": "\ud800"}, ANSWER]}),
     ("invalid text", "NUL", {"prompt": "x", "output": "a\0b"}),
     ("missing field", "--generator", {"messages": [USER, ANSWER], "model": ""}),

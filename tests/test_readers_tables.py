@@ -1,14 +1,12 @@
-"""Tables: Parquet of any shape, ml-ssd, named columns, datasets on disk; and one law for all."""
+"""Tables: Parquet of any shape, ml-ssd, named columns; and one law for all."""
 
 import datetime
 import gzip
 import io
 import math
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +20,6 @@ from logs import (
     ENDINGS,
     QUESTIONS,
     RECORDS,
-    Record,
     chat_records,
     jsonl,
     ml_ssd_records,
@@ -40,7 +37,7 @@ from probing.carriers.readers.parquet import read_parquet
 from probing.carriers.readers.sources import Source
 from probing.carriers.reading import read_carriers
 from probing.carriers.record import Carrier
-from probing.errors import MissingPackage, NoCarriersLeft, UnreadableInput, UsageFault
+from probing.errors import NoCarriersLeft, UnreadableInput, UsageFault
 from probing.vocabulary import Template
 
 
@@ -260,66 +257,6 @@ def test_two_columns_may_not_have_one_name(tmp_path: Path) -> None:
     )
     with pytest.raises(UnreadableInput, match="a name of its own, got model twice"):
         read(tmp_path / "a.parquet")
-
-
-# Datasets on disk, through a stand-in for the package
-
-
-def dataset_folder(folder: Path) -> Path:
-    folder.mkdir(parents=True)
-    for name in ("state.json", "dataset_info.json", "data-00000-of-00001.arrow"):
-        (folder / name).write_text("{}")
-    return folder
-
-
-def stand_in(monkeypatch: pytest.MonkeyPatch, rows: Callable[[str], Iterator[Record]]) -> None:
-    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_from_disk=rows))
-
-
-def test_a_dataset_folder_is_one_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-
-    def rows(place: str) -> Iterator[Record]:
-        asked.append(place)
-        return iter(chat_records())
-
-    stand_in(monkeypatch, rows)
-    folder = dataset_folder(tmp_path / "logs" / "train")
-    (tmp_path / "logs" / "dataset_dict.json").write_text('{"splits": ["train"]}')
-    for place in (folder, f"{folder}/", tmp_path / "logs", tmp_path, f"{tmp_path}/*/tr*"):
-        result = read(place)
-        assert [each.response for each in result.carriers] == ["so 0", "so 1"]
-        kinds = [(each.file.rstrip("/"), each.format) for each in result.files if each.format]
-        assert kinds == [(str(folder), "chat")]
-        beside = [each.reason for each in result.skipped]
-        assert beside == (["passed over"] if place in (tmp_path, tmp_path / "logs") else [])
-    assert {each.rstrip("/") for each in asked} == {str(folder)}
-
-
-def test_a_damaged_dataset_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = dataset_folder(tmp_path / "train")
-
-    def rows(place: str) -> Iterator[Record]:
-        yield from chat_records()
-        raise RuntimeError("a shard is gone")
-
-    stand_in(monkeypatch, rows)
-    result = read(folder)
-    assert len(result.carriers) == 2
-    assert [(each.line, each.reason) for each in result.skipped] == [(3, "damaged file")]
-
-    def none(place: str) -> Iterator[Record]:
-        raise TypeError("no state")
-
-    stand_in(monkeypatch, none)
-    with pytest.raises(UnreadableInput, match="cannot be read as a dataset: no state"):
-        read(folder)
-    stand_in(monkeypatch, lambda place: iter([]))
-    with pytest.raises(UnreadableInput, match="is empty"):
-        read(folder)
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(MissingPackage, match=r"pip install 'ssd-probing\[datasets\]'"):
-        read(folder)
 
 
 def test_rows_of_a_table_are_read_in_blocks_and_none_is_lost(

@@ -1,8 +1,8 @@
 """Writes the golden logs under `logs/` by really running the tools that users' logs come from.
 
 Run with Python 3.11.7, torch 2.13.0 (CPU), transformers 5.23.0, lm_eval 0.4.13, inspect_ai 0.3.285,
-datasets 5.2.0 and pyarrow 26.0.1, in an environment of its own: none of the tools belongs to the
-project. `make demo` makes the model, SmolLM2-135M-Instruct with its adapter for maths merged.
+datasets 5.2.0 and pyarrow 26.0.1, in an environment of its own: lm_eval is no part of the project.
+`make demo` makes the model, SmolLM2-135M-Instruct with its adapter for maths merged.
 
     python -m venv /path/to/venv
     /path/to/venv/bin/pip install torch==2.13.0

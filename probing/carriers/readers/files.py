@@ -9,21 +9,20 @@ from probing.carriers.fields import Unusable
 from probing.carriers.readers.batch import BATCH, is_batch_input
 from probing.carriers.readers.datasets_disk import read_dataset
 from probing.carriers.readers.formats import Fields, RecordFormat, first_that_fits, with_columns
-from probing.carriers.readers.inspect_logs import (
-    INSPECT,
+from probing.carriers.readers.inspect_logs import INSPECT
+from probing.carriers.readers.inspect_samples import (
     holds_inspect,
     looks_like_inspect,
     read_inspect,
 )
 from probing.carriers.readers.jsonl import looks_like_document, looks_like_jsonl, read_jsonl
-from probing.carriers.readers.opening import DAMAGED, first_bytes, raw_start
+from probing.carriers.readers.opening import DAMAGED, ZIP_MAGIC, first_bytes, raw_start
 from probing.carriers.readers.parquet import PARQUET_MAGIC, read_parquet
 from probing.carriers.readers.rows import BadRow, Rows
 from probing.carriers.readers.sources import Source, listed, unreadable
 from probing.errors import UnreadableInput, UsageFault
 from probing.settings import Inputs
 
-ZIP_MAGIC = b"PK\x03\x04"
 LOOKED_AT = 50
 """So many whole records at most are looked at to tell a format."""
 

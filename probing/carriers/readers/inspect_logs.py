@@ -1,78 +1,23 @@
-"""Logs of Inspect, `.eval` and `.json`, through its own library.
+"""Logs of Inspect: what a sample gives.
 
-A sample and epoch is one response: what `output` holds, with its thinking where that stands in
-parts of its own. The chat before it is the prompt. Strings that the log keeps apart (attachments)
-are put back by the library.
+A sample, epoch and choice is one response: what `output` holds, with its thinking where that stands
+in parts of its own. The chat before it is the prompt.
 """
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from probing.carriers.fields import Unusable
 from probing.carriers.readers.formats import Convert, Fields, Made, RecordFormat
-from probing.carriers.readers.rows import BadRow, Row, Rows
+from probing.carriers.readers.inspect_samples import OF_THE_LOG
+from probing.carriers.readers.rows import Row
 from probing.carriers.readers.sources import Source
 from probing.carriers.readers.turns import Turn, plain, turns
-from probing.errors import MissingPackage, UnreadableInput
 from probing.settings import Inputs
 from probing.vocabulary import Template
 
 GRADES = {"C": True, "I": False}
 """What Inspect writes for right and wrong; partial (P) and no answer (N) are no grade."""
-OF_THE_LOG = "log"
-"""Field under which each sample carries what its log says for all."""
-
-
-LOG_START = re.compile(rb'\{\s*"version"\s*:')
-EVAL_OBJECT = re.compile(rb'"eval"\s*:\s*\{')
-LOG_PARTS = ("header.json", "_journal/start.json")
-"""One of them is in every packed log: that of a run that ended, that of one that did not."""
-
-
-def looks_like_inspect(head: bytes) -> bool:
-    """Whether text that starts like this is a log of Inspect."""
-    return LOG_START.match(head) is not None and EVAL_OBJECT.search(head) is not None
-
-
-def holds_inspect(names: Sequence[str]) -> bool:
-    """Whether a zip with these parts is a log of Inspect."""
-    return any(part in names for part in LOG_PARTS)
-
-
-def read_inspect(source: Source) -> Rows:
-    """Yield every sample, in the order of the log; `line` is its 1-based number.
-
-    Raises:
-        MissingPackage: the package inspect_ai is not installed.
-        UnreadableInput: it is no log of Inspect, or damaged.
-    """
-    try:
-        from inspect_ai.log import read_eval_log, read_eval_log_samples
-    except ImportError as error:
-        raise MissingPackage(
-            f"{source.place} is a log of Inspect, read by the package inspect_ai, which is not "
-            "installed; run `pip install 'ssd-probing[inspect]'`"
-        ) from error
-    line = 0
-    try:
-        header = read_eval_log(source.place, header_only=True)
-        shared = {"task": header.eval.task, "model": header.eval.model}
-        samples = read_eval_log_samples(
-            source.place, all_samples_required=False, resolve_attachments=True
-        )
-        for line, sample in enumerate(samples, start=1):
-            yield Row(line, {**sample.model_dump(mode="json"), OF_THE_LOG: shared})
-    except Exception as error:
-        # What its reader raises of a file that is no log, or of a part of one, has no type in
-        # common.
-        if line:
-            detail = f"nothing after sample {line} can be read: {error!s:.200}; write it again"
-            yield BadRow(line + 1, "damaged file", detail)
-            return
-        raise UnreadableInput(
-            f"{source.place} cannot be read as a log of Inspect: {error!s:.200}; write it again"
-        ) from error
 
 
 def _fits(fields: Fields) -> bool:
@@ -81,7 +26,7 @@ def _fits(fields: Fields) -> bool:
 
 def _opened(source: Source, inputs: Inputs) -> Convert:
     def convert(row: Row) -> Iterator[Made]:
-        yield Made(_fields(row.fields, inputs))
+        yield from _responses(row.fields, inputs)
 
     return convert
 
@@ -89,38 +34,55 @@ def _opened(source: Source, inputs: Inputs) -> Convert:
 INSPECT = RecordFormat(name="inspect", keys="a log of Inspect", fits=_fits, opened=_opened)
 
 
-def _fields(sample: Fields, inputs: Inputs) -> dict[str, Any]:
+def _responses(sample: Fields, inputs: Inputs) -> Iterator[Made]:
     output: Mapping[str, Any] = sample.get("output") or {}
     choices = output.get("choices") or []
     if not choices:
         raise Unusable("no response", f"sample {sample.get('id')!r:.60} has no output")
-    answered = turns("output", [choices[0]["message"]])[0]
-    score = _score(sample.get("scores"))
-    options = _options(sample)
-    return {
-        "messages": plain(_asked(sample), inputs.thinking_format),
-        "response": answered.text(inputs.thinking_format),
+    answer = choices[0]["message"].get("id")
+    metadata: Mapping[str, Any] = sample.get("metadata") or {}
+    shared = {
+        "messages": plain(_asked(sample, answer), inputs.thinking_format),
         "generator": output.get("model") or sample[OF_THE_LOG]["model"],
         "problem_id": str(sample.get("id")),
         "gold": _gold(sample.get("target")),
-        "correct": score.correct,
-        "answer": score.answer,
-        "finish_reason": choices[0].get("stop_reason"),
-        "temperature": options.get("temperature"),
+        "temperature": _options(sample, answer).get("temperature"),
         "template": Template.CHAT.value,
+        "difficulty": metadata.get("difficulty"),
+        "subject": metadata.get("subject"),
         "source": sample[OF_THE_LOG]["task"],
         "epoch": sample.get("epoch"),
-        "scores": sample.get("scores"),
+        "metadata": metadata,
     }
+    for number, choice in enumerate(choices):
+        said = turns("output", [choice["message"]])[0].text(inputs.thinking_format)
+        fields = {**shared, "response": said, "finish_reason": _finish(choice)}
+        if not number:
+            # Scorers see the first choice alone.
+            score = _score(sample.get("scores"))
+            fields |= {"correct": score.correct, "answer": score.answer}
+            fields["scores"] = sample.get("scores")
+        yield Made(fields, str(number) if len(choices) > 1 else "")
 
 
-def _asked(sample: Fields) -> list[Turn]:
-    """The chat before the last turn of the assistant; else what the sample was given."""
+def _asked(sample: Fields, answer: str | None) -> list[Turn]:
+    """The chat before the answer: its own turn, else a last turn of the assistant.
+
+    A chat that has neither was left before it was answered: then what the sample was given.
+    """
     chat = sample.get("messages") or []
+    own = [place for place, each in enumerate(chat) if answer and each.get("id") == answer]
+    if own:
+        return turns("messages", chat[: own[-1]])
     if chat and chat[-1].get("role") == "assistant":
         return turns("messages", chat[:-1])
     given = sample.get("input")
     return [Turn("user", given)] if isinstance(given, str) else turns("input", given)
+
+
+def _finish(choice: Fields) -> str | None:
+    reason = choice.get("stop_reason")
+    return None if reason == "unknown" else reason
 
 
 class _Score:
@@ -149,9 +111,17 @@ def _gold(target: Any) -> str | None:
     return target if isinstance(target, str) and target else None
 
 
-def _options(sample: Fields) -> Mapping[str, Any]:
-    """How the response was sampled: the settings of the last call of the model, if logged."""
-    for event in reversed(sample.get("events") or []):
-        if event.get("event") == "model" and isinstance(event.get("config"), Mapping):
-            return dict(event["config"])
-    return {}
+def _options(sample: Fields, answer: str | None) -> Mapping[str, Any]:
+    """How the response was sampled: the settings of the call that gave it, if logged.
+
+    Scorers call models too, later; logs that give turns no id only say in which role.
+    """
+    calls = [each for each in sample["calls"] if isinstance(each.get("config"), Mapping)]
+    own = [each for each in calls if answer and _first_id(each.get("output")) == answer]
+    solving = [each for each in calls if each.get("role") is None]
+    return dict((own or solving)[-1]["config"]) if own or solving else {}
+
+
+def _first_id(output: Any) -> str | None:
+    choices = (output or {}).get("choices") or [{}]
+    return (choices[0].get("message") or {}).get("id")

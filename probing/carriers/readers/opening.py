@@ -12,6 +12,7 @@ from probing.carriers.readers.sources import Source
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 GZIP_MAGIC = b"\x1f\x8b"
+ZIP_MAGIC = b"PK\x03\x04"
 BOM = b"\xef\xbb\xbf"
 HEAD_BYTES = 1 << 16
 """Enough of a file to tell its format."""

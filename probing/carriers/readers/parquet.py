@@ -43,7 +43,7 @@ def read_parquet(source: Source) -> Rows:
         ):
             _check_names(source.place, file.schema_arrow.names)
             for batch in file.iter_batches(batch_size=BATCH_ROWS):
-                for fields in _records(batch):
+                for fields in records(batch):
                     line += 1
                     yield plain_row(line, fields)
     except (*UNUSABLE, OSError, MemoryError) as error:
@@ -66,7 +66,8 @@ def _check_names(place: str, names: list[str]) -> None:
         )
 
 
-def _records(batch: pyarrow.RecordBatch) -> Iterator[dict[str, Any] | Exception]:
+def records(batch: pyarrow.RecordBatch) -> Iterator[dict[str, Any] | Exception]:
+    """The rows of a batch, or what Python cannot hold of one."""
     try:
         yield from batch.to_pylist()
     except UNUSABLE:

@@ -69,6 +69,8 @@ def _turn(name: str, message: Any) -> Turn:
     role = message.get("role", message.get("from"))
     if not isinstance(role, str):
         raise Unusable("wrong type", f"a message of `{name}` needs `role` (or `from`)")
+    if message.get("tool_calls"):
+        raise Unusable("not only text", f"a message of `{name}` calls tools")
     parts = parts_of(name, message.get("content", message.get("value")))
     apart = next((message[key] for key in THINKING_FIELDS if message.get(key)), None)
     if apart is not None and not isinstance(apart, str):
@@ -110,7 +112,8 @@ def parts_of(name: str, content: Any) -> Parts:
 def _part_text(part: Any) -> str | None:
     if isinstance(part, str):
         return part
-    if not isinstance(part, Mapping):
+    # What Inspect calls redacted is thinking that only its maker can read.
+    if not isinstance(part, Mapping) or part.get("redacted"):
         return None
     found = next((part[key] for key in ("text", *THINKING_PARTS) if key in part), None)
     return found if isinstance(found, str) else None
