@@ -131,10 +131,10 @@ KEPT: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
             "source": {"a": 1}, "temperature": "hot", "correct": "yes", "target": [2],
         },
         {
-            "messages": (USER,), "response": "2", "answer": "2", "difficulty": "3.5",
+            "messages": (USER,), "response": "2", "difficulty": "3.5",
             "extra": {
                 "subject": ["sums"], "source": {"a": 1}, "temperature": "hot", "target": [2],
-                "correct_logged": "yes",
+                "correct_logged": "yes", "answer_logged": 2,
             },
         },
     ),

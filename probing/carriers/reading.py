@@ -22,6 +22,7 @@ from probing.carriers.readers.formats import (
     Made,
     RecordFormat,
     first_that_fits,
+    set_aside,
     with_columns,
 )
 from probing.carriers.readers.identity import completed
@@ -244,6 +245,8 @@ class CarrierStream:
             # Our own records say which field is missing.
             if other is not None or form is not CARRIER:
                 raise Unusable(OTHER_FORMAT, f"{looks}; this file is read as {form.name}"[:300])
+        if not form.answers and "answer" not in columns:
+            fields = set_aside(fields, "answer")
         return list(convert(Row(row.line, fields)))
 
     def _carrier(self, source: Source, line: int, made: Made, form: RecordFormat) -> Outcome:

@@ -30,4 +30,5 @@ CARRIER = RecordFormat(
     keys="carrier_id, problem_id, prompt or messages, response, generator",
     fits=_fits,
     opened=_opened,
+    answers=True,
 )

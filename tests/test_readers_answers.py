@@ -1,0 +1,84 @@
+"""What a log says of answers and grades: the model's, the gold ones, and which of them count."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from logs import ENDINGS, RECORDS, Record, jsonl, read, write
+
+from probing.carriers.grading import grade
+from probing.settings import Grading
+
+MATH_500: Record = {
+    "problem": "What is $1 + 1$?", "solution": r"We get $\boxed{2}$.", "answer": "2",
+    "subject": "Prealgebra", "level": 1, "unique_id": "test/prealgebra/1.json",
+}  # fmt: skip
+GSM8K: Record = {
+    "question": "Natalia sold 48 clips in April and half as many in May. How many in all?",
+    "answer": "In May she sold 48/2 = <<48/2=24>>24 clips.\nIn all <<48+24=72>>72.\n#### 72",
+}
+
+
+def asked(of_the_data: Record, box: str, *, prompt: str) -> Record:
+    """A row of a data set with the model's response put beside it."""
+    return {**of_the_data, "prompt": of_the_data[prompt], "completion": box, "model": "m"}
+
+
+def grades(path: Path, **inputs: Any) -> list[bool | None]:
+    return [each.correct for each in grade(read(path, **inputs).carriers, Grading(workers=1))]
+
+
+@pytest.mark.parametrize("columns", [{}, {"gold": "answer"}, {"gold": "solution"}])
+def test_rows_of_math_500_are_graded_by_their_response(
+    tmp_path: Path, columns: dict[str, str]
+) -> None:
+    rows = [asked(MATH_500, rf"so \boxed{{{n}}}", prompt="problem") for n in (2, 999)]
+    for ending in (".jsonl", ".parquet"):
+        path = write(tmp_path / f"in{ending}", rows)
+        assert grades(path, columns=columns) == [True, False]
+
+
+def test_rows_of_gsm8k_are_graded_where_the_gold_answer_is_named(tmp_path: Path) -> None:
+    rows = [asked(GSM8K, rf"so \boxed{{{n}}}", prompt="question") for n in (72, 999)]
+    path = write(tmp_path / "in.jsonl", rows)
+    assert grades(path, columns={"gold": "answer"}) == [True, False]
+    # Nothing else there is a gold answer: not graded is not wrong.
+    assert grades(path) == [None, None]
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
+@pytest.mark.parametrize("form", sorted(RECORDS.keys() - {"carrier"}))
+def test_what_a_log_calls_answer_changes_no_grade(tmp_path: Path, form: str, ending: str) -> None:
+    plain = [{**each, "gold": "7", "target": "7"} for each in RECORDS[form]()]
+    rows = [{**each, "answer": "7"} for each in plain]
+    # The task of the harness, and the ids of carriers, are told by the name of the file.
+    kept, wanted = (
+        read(write(tmp_path / folder / f"samples_x{ending}", each), generator="m").carriers
+        for folder, each in (("with", rows), ("without", plain))
+    )
+    assert len(kept) == len(wanted) == 2
+    assert [each.answer for each in kept] == [None, None]
+    # A batch says of its line no more than what stands in the response.
+    if form != "batch":
+        assert [each.extra["answer_logged"] for each in kept] == ["7", "7"]
+    exact = Grading(grader="exact", workers=1, regrade=True)
+    assert [each.correct for each in grade(kept, exact)] == [
+        each.correct for each in grade(wanted, exact)
+    ]
+
+
+def test_an_answer_that_is_named_is_the_models(tmp_path: Path) -> None:
+    row = {"prompt": "1 + 1 =", "output": "two", "extracted": "2", "answer": "7", "gold": "2"}
+    path = write(tmp_path / "in.jsonl", [{**row, "model": "m"}])
+    assert grades(path) == [None]
+    assert grades(path, columns={"answer": "extracted"}) == [True]
+    assert grades(path, columns={"answer": "answer"}) == [False]
+    # Our own format says whose it is.
+    own = {**row, "carrier_id": "a", "problem_id": "p", "response": "two", "generator": "m"}
+    assert grades(write(tmp_path / "own.jsonl", [own])) == [False]
+
+
+def test_what_is_set_aside_displaces_nothing(tmp_path: Path) -> None:
+    row = {"prompt": "x", "output": "y", "model": "m", "answer": "1", "answer_logged": "2"}
+    (kept,) = read(write(tmp_path / "in.jsonl", [row])).carriers
+    assert kept.extra == {"model": "m", "answer_logged": "2", "answer_logged_logged": "1"}
