@@ -14,6 +14,7 @@ from probing.carriers.readers.chat import chat_fields
 from probing.carriers.readers.turns import Turn, parts_of, turns
 from probing.carriers.record import Carrier
 from probing.settings import Inputs
+from probing.tokens.templates import TEMPLATE_OPTIONS
 from probing.vocabulary import Template
 
 USER = {"role": "user", "content": "1 + 1 ="}
@@ -199,6 +200,20 @@ SKIPPED: list[tuple[str, str, dict[str, Any]]] = [
         "'image_url'",
         {"messages": [{"role": "user", "content": [{"type": "image_url"}]}, ANSWER]},
     ),
+    *[
+        ("not only text", "`messages` calls a tool", {"messages": [USER, {**ANSWER, **call}]})
+        for call in (
+            {"tool_calls": [{"function": {"name": "add"}}]},
+            {"content": None, "function_call": {"name": "add", "arguments": "{}"}},
+            {"role": "function_call"},
+        )
+    ],
+    (
+        "not only text",
+        "`messages` calls a tool",
+        {"messages": [USER, {**ANSWER, "tool_calls": [1]}, {"role": "tool", "content": "2"}, ANSWER]},
+    ),
+    ("wrong type", "must be an object", {"prompt": "x", "output": "y", "chat_template_kwargs": 7}),
     ("invalid text", "surrogate", {"messages": [{"role": "user", "content": "\ud800"}, ANSWER]}),
     ("invalid text", "NUL", {"prompt": "x", "output": "a\0b"}),
     ("missing field", "--generator", {"messages": [USER, ANSWER], "model": ""}),
@@ -262,6 +277,46 @@ def test_settings_name_generators_and_templates(tmp_path: Path) -> None:
     several = write(tmp_path / "several.jsonl", [{"messages": [SYSTEM, USER, ANSWER]}, bare])
     result = read(several, generator="m", template=Template.RAW)
     assert [(each.line, each.reason) for each in result.skipped] == [(1, "no prompt")]
+
+
+@pytest.mark.parametrize("name", ["messages", "conversations"])
+def test_a_system_beside_a_chat_is_its_first_turn(tmp_path: Path, name: str) -> None:
+    rows: list[dict[str, Any]] = [
+        {name: [USER, ANSWER], "system": "Be brief."},
+        {name: [SYSTEM, USER, ANSWER]},
+        {name: [SYSTEM, USER, ANSWER], "system": "Be long."},
+        {name: [USER, ANSWER], "system": ""},
+        {name: [USER, ANSWER], "system": ["Be brief."]},
+    ]
+    kept = read(write(tmp_path / "in.jsonl", rows), generator="m").carriers
+    assert [each.messages for each in kept] == [(SYSTEM, USER)] * 3 + [(USER,)] * 2
+    assert [each.problem_id for each in kept[:1] + kept[3:4]] == [
+        each.problem_id for each in kept[1:2] + kept[4:]
+    ]
+    assert [each.extra.get("system") for each in kept] == [None, None, "Be long.", "", ["Be brief."]]
+
+
+@pytest.mark.parametrize("options", [{}, {"chat_template_kwargs": {"enable_thinking": False}}])
+def test_tools_beside_a_chat_reach_its_template_as_those_of_a_batch_do(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    told = {**options, "tools": [{"type": "function", "function": {"name": "add"}}]}
+    asked = {"custom_id": "a", "body": {"messages": [USER], **told}}
+    said = {"custom_id": "a", "response": {"body": {"choices": [{"message": ANSWER}]}}}
+    batch = [write(tmp_path / f"{n}.jsonl", [row]) for n, row in enumerate((asked, said))]
+    (wanted,) = read(*batch, generator="m").carriers
+    chats = [
+        {"messages": [USER, ANSWER], **told},
+        {"prompt": [USER], "completion": "2", **told, "tools": json.dumps(told["tools"])},
+    ]
+    kept = read(write(tmp_path / "in.jsonl", chats), generator="m").carriers
+    assert [(each.messages, each.extra) for each in kept] == [
+        (wanted.messages, {TEMPLATE_OPTIONS: wanted.extra[TEMPLATE_OPTIONS]})
+    ] * 2
+    # What is no list of tools stays beside the carrier.
+    other = [{"messages": [USER, ANSWER], "tools": tools} for tools in ("add", "7", "[", [], {})]
+    kept = read(write(tmp_path / "other.jsonl", other), generator="m").carriers
+    assert [each.extra for each in kept] == [{"tools": each["tools"]} for each in other]
 
 
 # Laws against slow references

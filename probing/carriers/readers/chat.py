@@ -1,10 +1,10 @@
 """Chats and prompt + completion pairs: OpenAI-style JSON lines, ShareGPT, tables of hubs.
 
 A record holds `messages` (or `conversations`), whose last turn is the response, or a `prompt`
-beside a response under one of `RESPONSES`.
+beside a response under one of `RESPONSES`. `system` and `tools` beside a chat are part of it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from probing.carriers.fields import Unusable
@@ -12,7 +12,7 @@ from probing.carriers.readers.formats import Convert, Fields, Made, RecordFormat
 from probing.carriers.readers.identity import is_plain
 from probing.carriers.readers.rows import Row
 from probing.carriers.readers.sources import Source
-from probing.carriers.readers.turns import Turn, plain, turns
+from probing.carriers.readers.turns import Turn, options_taken, plain, turns
 from probing.settings import Inputs
 
 CHATS = ("messages", "conversations")
@@ -22,6 +22,8 @@ CORRECT = ("correct", "is_correct", "score", "is_passed")
 """Where a grade stands: true, false, or a number that is 1 or 0; others are no grade."""
 OTHER_RESPONSE, OTHER_GRADE = "response_beside", "correct_logged"
 """Where what the record of a carrier has no place for is kept."""
+SYSTEM = ("system", "developer")
+"""Roles of whom a chat has one turn, the first."""
 GOLD = ("gold", "target", "ground_truth", "reference_answer", "solution")
 
 
@@ -65,6 +67,9 @@ def chat_fields(record: Fields, inputs: Inputs) -> dict[str, Any]:
     ends = bool(asked) and asked[-1].role == "assistant" and "response" not in inputs.columns
     said = asked[-1:] if ends else _beside(fields, asked)
     before = plain([*(asked[:-1] if ends else asked), *said[:-1]], inputs.thinking_format)
+    if before:
+        before = [*_system(fields, before), *before]
+    fields |= options_taken(fields)
     if ends and fields.get("response") is not None:
         fields[OTHER_RESPONSE] = fields["response"]
     if before:
@@ -95,6 +100,15 @@ def _beside(fields: dict[str, Any], asked: list[Turn]) -> list[Turn]:
     if not isinstance(value, str):
         raise Unusable("wrong type", f"`{name}` must be one text, got {type(value).__name__}")
     return [Turn("assistant", value)]
+
+
+def _system(fields: dict[str, Any], before: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """The turn of a system that stands beside a chat without one, taken out of the fields."""
+    said = fields.get("system")
+    if not isinstance(said, str) or not said or any(turn["role"] in SYSTEM for turn in before):
+        return []
+    del fields["system"]
+    return [{"role": "system", "content": said}]
 
 
 def grade_of(fields: Fields) -> bool | None:
