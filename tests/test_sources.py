@@ -1,17 +1,21 @@
 """Where logs lie: folders, globs and URLs; nothing in them is passed over in silence."""
 
 import errno
+import gzip
+import json
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import pytest
+import zstandard
 from logs import (
     ENDINGS,
     RECORDS,
+    Record,
     batch_input,
     batch_output,
     carrier_records,
@@ -189,6 +193,41 @@ def test_a_foreign_file_in_a_folder_is_named_and_the_others_are_read(
             read_carriers([str(given)], strict=True)
     with pytest.raises(UnreadableInput, match=f"(?s){message}"):
         read(path)
+
+
+def lines_of(records: list[Record], *, first: str, between: str, last: str) -> bytes:
+    return f"{first}{between.join(json.dumps(each) for each in records)}{last}".encode()
+
+
+@pytest.mark.parametrize("packed", [bytes, gzip.compress, zstandard.compress], ids=["", "gz", "zst"])
+@pytest.mark.parametrize(
+    ("first", "between", "last"),
+    [
+        ("[", ",", "]"),
+        ("[", ",\n", "]"),
+        ("[\n", ",\n", "\n]\n"),
+        ("[\n\n  ", ",\n  ", "\n]"),
+        ("[ ", "\n,", " ]"),
+        ("\ufeff\n[\r\n", ",\r\n", "\r\n]\r\n"),
+    ],
+)
+@pytest.mark.parametrize("form", RECORDS)
+def test_an_array_is_refused_whole_however_it_is_laid_out(
+    tmp_path: Path,
+    form: str,
+    first: str,
+    between: str,
+    last: str,
+    packed: Callable[[bytes], bytes],
+) -> None:
+    path = tmp_path / "in.json"
+    records = RECORDS[form]()
+    path.write_bytes(packed(lines_of(records, first=first, between=between, last=last)))
+    with pytest.raises(UnreadableInput, match=r"a JSON array: .*jq -c '\.\[\]'"):
+        read(path, generator="m")
+    # An object a line is what the message asks for.
+    path.write_bytes(packed(lines_of(records, first="", between="\n", last="\n")))
+    assert read(path, generator="m").rows_read == len(records)
 
 
 def test_files_called_nothing_like_a_log_are_counted_and_named(tmp_path: Path) -> None:

@@ -15,7 +15,12 @@ from probing.carriers.readers.inspect_logs import (
     looks_like_inspect,
     read_inspect,
 )
-from probing.carriers.readers.jsonl import looks_like_document, looks_like_jsonl, read_jsonl
+from probing.carriers.readers.jsonl import (
+    looks_like_array,
+    looks_like_document,
+    looks_like_jsonl,
+    read_jsonl,
+)
 from probing.carriers.readers.opening import DAMAGED, first_bytes, raw_start
 from probing.carriers.readers.parquet import PARQUET_MAGIC, read_parquet
 from probing.carriers.readers.rows import BadRow, Rows
@@ -86,7 +91,7 @@ def tell(source: Source, *, formats: Sequence[RecordFormat], inputs: Inputs) -> 
         return _told(source, read_parquet, formats, inputs)
     if _is_inspect(source, head):
         return Told(source, lambda: read_inspect(source), INSPECT)
-    if looks_like_jsonl(head) and not looks_like_document(head):
+    if not looks_like_array(head) and looks_like_jsonl(head) and not looks_like_document(head):
         return _told(source, read_jsonl, formats, inputs)
     raise UnreadableInput(f"{source.place} is of no known format, {_instead(head)}; {NEXT}")
 
@@ -116,7 +121,7 @@ def _is_inspect(source: Source, head: bytes) -> bool:
 def _instead(head: bytes) -> str:
     if looks_like_document(head):
         return "one JSON object over several lines and no log of Inspect: write one object a line"
-    if head.startswith(b"["):
+    if looks_like_array(head):
         return "a JSON array: write one object a line (`jq -c '.[]' IN > OUT.jsonl`)"
     return f"got {head[:20]!r}"
 
