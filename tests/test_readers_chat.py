@@ -319,6 +319,44 @@ def test_tools_beside_a_chat_reach_its_template_as_those_of_a_batch_do(
     assert [each.extra for each in kept] == [{"tools": each["tools"]} for each in other]
 
 
+EARLIER = {"role": "assistant", "content": "Ask."}
+APPLIED = "<system>Be brief.<user>1 + 1 =<assistant>"
+ASKED: list[tuple[str, dict[str, Any], str | None, str | None]] = [
+    # What is asked, and the prompt that is read as it stands, and after a template.
+    ("the only message", {"messages": [USER]}, "1 + 1 =", "1 + 1 ="),
+    ("the prompt alone", {"prompt": "1 + 1 ="}, "1 + 1 =", "1 + 1 ="),
+    ("the same prompt", {"prompt": "1 + 1 =", "messages": [USER]}, "1 + 1 =", "1 + 1 ="),
+    ("another prompt", {"prompt": "2 + 2 =", "messages": [USER]}, None, None),
+    ("several", {"messages": [SYSTEM, USER]}, None, None),
+    ("one of several", {"prompt": "1 + 1 =", "messages": [SYSTEM, USER]}, None, None),
+    ("the first of several", {"prompt": "a", "messages": [EARLIER, USER]}, None, None),
+    ("all of several", {"prompt": APPLIED, "messages": [SYSTEM, USER]}, None, APPLIED),
+    ("a template's", {"prompt": APPLIED, "messages": [USER]}, None, APPLIED),
+    ("of the system", {"messages": [SYSTEM]}, None, None),
+]
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize(("asked", "raw", "applied"), [a[1:] for a in ASKED], ids=[a[0] for a in ASKED])
+def test_a_template_of_one_prompt_takes_all_that_was_asked_or_nothing(
+    tmp_path: Path, own: bool, asked: dict[str, Any], raw: str | None, applied: str | None
+) -> None:
+    named = {"carrier_id": "a", "problem_id": "p"} if own else {}
+    sound = {"prompt": "x", "response": "y", "generator": "m"}
+    rows = [
+        {**asked, **named, "response": "2", "generator": "m"},
+        {**sound, **({"carrier_id": "b", "problem_id": "q"} if own else {})},
+    ]
+    path = write(tmp_path / "in.jsonl", rows)
+    for template, prompt in ((Template.RAW, raw), (Template.ALREADY_APPLIED, applied)):
+        result = read(path, template=template)
+        found = [(each.prompt, each.template) for each in result.carriers if each.prompt != "x"]
+        assert found == ([] if prompt is None else [(prompt, template)])
+        assert [each.reason for each in result.skipped] == ["no prompt"] * (prompt is None)
+    # A chat template takes any of them.
+    assert len(read(path, template=Template.CHAT).carriers) == 2
+
+
 # Laws against slow references
 
 roles = st.sampled_from(["user", "assistant", "system", "tool"])

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from probing.carriers.readers.formats import Convert, Fields, Made, RecordFormat
+from probing.carriers.readers.identity import one_prompt
 from probing.carriers.readers.rows import Row
 from probing.carriers.readers.sources import Source
 from probing.settings import Inputs
@@ -20,6 +21,7 @@ def _opened(source: Source, inputs: Inputs) -> Convert:
             renamed["generator"] = inputs.names.get(generator, generator)
         if inputs.template is not None:
             renamed["template"] = inputs.template.value
+            one_prompt(renamed)
         yield Made(renamed)
 
     return convert

@@ -52,7 +52,7 @@ def completed(fields: Mapping[str, Any], *, place: str, inputs: Inputs) -> dict[
 
     `carrier_id` is the place in the file; `problem_id` a digest of the prompt, so that responses of
     several models to one prompt belong together; `generator` what the settings say. Templates other
-    than `chat` take one prompt of text: the only user message will do.
+    than `chat` take one prompt of text: see `one_prompt`.
 
     Args:
         fields: of the record.
@@ -74,7 +74,7 @@ def completed(fields: Mapping[str, Any], *, place: str, inputs: Inputs) -> dict[
         whole.setdefault("logged_generator", named)
     if inputs.template is not None:
         whole["template"] = inputs.template.value
-    _one_prompt(whole)
+    one_prompt(whole)
     logged = (whole[name] for name in PROBLEMS if is_plain(whole.get(name)))
     problem = next((name for name in logged if name != ""), None)
     whole["problem_id"] = _same_prompt(whole) if problem is None else str(problem)
@@ -101,22 +101,41 @@ def _of_other_types(whole: dict[str, Any]) -> dict[str, Any]:
     return {**whole, "extra": beside} if beside else whole
 
 
-def _one_prompt(whole: dict[str, Any]) -> None:
-    """Messages that a template other than `chat` cannot take become the prompt."""
-    messages = whole.get("messages")
-    if whole.get("template", Template.CHAT.value) == Template.CHAT.value or messages is None:
+def one_prompt(whole: dict[str, Any]) -> None:
+    """Messages that a template other than `chat` cannot take become the prompt.
+
+    A prompt that stands beside them has to say the same: with `raw` it is the only message, with
+    `already_applied` it holds the text of each.
+
+    Raises:
+        Unusable: there are several messages and no such prompt.
+    """
+    messages, prompt = whole.get("messages"), whole.get("prompt")
+    template = whole.get("template", Template.CHAT.value)
+    if template == Template.CHAT.value or messages is None:
         return
-    if whole.get("prompt") is not None:
-        return
-    only = only_message(messages)
-    if only is None:
+    if template == Template.ALREADY_APPLIED.value and isinstance(prompt, str):
+        if _holds(prompt, messages):
+            return
+        only = None
+    else:
+        only = only_message(messages)
+    if only is None or prompt not in (None, only):
         raise Unusable(
             "no prompt",
-            f"template {whole['template']!s:.40} takes one prompt of text, or one message of the "
-            "user",
+            f"template {template!s:.40} takes one prompt of text, or one message of the user; "
+            "messages beside a prompt must say the same",
         )
     whole["prompt"] = only
     del whole["messages"]
+
+
+def _holds(prompt: str, messages: Any) -> bool:
+    """Whether a text holds that of every message, white space at their ends aside."""
+    if not isinstance(messages, list | tuple):
+        return False
+    texts = [each.get("content") if isinstance(each, Mapping) else None for each in messages]
+    return all(isinstance(text, str) and text.strip() in prompt for text in texts)
 
 
 def only_message(messages: Any) -> str | None:
