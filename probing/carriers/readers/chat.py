@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from probing.carriers.fields import Unusable
-from probing.carriers.readers.formats import Convert, Fields, Made, RecordFormat
+from probing.carriers.readers.formats import Convert, Fields, Made, RecordFormat, set_aside
 from probing.carriers.readers.identity import is_plain
 from probing.carriers.readers.rows import Row
 from probing.carriers.readers.sources import Source
@@ -20,7 +20,7 @@ RESPONSES = ("response", "completion", "output", "generation")
 """Where a response stands beside a prompt, the first that is there."""
 CORRECT = ("correct", "is_correct", "score", "is_passed")
 """Where a grade stands: true, false, or a number that is 1 or 0; others are no grade."""
-OTHER_RESPONSE, OTHER_GRADE = "response_beside", "correct_logged"
+OTHER_RESPONSE = "response_beside"
 """Where what the record of a carrier has no place for is kept."""
 SYSTEM = ("system", "developer")
 """Roles of whom a chat has one turn, the first."""
@@ -77,7 +77,7 @@ def chat_fields(record: Fields, inputs: Inputs) -> dict[str, Any]:
     fields["response"] = said[-1].text(inputs.thinking_format)
     graded = grade_of(fields)
     if graded is None and fields.get("correct") is not None:
-        fields[OTHER_GRADE] = fields["correct"]
+        fields = set_aside(fields, "correct")
     fields["correct"] = graded
     if fields.get("gold") is None:
         fields["gold"] = next((fields[name] for name in GOLD if is_plain(fields.get(name))), None)

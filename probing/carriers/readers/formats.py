@@ -56,6 +56,8 @@ def first_that_fits(fields: Fields, formats: Sequence[RecordFormat]) -> RecordFo
 def with_columns(fields: Fields, columns: Mapping[str, str]) -> dict[str, Any]:
     """The record with the columns that the settings name under the names of the carrier record.
 
+    What stood under such a name is set aside.
+
     Raises:
         Unusable: a named column is not there.
     """
@@ -64,6 +66,8 @@ def with_columns(fields: Fields, columns: Mapping[str, str]) -> dict[str, Any]:
             raise Unusable("missing field", f"column {column!r:.60} for `{name}` is not there")
     # Taken out first: columns may swap their names.
     kept = {name: value for name, value in fields.items() if name not in columns.values()}
+    for name in columns:
+        kept = set_aside(kept, name)
     return kept | {name: fields[column] for name, column in columns.items()}
 
 
