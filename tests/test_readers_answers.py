@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from logs import ENDINGS, RECORDS, Record, jsonl, read, write
 
-from probing.carriers.grading import grade
+from probing.carriers.grading import generator_rates, grade, grade_stream
 from probing.settings import Grading
 
 MATH_500: Record = {
@@ -82,3 +82,30 @@ def test_what_is_set_aside_displaces_nothing(tmp_path: Path) -> None:
     row = {"prompt": "x", "output": "y", "model": "m", "answer": "1", "answer_logged": "2"}
     (kept,) = read(write(tmp_path / "in.jsonl", [row])).carriers
     assert kept.extra == {"model": "m", "answer_logged": "2", "answer_logged_logged": "1"}
+
+
+LIMITS = ("length", "max_tokens", "max_length", "max_output_tokens", "model_length")
+
+
+@pytest.mark.parametrize(
+    ("reason", "cut"),
+    [
+        *[(spelt, 1.0) for name in LIMITS for spelt in (name, name.upper(), name.title())],
+        *[({"type": name, "length": 9}, 1.0) for name in LIMITS],
+        *[(name, 0.0) for name in ("stop", "STOP", "eos_token", "tool_calls", "lengthy")],
+        ({"type": "stop", "matched": 2}, 0.0),
+        *[(reason, None) for reason in (None, {}, {"type": 7}, ["length"], True)],
+    ],
+)
+def test_a_response_cut_by_its_length_is_told_however_its_log_spells_that(
+    tmp_path: Path, reason: Any, cut: float | None
+) -> None:
+    row = {"prompt": "x", "output": "y", "model": "m", "finish_reason": reason}
+    with grade_stream(read(write(tmp_path / "in.jsonl", [row])).carriers) as stream:
+        kept = list(stream)
+    (rates,) = generator_rates(kept)
+    assert (stream.report.cut_by_length, rates.finish_unknown) == (cut == 1, cut is None)
+    assert cut is None or rates.cut_by_length == cut
+    # What was no text is kept whole.
+    if isinstance(reason, dict) and cut is not None:
+        assert kept[0].extra["finish_reason_logged"] == reason

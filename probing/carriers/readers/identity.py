@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from probing.carriers.fields import Unusable
+from probing.carriers.readers.formats import set_aside
 from probing.settings import Inputs
 from probing.vocabulary import Template
 
@@ -62,7 +63,12 @@ def completed(fields: Mapping[str, Any], *, place: str, inputs: Inputs) -> dict[
     Raises:
         Unusable: nobody says who wrote it, or the template needs one prompt of text.
     """
-    whole = _of_other_types({name: value for name, value in fields.items() if value is not None})
+    whole = {name: value for name, value in fields.items() if value is not None}
+    finish = whole.get("finish_reason")
+    # SGLang writes {"type": "length", "length": 9}.
+    if isinstance(finish, Mapping) and is_text(finish.get("type")):
+        whole = {**set_aside(whole, "finish_reason"), "finish_reason": finish["type"]}
+    whole = _of_other_types(whole)
     whole.setdefault("carrier_id", place)
     logged = (whole[name] for name in GENERATORS if is_plain(whole.get(name)))
     generator = next((name for name in logged if name != ""), inputs.generator)
