@@ -258,10 +258,32 @@ def test_two_generators_share_the_problem_and_logs_of_any_form_do(tmp_path: Path
 
 @pytest.mark.parametrize("name", ["problem_id", "question_id", "task_id"])
 def test_a_log_that_names_the_problem_is_believed(tmp_path: Path, name: str) -> None:
-    rows = [{"messages": [USER, ANSWER], "model": "m", name: value} for value in ("q", 7, "", [1])]
+    values = ("q", 7, 7.0, 7.5, "7.0", -0.0, "", [1])
+    rows = [{"messages": [USER, ANSWER], "model": "m", name: value} for value in values]
     kept = read(write(tmp_path / "in.jsonl", rows)).carriers
-    assert [each.problem_id for each in kept[:2]] == ["q", "7"]
-    assert all(each.problem_id.startswith("prompt:") for each in kept[2:])
+    assert [each.problem_id for each in kept[:6]] == ["q", "7", "7", "7.5", "7.0", "0"]
+    assert all(each.problem_id.startswith("prompt:") for each in kept[6:])
+
+
+@given(st.lists(st.none() | st.integers(0, 2**40), min_size=1, max_size=5))
+def test_a_column_in_which_a_number_is_missing_names_the_same_problems(
+    tmp_path_factory: pytest.TempPathFactory, numbers: list[int | None]
+) -> None:
+    stored = [None if number is None else float(number) for number in numbers]
+    rows = [
+        [
+            {"messages": [USER, ANSWER], "problem_id": number, "gold": number, "model": "m"}
+            for number in column
+        ]
+        for column in (numbers, stored)
+    ]
+    folder = tmp_path_factory.mktemp("rows")
+    whole, fractions = (
+        read(write(folder / str(n) / "in.parquet", each)).carriers for n, each in enumerate(rows)
+    )
+    assert [(each.problem_id, each.gold) for each in whole] == [
+        (each.problem_id, each.gold) for each in fractions
+    ]
 
 
 def test_settings_name_generators_and_templates(tmp_path: Path) -> None:

@@ -34,6 +34,20 @@ def is_number(value: Any) -> bool:
     return abs(value) <= sys.float_info.max
 
 
+def digits(value: Any) -> str:
+    """A text as it is, a number as its digits; a whole one alike as integer and with a point.
+
+    Tables make fractions of all integers of a column in which one is missing.
+
+    Examples:
+        >>> digits(7.0), digits(7), digits(7.5), digits("7.0")
+        ('7', '7', '7.5', '7.0')
+    """
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
 def _is_flag(value: Any) -> bool:
     return isinstance(value, bool)
 
@@ -74,7 +88,7 @@ def completed(fields: Mapping[str, Any], *, place: str, inputs: Inputs) -> dict[
     generator = next((name for name in logged if name != ""), inputs.generator)
     if generator is None:
         raise Unusable("missing field", "nobody says which model wrote it: give --generator NAME")
-    named = str(generator)
+    named = digits(generator)
     whole["generator"] = inputs.names.get(named, named)
     if whole["generator"] != named:
         whole.setdefault("logged_generator", named)
@@ -83,7 +97,7 @@ def completed(fields: Mapping[str, Any], *, place: str, inputs: Inputs) -> dict[
     one_prompt(whole)
     logged = (whole[name] for name in PROBLEMS if is_plain(whole.get(name)))
     problem = next((name for name in logged if name != ""), None)
-    whole["problem_id"] = _same_prompt(whole) if problem is None else str(problem)
+    whole["problem_id"] = _same_prompt(whole) if problem is None else digits(problem)
     return whole
 
 
@@ -99,7 +113,7 @@ def _of_other_types(whole: dict[str, Any]) -> dict[str, Any]:
             continue
         del whole[name]
         if is_fit is is_text and is_plain(value):
-            whole[name] = str(value)
+            whole[name] = digits(value)
         else:
             beside[name] = value
     given = whole.get("extra", {})
