@@ -4,9 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from logs import ENDINGS, RECORDS, Record, jsonl, read, write
+from hypothesis import given
+from hypothesis import strategies as st
+from logs import RECORDS, Record, read, write
+from typer.testing import CliRunner
 
 from probing.carriers.grading import generator_rates, grade, grade_stream
+from probing.carriers.readers.files import LOOKED_AT
+from probing.carriers.readers.scales import CORRECT
+from probing.cli import app
 from probing.settings import Grading
 
 MATH_500: Record = {
@@ -109,3 +115,59 @@ def test_a_response_cut_by_its_length_is_told_however_its_log_spells_that(
     # What was no text is kept whole.
     if isinstance(reason, dict) and cut is not None:
         assert kept[0].extra["finish_reason_logged"] == reason
+
+
+SCORES = st.sampled_from([0, 1, 1.0, 0.0, 0.5, True, False, None, "7", "no", 7, 10, -1, 1e9])
+
+
+def is_scale(score: Any) -> bool:
+    return not isinstance(score, str | bool | None) and not 0 <= score <= 1
+
+
+@given(
+    name=st.sampled_from(CORRECT),
+    few=st.lists(SCORES, min_size=1, max_size=8),
+    before=st.sampled_from([0, LOOKED_AT - 4, LOOKED_AT]),
+)
+def test_a_score_on_a_scale_is_no_grade(
+    tmp_path_factory: pytest.TempPathFactory, name: str, few: list[Any], before: int
+) -> None:
+    scores = [True] * before + few
+    rows = [{"prompt": "x", "output": "y", "model": "m", name: score} for score in scores]
+    result = read(write(tmp_path_factory.mktemp("rows") / "in.jsonl", rows))
+    # Slowly: the first records tell, and else the first one that does, for those from it on.
+    scaled = next((n for n, score in enumerate(scores) if is_scale(score)), len(scores))
+    told_first = scaled < min(LOOKED_AT, len(scores))
+    graded = [] if told_first else scores[:scaled]
+    wanted = [bool(score) if score in (0, 1) and score is not None else None for score in graded]
+    wanted += [None] * (len(scores) - len(wanted))
+    assert [each.correct for each in result.carriers] == wanted
+    lost = sum(
+        score is not None and grade is None for score, grade in zip(scores, wanted, strict=True)
+    )
+    assert len(result.notes) == (lost > 0)
+    for note in result.notes:
+        assert f"{lost} values of `{name}` are no grade" in note
+        assert ("none of them counts" in note) is (scaled < len(scores))
+    # What was logged stays with its carrier.
+    for each, score, grade in zip(result.carriers, scores, wanted, strict=True):
+        kept = {each.extra.get(name), each.extra.get(f"{name}_logged"), each.correct}
+        assert score is None or score in kept or grade is not None
+
+
+def test_a_grade_beside_a_score_counts_and_the_command_says_what_does_not(tmp_path: Path) -> None:
+    row = {"prompt": "x", "output": "y", "model": "m"}
+    judged = write(
+        tmp_path / "a.jsonl", [{**row, "score": n, "is_passed": n > 3} for n in range(1, 10)]
+    )
+    result = read(judged)
+    assert [each.correct for each in result.carriers] == [n > 3 for n in range(1, 10)]
+    assert result.notes == ()
+    scored = write(tmp_path / "b.jsonl", [{**row, "score": n} for n in range(1, 10)])
+    named = read(scored, columns={"correct": "score"})
+    assert [each.correct for each in named.carriers] == [None] * 9
+    done = CliRunner().invoke(app, ["carriers", str(judged), str(scored)])
+    assert done.exit_code == 0
+    said = " ".join(done.output.split())
+    assert said.count("are no grade") == 1
+    assert f"note: {scored}: 9 values of `score` are no grade: it holds numbers" in said

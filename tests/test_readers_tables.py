@@ -142,7 +142,8 @@ def test_columns_are_named_in_the_settings(tmp_path: Path, ending: str) -> None:
     }  # fmt: skip
     with pytest.raises(UnreadableInput, match=r"got answer, n, question.*--column FIELD=COLUMN"):
         read(path, generator="m")
-    with pytest.raises(UnreadableInput, match="must look like one of"):
+    absent = r"no record has the column 'absent' .* `subject`; got answer, n, question, right, text"
+    with pytest.raises(UnreadableInput, match=absent):
         read(path, columns=columns | {"subject": "absent"}, generator="m")
 
 

@@ -31,6 +31,7 @@ from probing.carriers.readers.lm_eval import LM_EVAL, REPEATED
 from probing.carriers.readers.ml_ssd import ML_SSD
 from probing.carriers.readers.prompts import Prompts
 from probing.carriers.readers.rows import BadRow, Row
+from probing.carriers.readers.scales import Scales
 from probing.carriers.readers.seen import Seen, Stood
 from probing.carriers.readers.sources import Source, listed, sources
 from probing.carriers.record import Carrier, FileCounts, ReadResult, Skipped
@@ -74,7 +75,7 @@ def read_carriers(
             kept.append(outcome)
         else:
             skipped.append(outcome)
-    return ReadResult(tuple(kept), tuple(skipped), stream.rows_read, stream.files)
+    return ReadResult(tuple(kept), tuple(skipped), stream.rows_read, stream.files, stream.notes)
 
 
 class CarrierStream:
@@ -95,6 +96,7 @@ class CarrierStream:
         self._id_file = ""
         self._counts: list[Counter[str]] = []
         self._told: list[tuple[str, str]] = []
+        self._notes: list[str] = []
 
     @property
     def rows_read(self) -> int:
@@ -109,6 +111,11 @@ class CarrierStream:
             FileCounts(file, form, *(each[name] for name in names))
             for (file, form), each in zip(self._told, self._counts, strict=True)
         )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know of the records that were kept; whole once all are read."""
+        return tuple(self._notes)
 
     def __iter__(self) -> Iterator[Outcome]:
         """See above.
@@ -211,6 +218,7 @@ class CarrierStream:
         first = self._id_places.setdefault(source.key, source.place)
         self._id_file = first.encode("utf-8", "backslashreplace").decode()
         convert = form.opened(source, self._inputs) if form else None
+        scales = Scales(told.scaled)
         with closing(told.read()) as rows:
             for row in rows:
                 self._count("records")
@@ -219,17 +227,23 @@ class CarrierStream:
                     yield self._skip(source, fault.line, fault.reason, fault.detail)
                     continue
                 try:
-                    made = self._made(row, form, convert, formats)
+                    made = self._made(row, form, convert, formats, scales)
                 except Unusable as fault:
                     yield self._skip(source, row.line, fault.reason, fault.detail)
                     continue
                 for each in made:
                     yield self._carrier(source, row.line, each, form)
+        self._notes += [f"{source.place}: {note}" for note in scales.notes()]
         if not self._counts[-1]["records"]:
             raise empty(source)
 
     def _made(
-        self, row: Row, form: RecordFormat, convert: Convert, formats: Sequence[RecordFormat]
+        self,
+        row: Row,
+        form: RecordFormat,
+        convert: Convert,
+        formats: Sequence[RecordFormat],
+        scales: Scales,
     ) -> list[Made]:
         """What a record gives, whole.
 
@@ -247,6 +261,8 @@ class CarrierStream:
                 raise Unusable(OTHER_FORMAT, f"{looks}; this file is read as {form.name}"[:300])
         if not form.answers and "answer" not in columns:
             fields = set_aside(fields, "answer")
+        if form is CHAT:
+            fields = scales.set_aside(fields)
         return list(convert(Row(row.line, fields)))
 
     def _carrier(self, source: Source, line: int, made: Made, form: RecordFormat) -> Outcome:

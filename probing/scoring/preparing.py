@@ -69,6 +69,8 @@ def prepare(settings: RunSettings, *, tokenizer: TokenizerAdapter, lexicon: Lexi
         NoCarriersLeft: Every record was skipped.
     """
     read = read_carriers(settings.carriers, inputs=settings.inputs)
+    for note in read.notes:
+        logger.warning("%s", note)
     usable = _encode(grade(read.carriers), tokenizer=tokenizer)
     lengths = [len(each.char_spans) for each in usable.encoded]
     sample = sample_carriers(

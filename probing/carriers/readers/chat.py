@@ -11,6 +11,7 @@ from probing.carriers.fields import Unusable
 from probing.carriers.readers.formats import Convert, Fields, Made, RecordFormat, set_aside
 from probing.carriers.readers.identity import is_plain
 from probing.carriers.readers.rows import Row
+from probing.carriers.readers.scales import grade_of
 from probing.carriers.readers.sources import Source
 from probing.carriers.readers.turns import Turn, options_taken, plain, turns
 from probing.settings import Inputs
@@ -18,8 +19,6 @@ from probing.settings import Inputs
 CHATS = ("messages", "conversations")
 RESPONSES = ("response", "completion", "output", "generation")
 """Where a response stands beside a prompt, the first that is there."""
-CORRECT = ("correct", "is_correct", "score", "is_passed")
-"""Where a grade stands: true, false, or a number that is 1 or 0; others are no grade."""
 OTHER_RESPONSE = "response_beside"
 """Where what the record of a carrier has no place for is kept."""
 SYSTEM = ("system", "developer")
@@ -109,14 +108,3 @@ def _system(fields: dict[str, Any], before: Sequence[Mapping[str, str]]) -> list
         return []
     del fields["system"]
     return [{"role": "system", "content": said}]
-
-
-def grade_of(fields: Fields) -> bool | None:
-    """Right, wrong, or not graded, by the first field that says so."""
-    for name in CORRECT:
-        value = fields.get(name)
-        if isinstance(value, bool):
-            return value
-        if isinstance(value, int | float) and value in (0, 1):
-            return bool(value)
-    return None

@@ -24,6 +24,7 @@ from probing.carriers.readers.jsonl import (
 from probing.carriers.readers.opening import DAMAGED, first_bytes, raw_start
 from probing.carriers.readers.parquet import PARQUET_MAGIC, read_parquet
 from probing.carriers.readers.rows import BadRow, Rows
+from probing.carriers.readers.scales import on_a_scale
 from probing.carriers.readers.sources import Source, listed, unreadable
 from probing.errors import UnreadableInput, UsageFault
 from probing.settings import Inputs
@@ -47,12 +48,14 @@ class Told:
         read: yields all of its records, from the first.
         format: None where no record could be told from any.
         asks: its records are prompts of a batch.
+        scaled: columns of grades that its first records show to be scores on a scale.
     """
 
     source: Source
     read: Callable[[], Rows]
     format: RecordFormat | None
     asks: bool = False
+    scaled: frozenset[str] = frozenset()
 
 
 def check_format(formats: Sequence[RecordFormat], inputs: Inputs) -> None:
@@ -135,40 +138,74 @@ def _told(
     def again() -> Rows:
         return read(source)
 
-    nothing, looked_at, columns = True, 0, ""
+    if inputs.format == INSPECT.name:
+        raise UnreadableInput(f"{source.place} is no log of Inspect; leave out --format, or {NEXT}")
+    seen = _Seen(formats, inputs)
+    nothing = True
     with closing(read(source)) as rows:
         for row in rows:
             nothing = False
-            if isinstance(row, BadRow):
-                continue
-            if inputs.format in ("auto", BATCH) and is_batch_input(row.fields):
-                return Told(source, again, None, asks=True)
-            found = _format_of(source, row.fields, formats, inputs)
-            if found is not None:
-                return Told(source, again, found)
-            looked_at += 1
-            columns = columns or listed(sorted(row.fields), most=12)
-            if looked_at == LOOKED_AT:
+            if not isinstance(row, BadRow):
+                seen.add(row.fields)
+            if seen.count == LOOKED_AT:
                 break
     if nothing:
         raise empty(source)
-    if looked_at:
-        looks = "; ".join(f"{each.name} ({each.keys})" for each in formats)
-        raise UnreadableInput(
-            f"{source.place}: a record must look like one of {looks}; got {columns}; "
-            f"name its columns with --column FIELD=COLUMN, or {NEXT}"
+    if seen.asks:
+        return Told(source, again, None, asks=True)
+    if seen.count and seen.format is None:
+        raise UnreadableInput(f"{source.place}: {seen.fault()}, or {NEXT}")
+    return Told(source, again, seen.format, scaled=frozenset(seen.scaled))
+
+
+class _Seen:
+    """What the first whole records of a source are."""
+
+    def __init__(self, formats: Sequence[RecordFormat], inputs: Inputs) -> None:
+        self._formats, self._inputs = formats, inputs
+        self._asking, self._answering = 0, 0
+        self._first: list[str] = []
+        self._missing = set(inputs.columns.values())
+        self.count = 0
+        self.format: RecordFormat | None = None
+        self.scaled: set[str] = set()
+
+    def add(self, fields: Fields) -> None:
+        """One more record."""
+        self.count += 1
+        self._first = self._first or sorted(fields)
+        self._missing -= fields.keys()
+        if self._inputs.format in ("auto", BATCH) and is_batch_input(fields):
+            self._asking += 1
+            return
+        try:
+            fields = with_columns(fields, self._inputs.columns)
+        except Unusable:
+            found = None
+        else:
+            found = first_that_fits(fields, self._formats)
+            self.scaled |= on_a_scale(fields)
+        if self._inputs.format != "auto":
+            found = next(each for each in self._formats if each.name == self._inputs.format)
+        self._answering += found is not None
+        self.format = self.format or found
+
+    @property
+    def asks(self) -> bool:
+        """Whether most are prompts of a batch: a head that looks like one does not tell."""
+        return self._asking > (0 if self.format is None else self._answering)
+
+    def fault(self) -> str:
+        """Why no format fits, and what to do."""
+        got = listed(self._first, most=12)
+        for name, column in self._inputs.columns.items():
+            if column in self._missing:
+                return (
+                    f"no record has the column {column!r:.60} that --column names for `{name}`; "
+                    f"got {got}; name a column that is there"
+                )
+        looks = "; ".join(f"{each.name} ({each.keys})" for each in self._formats)
+        return (
+            f"a record must look like one of {looks}; got {got}; name its columns with "
+            "--column FIELD=COLUMN"
         )
-    return Told(source, again, None)
-
-
-def _format_of(
-    source: Source, fields: Fields, formats: Sequence[RecordFormat], inputs: Inputs
-) -> RecordFormat | None:
-    if inputs.format == INSPECT.name:
-        raise UnreadableInput(f"{source.place} is no log of Inspect; leave out --format, or {NEXT}")
-    if inputs.format != "auto":
-        return next(each for each in formats if each.name == inputs.format)
-    try:
-        return first_that_fits(with_columns(fields, inputs.columns), formats)
-    except Unusable:
-        return None
