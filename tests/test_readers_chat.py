@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from logs import chat_records, jsonl, plainly, read, write
+from logs import RECORDS, carrier_records, chat_records, jsonl, plainly, read, write
 
-from probing.carriers.fields import Unusable
+from probing.carriers.fields import Unusable, fields_of
 from probing.carriers.readers.chat import chat_fields
 from probing.carriers.readers.turns import Turn, parts_of, turns
 from probing.carriers.record import Carrier
+from probing.errors import NoCarriersLeft
 from probing.settings import Inputs
 from probing.tokens.templates import TEMPLATE_OPTIONS
 from probing.vocabulary import Template
@@ -339,6 +340,36 @@ def test_tools_beside_a_chat_reach_its_template_as_those_of_a_batch_do(
     other = [{"messages": [USER, ANSWER], "tools": tools} for tools in ("add", "7", "[", [], {})]
     kept = read(write(tmp_path / "other.jsonl", other), generator="m").carriers
     assert [each.extra for each in kept] == [{"tools": each["tools"]} for each in other]
+
+
+@pytest.mark.parametrize("form", RECORDS)
+def test_a_generator_has_one_name_here_and_its_logged_one_beside(tmp_path: Path, form: str) -> None:
+    path = write(tmp_path / "in.jsonl", RECORDS[form]())
+    kept = read(path, names={"m": "ssd", "typo": "baseline"})
+    assert {each.generator for each in kept.carriers} == {"ssd"}
+    assert {each.extra["logged_generator"] for each in kept.carriers} == {"m"}
+    assert kept.notes == (
+        "no response is by 'typo', which --name calls 'baseline'; logged are m",
+    )
+    # The first name stays when what was read is written, and named and read again.
+    again = write(tmp_path / "again.jsonl", [fields_of(each) for each in kept.carriers])
+    renamed = read(again, names={"ssd": "other"})
+    assert {each.generator for each in renamed.carriers} == {"other"}
+    assert {each.extra["logged_generator"] for each in renamed.carriers} == {"m"}
+    assert renamed.notes == read(path, names={"m": "m"}).notes == ()
+
+
+def test_the_settings_say_who_wrote_our_own_records_too(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {**each, "carrier_id": f"c{n}", "generator": None} for n, each in enumerate(carrier_records())
+    ]
+    rows = [rows[0], {key: value for key, value in rows[1].items() if key != "generator"}]
+    path = write(tmp_path / "in.jsonl", rows)
+    assert {each.generator for each in read(path, generator="m").carriers} == {"m"}
+    (named, _) = read(path, generator="m", names={"m": "ssd"}).carriers
+    assert (named.generator, named.extra["logged_generator"]) == ("ssd", "m")
+    with pytest.raises(NoCarriersLeft, match="`generator` is required"):
+        read(path)
 
 
 EARLIER = {"role": "assistant", "content": "Ask."}

@@ -25,7 +25,7 @@ from probing.carriers.readers.formats import (
     set_aside,
     with_columns,
 )
-from probing.carriers.readers.identity import completed
+from probing.carriers.readers.identity import Generators, completed
 from probing.carriers.readers.inspect_logs import INSPECT
 from probing.carriers.readers.lm_eval import LM_EVAL, REPEATED
 from probing.carriers.readers.ml_ssd import ML_SSD
@@ -97,6 +97,7 @@ class CarrierStream:
         self._counts: list[Counter[str]] = []
         self._told: list[tuple[str, str]] = []
         self._notes: list[str] = []
+        self._generators = Generators(inputs)
 
     @property
     def rows_read(self) -> int:
@@ -135,6 +136,7 @@ class CarrierStream:
                             f"{_place(outcome)}; mend the record, or leave out --strict to skip it"
                         )
                 yield outcome
+        self._notes += self._generators.notes()
         if not kept:
             first = f"; the first: {_place(first_fault)}" if first_fault else ""
             raise NoCarriersLeft(
@@ -263,7 +265,12 @@ class CarrierStream:
             fields = set_aside(fields, "answer")
         if form is CHAT:
             fields = scales.set_aside(fields)
-        return list(convert(Row(row.line, fields)))
+        made = list(convert(Row(row.line, fields)))
+        # Our own records have their name already.
+        whose = [fields] if form is CARRIER else [each.fields for each in made]
+        for each in whose:
+            self._generators.add(each)
+        return made
 
     def _carrier(self, source: Source, line: int, made: Made, form: RecordFormat) -> Outcome:
         try:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FormatOption = Annotated[
     str,
-    typer.Option("--format", help="carrier, chat, lm-eval, batch, ml-ssd; auto tells it."),
+    typer.Option("--format", help="carrier, chat, lm-eval, batch, ml-ssd, inspect; auto tells."),
 ]
 GeneratorOption = Annotated[
     str | None, typer.Option(help="Who wrote responses whose log does not say so.")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from probing.carriers.readers.formats import Convert, Fields, Made, RecordFormat
-from probing.carriers.readers.identity import one_prompt
+from probing.carriers.readers.identity import logged_generator, named, one_prompt
 from probing.carriers.readers.rows import Row
 from probing.carriers.readers.sources import Source
 from probing.settings import Inputs
@@ -17,8 +17,9 @@ def _opened(source: Source, inputs: Inputs) -> Convert:
     def convert(row: Row) -> Iterator[Made]:
         renamed = dict(row.fields)
         generator = renamed.get("generator")
-        if isinstance(generator, str):
-            renamed["generator"] = inputs.names.get(generator, generator)
+        generator = logged_generator(renamed, inputs) if generator is None else generator
+        if isinstance(generator, str) and generator:
+            renamed = named(renamed, generator, inputs)
         if inputs.template is not None:
             renamed["template"] = inputs.template.value
             one_prompt(renamed)

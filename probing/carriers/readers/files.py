@@ -1,5 +1,6 @@
 """A source told by its content: how its records are got, and which format they have."""
 
+import re
 import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -30,6 +31,8 @@ from probing.errors import UnreadableInput, UsageFault
 from probing.settings import Inputs
 
 ZIP_MAGIC = b"PK\x03\x04"
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+COLUMN_NAME = re.compile(rb'"?[\w\x80-\xff .()/#-]+"?')
 LOOKED_AT = 50
 """So many whole records at most are looked at to tell a format."""
 
@@ -94,7 +97,8 @@ def tell(source: Source, *, formats: Sequence[RecordFormat], inputs: Inputs) -> 
         return _told(source, read_parquet, formats, inputs)
     if _is_inspect(source, head):
         return Told(source, lambda: read_inspect(source), INSPECT)
-    if not looks_like_array(head) and looks_like_jsonl(head) and not looks_like_document(head):
+    foreign = looks_like_array(head) or looks_like_document(head) or table_start(head) is not None
+    if looks_like_jsonl(head) and not foreign:
         return _told(source, read_jsonl, formats, inputs)
     raise UnreadableInput(f"{source.place} is of no known format, {_instead(head)}; {NEXT}")
 
@@ -121,11 +125,31 @@ def _is_inspect(source: Source, head: bytes) -> bool:
     return True
 
 
+def table_start(head: bytes) -> str | None:
+    """What separates the names of columns in the first line of a table of text; None of another."""
+    first, _, rest = head.partition(b"\n")
+    if rest.startswith(b"{"):
+        return None
+    for separator in (b",", b"\t"):
+        names = first.strip().split(separator)
+        if len(names) > 1 and all(COLUMN_NAME.fullmatch(name.strip()) for name in names):
+            return separator.decode()
+    return None
+
+
 def _instead(head: bytes) -> str:
     if looks_like_document(head):
         return "one JSON object over several lines and no log of Inspect: write one object a line"
     if looks_like_array(head):
         return "a JSON array: write one object a line (`jq -c '.[]' IN > OUT.jsonl`)"
+    if (separator := table_start(head)) is not None:
+        name, option = ("TSV", ", sep='\\t'") if separator == "\t" else ("CSV", "")
+        return (
+            f'it looks like {name}: write one object a line (`python -c "import pandas; '
+            f"pandas.read_csv('IN'{option}).to_json('OUT.jsonl', orient='records', lines=True)\"`)"
+        )
+    if head.startswith(UTF_16) or 3 * head[:100].count(0) > len(head[:100]):
+        return "it looks like UTF-16: write UTF-8 (`iconv -f UTF-16 -t UTF-8 IN > OUT.jsonl`)"
     return f"got {head[:20]!r}"
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,6 +13,8 @@ from probing.settings import Inputs
 from probing.vocabulary import Template
 
 GENERATORS = ("generator", "model", "model_name")
+LOGGED = "logged_generator"
+"""Where the name that a log has for a generator is kept when it has another here."""
 PROBLEMS = ("problem_id", "question_id", "task_id")
 SAME_PROMPT = "prompt:"
 """Begins the id of a problem that is told by its prompt alone."""
@@ -46,6 +49,15 @@ def digits(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
+
+
+def _read_number(value: Any) -> float | None:
+    """The number that a text spells: tables have decimals, which are their digits here."""
+    try:
+        number = float(value) if is_text(value) else math.nan
+    except ValueError:
+        return None
+    return number if is_number(number) else None
 
 
 def _is_flag(value: Any) -> bool:
@@ -84,14 +96,10 @@ def completed(fields: Mapping[str, Any], *, place: str, inputs: Inputs) -> dict[
         whole = {**set_aside(whole, "finish_reason"), "finish_reason": finish["type"]}
     whole = _of_other_types(whole)
     whole.setdefault("carrier_id", place)
-    logged = (whole[name] for name in GENERATORS if is_plain(whole.get(name)))
-    generator = next((name for name in logged if name != ""), inputs.generator)
+    generator = logged_generator(whole, inputs)
     if generator is None:
         raise Unusable("missing field", "nobody says which model wrote it: give --generator NAME")
-    named = digits(generator)
-    whole["generator"] = inputs.names.get(named, named)
-    if whole["generator"] != named:
-        whole.setdefault("logged_generator", named)
+    whole = named(whole, generator, inputs)
     if inputs.template is not None:
         whole["template"] = inputs.template.value
     one_prompt(whole)
@@ -99,6 +107,22 @@ def completed(fields: Mapping[str, Any], *, place: str, inputs: Inputs) -> dict[
     problem = next((name for name in logged if name != ""), None)
     whole["problem_id"] = _same_prompt(whole) if problem is None else digits(problem)
     return whole
+
+
+def logged_generator(fields: Mapping[str, Any], inputs: Inputs) -> str | None:
+    """Who wrote a response: as its log says or, where that is silent, as the settings do."""
+    logged = (fields[name] for name in GENERATORS if is_plain(fields.get(name)))
+    found = next((name for name in logged if name != ""), inputs.generator)
+    return None if found is None else digits(found)
+
+
+def named(whole: Mapping[str, Any], logged: str, inputs: Inputs) -> dict[str, Any]:
+    """The record with the name that the settings have for its generator; the logged one stays."""
+    name = inputs.names.get(logged, logged)
+    beside = whole.get("extra")
+    known = LOGGED in whole or (isinstance(beside, Mapping) and LOGGED in beside)
+    kept = {LOGGED: logged} if name != logged and not known else {}
+    return {**whole, **kept, "generator": name}
 
 
 def _of_other_types(whole: dict[str, Any]) -> dict[str, Any]:
@@ -114,6 +138,8 @@ def _of_other_types(whole: dict[str, Any]) -> dict[str, Any]:
         del whole[name]
         if is_fit is is_text and is_plain(value):
             whole[name] = digits(value)
+        elif is_fit is is_number and (number := _read_number(value)) is not None:
+            whole[name] = number
         else:
             beside[name] = value
     given = whole.get("extra", {})
@@ -178,3 +204,34 @@ def _same_prompt(whole: Mapping[str, Any]) -> str:
         asked = whole.get("prompt_token_ids") if text is None else text
     text = json.dumps(asked, sort_keys=True, default=str)
     return f"{SAME_PROMPT}{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+class Generators:
+    """Who wrote the responses of some logs, and which names of the settings none of them has."""
+
+    MOST = 8
+
+    def __init__(self, inputs: Inputs) -> None:
+        self._inputs = inputs
+        self._unseen = set(inputs.names)
+        self._logged: list[str] = []
+
+    def add(self, fields: Mapping[str, Any]) -> None:
+        """One more record, before its generator has another name."""
+        if not self._unseen:
+            return
+        logged = logged_generator(fields, self._inputs)
+        if logged is None:
+            return
+        self._unseen.discard(logged)
+        if logged not in self._logged and len(self._logged) <= self.MOST:
+            self._logged.append(logged)
+
+    def notes(self) -> list[str]:
+        """One sentence for each name that nothing has."""
+        return [
+            f"no response is by {name!r:.80}, which --name calls {self._inputs.names[name]!r:.80}; "
+            f"logged are {', '.join(self._logged[: self.MOST])}"
+            + (" and more" if len(self._logged) > self.MOST else "")
+            for name in sorted(self._unseen)
+        ]
