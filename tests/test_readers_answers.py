@@ -147,7 +147,7 @@ def test_a_score_on_a_scale_is_no_grade(
     )
     assert len(result.notes) == (lost > 0)
     for note in result.notes:
-        assert f"{lost} values of `{name}` are no grade" in note
+        assert f"values of `{name}` that are no grade: {lost}; " in note
         assert ("none of them counts" in note) is (scaled < len(scores))
     # What was logged stays with its carrier.
     for each, score, grade in zip(result.carriers, scores, wanted, strict=True):
@@ -170,4 +170,4 @@ def test_a_grade_beside_a_score_counts_and_the_command_says_what_does_not(tmp_pa
     assert done.exit_code == 0
     said = " ".join(done.output.split())
     assert said.count("are no grade") == 1
-    assert f"note: {scored}: 9 values of `score` are no grade: it holds numbers" in said
+    assert f"note: {scored}: values of `score` that are no grade: 9; it holds numbers" in said

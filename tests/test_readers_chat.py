@@ -212,7 +212,14 @@ SKIPPED: list[tuple[str, str, dict[str, Any]]] = [
     (
         "not only text",
         "`messages` calls a tool",
-        {"messages": [USER, {**ANSWER, "tool_calls": [1]}, {"role": "tool", "content": "2"}, ANSWER]},
+        {
+            "messages": [
+                USER,
+                {**ANSWER, "tool_calls": [1]},
+                {"role": "tool", "content": "2"},
+                ANSWER,
+            ]
+        },
     ),
     ("wrong type", "must be an object", {"prompt": "x", "output": "y", "chat_template_kwargs": 7}),
     ("invalid text", "surrogate", {"messages": [{"role": "user", "content": "\ud800"}, ANSWER]}),
@@ -316,7 +323,13 @@ def test_a_system_beside_a_chat_is_its_first_turn(tmp_path: Path, name: str) -> 
     assert [each.problem_id for each in kept[:1] + kept[3:4]] == [
         each.problem_id for each in kept[1:2] + kept[4:]
     ]
-    assert [each.extra.get("system") for each in kept] == [None, None, "Be long.", "", ["Be brief."]]
+    assert [each.extra.get("system") for each in kept] == [
+        None,
+        None,
+        "Be long.",
+        "",
+        ["Be brief."],
+    ]
 
 
 @pytest.mark.parametrize("options", [{}, {"chat_template_kwargs": {"enable_thinking": False}}])
@@ -348,9 +361,7 @@ def test_a_generator_has_one_name_here_and_its_logged_one_beside(tmp_path: Path,
     kept = read(path, names={"m": "ssd", "typo": "baseline"})
     assert {each.generator for each in kept.carriers} == {"ssd"}
     assert {each.extra["logged_generator"] for each in kept.carriers} == {"m"}
-    assert kept.notes == (
-        "no response is by 'typo', which --name calls 'baseline'; logged are m",
-    )
+    assert kept.notes == ("no response is by 'typo', which --name calls 'baseline'; logged are m",)
     # The first name stays when what was read is written, and named and read again.
     again = write(tmp_path / "again.jsonl", [fields_of(each) for each in kept.carriers])
     renamed = read(again, names={"ssd": "other"})
@@ -361,7 +372,8 @@ def test_a_generator_has_one_name_here_and_its_logged_one_beside(tmp_path: Path,
 
 def test_the_settings_say_who_wrote_our_own_records_too(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [
-        {**each, "carrier_id": f"c{n}", "generator": None} for n, each in enumerate(carrier_records())
+        {**each, "carrier_id": f"c{n}", "generator": None}
+        for n, each in enumerate(carrier_records())
     ]
     rows = [rows[0], {key: value for key, value in rows[1].items() if key != "generator"}]
     path = write(tmp_path / "in.jsonl", rows)
@@ -390,7 +402,9 @@ ASKED: list[tuple[str, dict[str, Any], str | None, str | None]] = [
 
 
 @pytest.mark.parametrize("own", [False, True])
-@pytest.mark.parametrize(("asked", "raw", "applied"), [a[1:] for a in ASKED], ids=[a[0] for a in ASKED])
+@pytest.mark.parametrize(
+    ("asked", "raw", "applied"), [a[1:] for a in ASKED], ids=[a[0] for a in ASKED]
+)
 def test_a_template_of_one_prompt_takes_all_that_was_asked_or_nothing(
     tmp_path: Path, own: bool, asked: dict[str, Any], raw: str | None, applied: str | None
 ) -> None:

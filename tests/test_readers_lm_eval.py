@@ -153,7 +153,9 @@ def test_the_task_is_in_the_name_of_the_file(tmp_path: Path, name: str, task: st
     kept = read(path).carriers
     assert [each.source for each in kept] == [task] * 2
     # Without a task the digest of a document tells it, and its number would not.
-    assert [each.problem_id for each in kept] == [f"{task}/d{n}" if task else f"d{n}" for n in (0, 1)]
+    assert [each.problem_id for each in kept] == [
+        f"{task}/d{n}" if task else f"d{n}" for n in (0, 1)
+    ]
     for each in (records := lm_eval_records()):
         del each["doc_hash"]
     path.write_bytes(write(tmp_path / "in.jsonl", records).read_bytes())

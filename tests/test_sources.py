@@ -207,7 +207,9 @@ def lines_of(records: list[Record], *, first: str, between: str, last: str) -> b
     return f"{first}{between.join(json.dumps(each) for each in records)}{last}".encode()
 
 
-@pytest.mark.parametrize("packed", [bytes, gzip.compress, zstandard.compress], ids=["", "gz", "zst"])
+@pytest.mark.parametrize(
+    "packed", [bytes, gzip.compress, zstandard.compress], ids=["", "gz", "zst"]
+)
 @pytest.mark.parametrize(
     ("first", "between", "last"),
     [

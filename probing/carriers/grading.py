@@ -19,7 +19,9 @@ logger = logging.getLogger(__name__)
 BRACES = re.compile(r"(?P<boxed>\\boxed\s*\{)|\\(?!\\boxed\s*\{)[\\{}]|(?P<brace>[{}])")
 r"""Openings and closings; `\{`, `\}` and the line break `\\` are passed over."""
 THINK_CLOSE = "</think>"
-CUT_BY_LENGTH = frozenset({"length", "max_tokens", "max_length", "max_output_tokens", "model_length"})
+CUT_BY_LENGTH = frozenset(
+    {"length", "max_tokens", "max_length", "max_output_tokens", "model_length"}
+)
 """What servers call a limit, in whatever case."""
 
 HELD = 256

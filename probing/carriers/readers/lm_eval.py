@@ -24,8 +24,7 @@ REPEATED = "same response, another filter"
 TOLD_APART = ("arguments", "resps")
 """What becomes prompt and responses; with the document it says whether a row repeats another."""
 SAMPLES_OF = re.compile(
-    SAMPLES
-    + r"(?P<task>.+?)(_\d{4}-\d\d-\d\d[^_]*?)?(\.(jsonl|json|ndjson|parquet))?(\.(gz|zst))?"
+    SAMPLES + r"(?P<task>.+?)(_\d{4}-\d\d-\d\d[^_]*?)?(\.(jsonl|json|ndjson|parquet))?(\.(gz|zst))?"
 )
 HOTTEST = 1e6
 """No temperature is above it."""

@@ -56,7 +56,7 @@ class Scales:
     def notes(self) -> list[str]:
         """What a reader must know of the columns, one sentence each."""
         return [
-            f"{count:,} values of `{name}` are no grade: "
+            f"values of `{name}` that are no grade: {count:,}; "
             + (
                 "it holds numbers other than 0 to 1, so none of them counts"
                 if name in self._scaled
