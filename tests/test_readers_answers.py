@@ -150,9 +150,9 @@ def test_a_score_on_a_scale_is_no_grade(
         assert f"values of `{name}` that are no grade: {lost}; " in note
         assert ("none of them counts" in note) is (scaled < len(scores))
     # What was logged stays with its carrier.
-    for each, score, grade in zip(result.carriers, scores, wanted, strict=True):
+    for each, score, right in zip(result.carriers, scores, wanted, strict=True):
         kept = {each.extra.get(name), each.extra.get(f"{name}_logged"), each.correct}
-        assert score is None or score in kept or grade is not None
+        assert score is None or score in kept or right is not None
 
 
 def test_a_grade_beside_a_score_counts_and_the_command_says_what_does_not(tmp_path: Path) -> None:

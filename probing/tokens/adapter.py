@@ -1,5 +1,6 @@
 """One tokenizer: carriers to token ids with the characters they cover, and ids to bytes."""
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import takewhile
@@ -154,8 +155,8 @@ class TokenizerAdapter:
 
         Raises:
             UnusableCarrier: The carrier has no response token, nothing before it, ids that name no
-                token or spell another prompt or response, text that is not Unicode, or a prompt that its
-                template cannot take.
+                token or spell another prompt or response, text that is not Unicode, or a prompt
+                that its template cannot take.
         """
         if carrier.response_token_ids is not None or carrier.prompt_token_ids is not None:
             return self._encode_ids(carrier)
@@ -191,14 +192,10 @@ class TokenizerAdapter:
             decoded = decode(b"".join(pieces))
             text, spans = decoded.text, piece_spans(pieces, decoded)
             respelt = self._is_respelt(carrier.response, response)
-        return _encoded(
-            carrier.carrier_id,
-            (*prompt, *response),
-            len(prompt),
-            spans=spans,
-            text=text,
-            respelt=respelt,
+        encoded = _encoded(
+            carrier.carrier_id, (*prompt, *response), len(prompt), spans=spans, text=text
         )
+        return dataclasses.replace(encoded, respelt=respelt)
 
     def _check_prompt(self, carrier: CarrierText, ids: Sequence[int]) -> None:
         """Refuse ids that are not those of the prompt they stand beside.
@@ -349,7 +346,6 @@ def _encoded(
     spans: Int[np.ndarray, "response 2"],
     text: str,
     seam_moved: bool = False,
-    respelt: bool = False,
 ) -> EncodedCarrier:
     if response_start == 0:
         raise UnusableCarrier(
@@ -364,5 +360,4 @@ def _encoded(
         char_spans=spans,
         response_text=text,
         seam_moved=seam_moved,
-        respelt=respelt,
     )
