@@ -278,7 +278,7 @@ def _half_utf8() -> pyarrow.Array:
 
 PARQUET_FAULTS: list[tuple[str, Callable[[], pyarrow.Table]]] = [
     ("invalid text", lambda: _table(response=_half_utf8())),
-    ("invalid text", lambda: _table(note=[b"\xff", b"fine"])),
+    ("invalid text", lambda: _table(subject=[b"\xff", b"fine"])),
     ("invalid text", lambda: _table(response=["a\0b", "fine"])),
     ("bad JSON", lambda: _table(extra=["[" * 100_000, None])),
     ("bad JSON", lambda: _table(extra=["{", "{}"])),

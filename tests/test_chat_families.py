@@ -192,9 +192,12 @@ def test_ids_of_another_prompt_are_named_and_not_scored(
     one = served[name]
     whole = one.whole([ASKED], add_generation_prompt=True)
     messages = (ASKED,)
+    # Only a chat template writes something after the prompt.
+    ends = template is not Template.CHAT
+    spelt = f"{one.whole([CHATS['of several turns'][0]])}{ASKED['content']}" if ends else whole
     for record in (
-        with_ids(one, ASKED["content"], whole, template=template),
-        with_ids(one, f" {ASKED['content']}\n", whole, template=template),
+        with_ids(one, ASKED["content"], spelt, template=template),
+        with_ids(one, f" {ASKED['content']}\n", spelt, template=template),
         with_ids(one, None, whole, template=template, messages=messages),
         with_ids(one, None, "anything", template=template),
     ):
@@ -203,6 +206,7 @@ def test_ids_of_another_prompt_are_named_and_not_scored(
     for record in (
         with_ids(one, "Suppose y is 5", whole, template=template),
         with_ids(one, ASKED["content"], whole[: len(whole) // 2], template=template),
+        *([with_ids(one, ASKED["content"], f"{spelt} more", template=template)] if ends else []),
     ):
         with pytest.raises(UnusableCarrier, match=re.escape("must spell the prompt")) as fault:
             one.adapter.encode(record)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from logs import QUESTIONS, batch_input, batch_output, plainly, read, write
+from logs import QUESTIONS, batch_input, batch_output, chat_records, plainly, read, write
 
 from probing.carriers.readers.prompts import Prompts
 from probing.errors import NoCarriersLeft
@@ -257,3 +257,24 @@ def test_what_prompts_were_kept_in_is_gone_afterwards(tmp_path: Path) -> None:
             prompts.add("x", {"prompt": "y"})
             assert len(list(tmp_path.iterdir())) == 1
         assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+@pytest.mark.parametrize("answers", ["chat", "batch"])
+def test_a_head_that_looks_like_a_request_costs_no_answer(
+    tmp_path: Path, answers: str, heads: int
+) -> None:
+    head = {"custom_id": "run 7", "body": {"temperature": 1.0, "messages": []}}
+    rows = (chat_records() if answers == "chat" else batch_output(ids=True)) * (heads + 1)
+    rows = [{**each, "n": n} for n, each in enumerate(rows)]
+    path = write(tmp_path / "in.jsonl", [*[head] * heads, *rows])
+    result = read(path)
+    assert len(result.carriers) == len(rows)
+    assert [(each.line, each.reason) for each in result.skipped] == [
+        (n, "another format") for n in range(1, heads + 1)
+    ]
+    # Where most are requests, what stands among them is no answer.
+    asked = write(tmp_path / "asked.jsonl", [*batch_input(), chat_records()[0]])
+    result = read(asked, write(tmp_path / "said.jsonl", batch_output()))
+    assert len(result.carriers) == 2
+    assert [(each.line, each.reason) for each in result.skipped] == [(3, "another format")]

@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from logs import chat_records, jsonl, plainly, read, write
+from logs import RECORDS, carrier_records, chat_records, jsonl, plainly, read, write
 
-from probing.carriers.fields import Unusable
+from probing.carriers.fields import Unusable, fields_of
 from probing.carriers.readers.chat import chat_fields
 from probing.carriers.readers.turns import Turn, parts_of, turns
 from probing.carriers.record import Carrier
+from probing.errors import NoCarriersLeft
 from probing.settings import Inputs
+from probing.tokens.templates import TEMPLATE_OPTIONS
 from probing.vocabulary import Template
 
 USER = {"role": "user", "content": "1 + 1 ="}
@@ -131,10 +133,10 @@ KEPT: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
             "source": {"a": 1}, "temperature": "hot", "correct": "yes", "target": [2],
         },
         {
-            "messages": (USER,), "response": "2", "answer": "2", "difficulty": "3.5",
+            "messages": (USER,), "response": "2", "difficulty": "3.5",
             "extra": {
                 "subject": ["sums"], "source": {"a": 1}, "temperature": "hot", "target": [2],
-                "correct_logged": "yes",
+                "correct_logged": "yes", "answer_logged": 2,
             },
         },
     ),
@@ -199,7 +201,27 @@ SKIPPED: list[tuple[str, str, dict[str, Any]]] = [
         "'image_url'",
         {"messages": [{"role": "user", "content": [{"type": "image_url"}]}, ANSWER]},
     ),
-    ("not only text", "calls tools", {"messages": [USER, {**ANSWER, "tool_calls": [{"id": "t"}]}]}),
+    *[
+        ("not only text", "`messages` calls a tool", {"messages": [USER, {**ANSWER, **call}]})
+        for call in (
+            {"tool_calls": [{"function": {"name": "add"}}]},
+            {"content": None, "function_call": {"name": "add", "arguments": "{}"}},
+            {"role": "function_call"},
+        )
+    ],
+    (
+        "not only text",
+        "`messages` calls a tool",
+        {
+            "messages": [
+                USER,
+                {**ANSWER, "tool_calls": [1]},
+                {"role": "tool", "content": "2"},
+                ANSWER,
+            ]
+        },
+    ),
+    ("wrong type", "must be an object", {"prompt": "x", "output": "y", "chat_template_kwargs": 7}),
     ("invalid text", "surrogate", {"messages": [{"role": "user", "content": "\ud800"}, ANSWER]}),
     ("invalid text", "NUL", {"prompt": "x", "output": "a\0b"}),
     ("missing field", "--generator", {"messages": [USER, ANSWER], "model": ""}),
@@ -244,10 +266,32 @@ def test_two_generators_share_the_problem_and_logs_of_any_form_do(tmp_path: Path
 
 @pytest.mark.parametrize("name", ["problem_id", "question_id", "task_id"])
 def test_a_log_that_names_the_problem_is_believed(tmp_path: Path, name: str) -> None:
-    rows = [{"messages": [USER, ANSWER], "model": "m", name: value} for value in ("q", 7, "", [1])]
+    values = ("q", 7, 7.0, 7.5, "7.0", -0.0, "", [1])
+    rows = [{"messages": [USER, ANSWER], "model": "m", name: value} for value in values]
     kept = read(write(tmp_path / "in.jsonl", rows)).carriers
-    assert [each.problem_id for each in kept[:2]] == ["q", "7"]
-    assert all(each.problem_id.startswith("prompt:") for each in kept[2:])
+    assert [each.problem_id for each in kept[:6]] == ["q", "7", "7", "7.5", "7.0", "0"]
+    assert all(each.problem_id.startswith("prompt:") for each in kept[6:])
+
+
+@given(st.lists(st.none() | st.integers(0, 2**40), min_size=1, max_size=5))
+def test_a_column_in_which_a_number_is_missing_names_the_same_problems(
+    tmp_path_factory: pytest.TempPathFactory, numbers: list[int | None]
+) -> None:
+    stored = [None if number is None else float(number) for number in numbers]
+    rows = [
+        [
+            {"messages": [USER, ANSWER], "problem_id": number, "gold": number, "model": "m"}
+            for number in column
+        ]
+        for column in (numbers, stored)
+    ]
+    folder = tmp_path_factory.mktemp("rows")
+    whole, fractions = (
+        read(write(folder / str(n) / "in.parquet", each)).carriers for n, each in enumerate(rows)
+    )
+    assert [(each.problem_id, each.gold) for each in whole] == [
+        (each.problem_id, each.gold) for each in fractions
+    ]
 
 
 def test_settings_name_generators_and_templates(tmp_path: Path) -> None:
@@ -263,6 +307,121 @@ def test_settings_name_generators_and_templates(tmp_path: Path) -> None:
     several = write(tmp_path / "several.jsonl", [{"messages": [SYSTEM, USER, ANSWER]}, bare])
     result = read(several, generator="m", template=Template.RAW)
     assert [(each.line, each.reason) for each in result.skipped] == [(1, "no prompt")]
+
+
+@pytest.mark.parametrize("name", ["messages", "conversations"])
+def test_a_system_beside_a_chat_is_its_first_turn(tmp_path: Path, name: str) -> None:
+    rows: list[dict[str, Any]] = [
+        {name: [USER, ANSWER], "system": "Be brief."},
+        {name: [SYSTEM, USER, ANSWER]},
+        {name: [SYSTEM, USER, ANSWER], "system": "Be long."},
+        {name: [USER, ANSWER], "system": ""},
+        {name: [USER, ANSWER], "system": ["Be brief."]},
+    ]
+    kept = read(write(tmp_path / "in.jsonl", rows), generator="m").carriers
+    assert [each.messages for each in kept] == [(SYSTEM, USER)] * 3 + [(USER,)] * 2
+    assert [each.problem_id for each in kept[:1] + kept[3:4]] == [
+        each.problem_id for each in kept[1:2] + kept[4:]
+    ]
+    assert [each.extra.get("system") for each in kept] == [
+        None,
+        None,
+        "Be long.",
+        "",
+        ["Be brief."],
+    ]
+
+
+@pytest.mark.parametrize("options", [{}, {"chat_template_kwargs": {"enable_thinking": False}}])
+def test_tools_beside_a_chat_reach_its_template_as_those_of_a_batch_do(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    told = {**options, "tools": [{"type": "function", "function": {"name": "add"}}]}
+    asked = {"custom_id": "a", "body": {"messages": [USER], **told}}
+    said = {"custom_id": "a", "response": {"body": {"choices": [{"message": ANSWER}]}}}
+    batch = [write(tmp_path / f"{n}.jsonl", [row]) for n, row in enumerate((asked, said))]
+    (wanted,) = read(*batch, generator="m").carriers
+    chats = [
+        {"messages": [USER, ANSWER], **told},
+        {"prompt": [USER], "completion": "2", **told, "tools": json.dumps(told["tools"])},
+    ]
+    kept = read(write(tmp_path / "in.jsonl", chats), generator="m").carriers
+    assert [(each.messages, each.extra) for each in kept] == [
+        (wanted.messages, {TEMPLATE_OPTIONS: wanted.extra[TEMPLATE_OPTIONS]})
+    ] * 2
+    # What is no list of tools stays beside the carrier.
+    other = [{"messages": [USER, ANSWER], "tools": tools} for tools in ("add", "7", "[", [], {})]
+    kept = read(write(tmp_path / "other.jsonl", other), generator="m").carriers
+    assert [each.extra for each in kept] == [{"tools": each["tools"]} for each in other]
+
+
+@pytest.mark.parametrize("form", RECORDS)
+def test_a_generator_has_one_name_here_and_its_logged_one_beside(tmp_path: Path, form: str) -> None:
+    path = write(tmp_path / "in.jsonl", RECORDS[form]())
+    kept = read(path, names={"m": "ssd", "typo": "baseline"})
+    assert {each.generator for each in kept.carriers} == {"ssd"}
+    assert {each.extra["logged_generator"] for each in kept.carriers} == {"m"}
+    assert kept.notes == ("no response is by 'typo', which --name calls 'baseline'; logged are m",)
+    # The first name stays when what was read is written, and named and read again.
+    again = write(tmp_path / "again.jsonl", [fields_of(each) for each in kept.carriers])
+    renamed = read(again, names={"ssd": "other"})
+    assert {each.generator for each in renamed.carriers} == {"other"}
+    assert {each.extra["logged_generator"] for each in renamed.carriers} == {"m"}
+    assert renamed.notes == read(path, names={"m": "m"}).notes == ()
+
+
+def test_the_settings_say_who_wrote_our_own_records_too(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {**each, "carrier_id": f"c{n}", "generator": None}
+        for n, each in enumerate(carrier_records())
+    ]
+    rows = [rows[0], {key: value for key, value in rows[1].items() if key != "generator"}]
+    path = write(tmp_path / "in.jsonl", rows)
+    assert {each.generator for each in read(path, generator="m").carriers} == {"m"}
+    (named, _) = read(path, generator="m", names={"m": "ssd"}).carriers
+    assert (named.generator, named.extra["logged_generator"]) == ("ssd", "m")
+    with pytest.raises(NoCarriersLeft, match="`generator` is required"):
+        read(path)
+
+
+EARLIER = {"role": "assistant", "content": "Ask."}
+APPLIED = "<system>Be brief.<user>1 + 1 =<assistant>"
+ASKED: list[tuple[str, dict[str, Any], str | None, str | None]] = [
+    # What is asked, and the prompt that is read as it stands, and after a template.
+    ("the only message", {"messages": [USER]}, "1 + 1 =", "1 + 1 ="),
+    ("the prompt alone", {"prompt": "1 + 1 ="}, "1 + 1 =", "1 + 1 ="),
+    ("the same prompt", {"prompt": "1 + 1 =", "messages": [USER]}, "1 + 1 =", "1 + 1 ="),
+    ("another prompt", {"prompt": "2 + 2 =", "messages": [USER]}, None, None),
+    ("several", {"messages": [SYSTEM, USER]}, None, None),
+    ("one of several", {"prompt": "1 + 1 =", "messages": [SYSTEM, USER]}, None, None),
+    ("the first of several", {"prompt": "a", "messages": [EARLIER, USER]}, None, None),
+    ("all of several", {"prompt": APPLIED, "messages": [SYSTEM, USER]}, None, APPLIED),
+    ("a template's", {"prompt": APPLIED, "messages": [USER]}, None, APPLIED),
+    ("of the system", {"messages": [SYSTEM]}, None, None),
+]
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize(
+    ("asked", "raw", "applied"), [a[1:] for a in ASKED], ids=[a[0] for a in ASKED]
+)
+def test_a_template_of_one_prompt_takes_all_that_was_asked_or_nothing(
+    tmp_path: Path, own: bool, asked: dict[str, Any], raw: str | None, applied: str | None
+) -> None:
+    named = {"carrier_id": "a", "problem_id": "p"} if own else {}
+    sound = {"prompt": "x", "response": "y", "generator": "m"}
+    rows = [
+        {**asked, **named, "response": "2", "generator": "m"},
+        {**sound, **({"carrier_id": "b", "problem_id": "q"} if own else {})},
+    ]
+    path = write(tmp_path / "in.jsonl", rows)
+    for template, prompt in ((Template.RAW, raw), (Template.ALREADY_APPLIED, applied)):
+        result = read(path, template=template)
+        found = [(each.prompt, each.template) for each in result.carriers if each.prompt != "x"]
+        assert found == ([] if prompt is None else [(prompt, template)])
+        assert [each.reason for each in result.skipped] == ["no prompt"] * (prompt is None)
+    # A chat template takes any of them.
+    assert len(read(path, template=Template.CHAT).carriers) == 2
 
 
 # Laws against slow references

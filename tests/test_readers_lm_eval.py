@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from logs import QUESTIONS, lm_eval_records, plainly, read, write
 
-from probing.carriers.readers.lm_eval import REPEATED, model_name
+from probing.carriers.readers.lm_eval import REPEATED, model_name, task_name
 from probing.carriers.readers.sources import Source
 from probing.carriers.reading import read_carriers
 from probing.errors import NoCarriersLeft, RecordFault
@@ -100,10 +100,75 @@ def test_a_chat_left_to_a_server_keeps_its_messages(tmp_path: Path) -> None:
     kept = read(samples(tmp_path, records)).carriers
     assert [each.messages for each in kept[:2]] == [tuple(chat)] * 2
     assert [each.template for each in kept[:2]] == [Template.CHAT] * 2
-    assert kept[0].problem_id == kept[1].problem_id
+    assert [each.problem_id for each in kept] == [f"my_sums/{n}" for n in range(5)]
     assert [each.prompt for each in kept[2:]] == ["Q", *texts]
     assert [each.template for each in kept[2:]] == [Template.ALREADY_APPLIED] * 3
     assert kept[2].temperature == 0
+
+
+@pytest.mark.parametrize("hashed", [True, False])
+def test_models_share_a_problem_whatever_template_each_was_asked_by(
+    tmp_path: Path, hashed: bool
+) -> None:
+    templates = ("<user>{}<assistant>", "[INST] {} [/INST]", "{}")
+    files = []
+    for n, template in enumerate(templates):
+        records = lm_eval_records()
+        for each in records:
+            sent = template.format(each["doc"]["question"])
+            each["arguments"] = {"gen_args_0": {"arg_0": sent}}
+            if not hashed:
+                del each["doc_hash"]
+        # Folders of several days and of other tools, which store whole numbers with a point.
+        if n == 2:
+            records = [{**each, "doc_id": float(each["doc_id"])} for each in records]
+        ending = (".jsonl", ".jsonl.gz", ".parquet")[n]
+        name = f"samples_my_sums_2000-01-0{n + 1}T00-00-00.000000{ending}"
+        files.append(write(tmp_path / str(n) / name, records))
+    problems = [[each.problem_id for each in read(path).carriers] for path in files]
+    digests = ["d0", "d1"] if hashed else ["0", "1"]
+    assert problems == [[f"my_sums/{each}" for each in digests]] * 3
+    # Another task has other documents under the same numbers.
+    other = files[0].with_name("samples_parity_2000-01-01T00-00-00.000000.jsonl")
+    others = {each.problem_id for each in read(files[0].rename(other)).carriers}
+    assert others.isdisjoint(problems[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        (f"samples_my_sums_{DATE}.jsonl", "my_sums"),
+        (f"samples_my_sums_{DATE}.jsonl.zst", "my_sums"),
+        (f"samples_gsm8k_cot_2024_{DATE}.json", "gsm8k_cot_2024"),
+        ("samples_my_sums.parquet", "my_sums"),
+        ("samples_v1.0.jsonl", "v1.0"),
+        ("mine.jsonl", None),
+    ],
+)
+def test_the_task_is_in_the_name_of_the_file(tmp_path: Path, name: str, task: str | None) -> None:
+    assert task_name(Source(f"folder/{name}")) == task
+    content = write(tmp_path / "in.jsonl", lm_eval_records()).read_bytes()
+    path = tmp_path / "named.bin" if task is None else tmp_path / f"samples_{task}_{DATE}.jsonl"
+    path.write_bytes(content)
+    kept = read(path).carriers
+    assert [each.source for each in kept] == [task] * 2
+    # Without a task the digest of a document tells it, and its number would not.
+    assert [each.problem_id for each in kept] == [
+        f"{task}/d{n}" if task else f"d{n}" for n in (0, 1)
+    ]
+    for each in (records := lm_eval_records()):
+        del each["doc_hash"]
+    path.write_bytes(write(tmp_path / "in.jsonl", records).read_bytes())
+    problems = [each.problem_id for each in read(path).carriers]
+    assert problems == [f"{task}/{n}" for n in (0, 1)] if task else len(set(problems)) == 2
+    assert task or all(each.startswith("prompt:") for each in problems)
+
+
+def test_columns_name_gold_answer_and_problem_of_a_sample(tmp_path: Path) -> None:
+    record = {**lm_eval_records()[0], "final": "8", "row": 3.0}
+    path = samples(tmp_path, [record])
+    (kept,) = read(path, columns={"gold": "final", "problem_id": "row"}).carriers
+    assert (kept.gold, kept.problem_id) == ("8", "3")
 
 
 SKIPPED: list[tuple[str, dict[str, Any]]] = [

@@ -1,6 +1,8 @@
 """Tables: Parquet of any shape, ml-ssd, named columns; and one law for all."""
 
+import base64
 import datetime
+import decimal
 import gzip
 import io
 import math
@@ -20,6 +22,7 @@ from logs import (
     ENDINGS,
     QUESTIONS,
     RECORDS,
+    carrier_records,
     chat_records,
     jsonl,
     ml_ssd_records,
@@ -33,7 +36,7 @@ from logs import (
 from probing.carriers.fields import Unusable
 from probing.carriers.readers import parquet as parquet_reader
 from probing.carriers.readers.formats import with_columns
-from probing.carriers.readers.parquet import read_parquet
+from probing.carriers.readers.parquet import BASE64, read_parquet
 from probing.carriers.readers.sources import Source
 from probing.carriers.reading import read_carriers
 from probing.carriers.record import Carrier
@@ -139,7 +142,8 @@ def test_columns_are_named_in_the_settings(tmp_path: Path, ending: str) -> None:
     }  # fmt: skip
     with pytest.raises(UnreadableInput, match=r"got answer, n, question.*--column FIELD=COLUMN"):
         read(path, generator="m")
-    with pytest.raises(UnreadableInput, match="must look like one of"):
+    absent = r"no record has the column 'absent' .* `subject`; got answer, n, question, right, text"
+    with pytest.raises(UnreadableInput, match=absent):
         read(path, columns=columns | {"subject": "absent"}, generator="m")
 
 
@@ -174,10 +178,57 @@ def test_columns_are_renamed_all_at_once(fields: dict[str, Any], columns: dict[s
     for name in "abcdef":
         if name in columns:
             assert renamed[name] == fields[columns[name]]
+            # What stood there is kept, but where it was renamed itself.
+            displaced = name in fields and name not in columns.values()
+            assert renamed.get(f"{name}_logged") == (fields[name] if displaced else None)
         elif name in columns.values():
             assert name not in renamed
         else:
             assert renamed.get(name) == fields.get(name)
+
+
+def test_columns_of_other_tools_cost_no_row(tmp_path: Path) -> None:
+    picture = b"\x89PNG\xff"
+    rows = [
+        {
+            **each,
+            "extra": extra,
+            "image": {"bytes": picture, "path": None},
+            "digest": picture,
+            "temperature": decimal.Decimal("0.70"),
+            "gold": decimal.Decimal("7.50"),
+        }
+        for each, extra in zip(pair_records(), ("see page 7", '{"a": 1}'), strict=True)
+    ]
+    for n, kept in enumerate(read(write(tmp_path / "in.parquet", rows)).carriers):
+        # A text called so is a text, also where it would be JSON.
+        assert kept.extra["extra"] == rows[n]["extra"]
+        for found in (kept.extra["digest"], kept.extra["image"]["bytes"]):
+            assert base64.b64decode(found[BASE64]) == picture
+        assert (kept.temperature, kept.gold) == (0.7, "7.50")
+    assert n == 1
+    # A response that is no text is no response.
+    rows[0] |= {"completion": picture}
+    rows[1] |= {"completion": b"so 1"}
+    result = read(write(tmp_path / "binary.parquet", rows))
+    assert [(each.line, each.reason) for each in result.skipped] == [(1, "wrong type")]
+    assert [each.response for each in result.carriers] == ["so 1"]
+
+
+def test_a_decimal_is_a_number_under_any_name_and_in_our_own_files(tmp_path: Path) -> None:
+    hot = decimal.Decimal("1.5")
+    rows = [{**each, "sampled_at": hot} for each in pair_records()]
+    named = read(write(tmp_path / "in.parquet", rows), columns={"temperature": "sampled_at"})
+    assert [each.temperature for each in named.carriers] == [1.5, 1.5]
+    own = [{**each, "temperature": hot} for each in carrier_records()]
+    kept = read(write(tmp_path / "own.parquet", own)).carriers
+    assert [each.temperature for each in kept] == [1.5, 1.5]
+    assert [each.extra for each in kept] == [{"note": {"n": n}} for n in (0, 1)]
+    texts = ["0.5", "nan", "1e999", "hot"]
+    spelt = [{**pair_records()[0], "temperature": text} for text in texts]
+    kept = read(write(tmp_path / "in.jsonl", spelt)).carriers
+    assert [each.temperature for each in kept] == [0.5, None, None, None]
+    assert [each.extra.get("temperature") for each in kept] == [None, *texts[1:]]
 
 
 def _zoned(zone: str) -> pyarrow.Array:

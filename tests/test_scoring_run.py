@@ -22,7 +22,7 @@ from tiny import (
     tiny_tokenizer,
 )
 from tiny_runs import TEXTS, TOP_K, Recorder, record, scored, tiny_settings, write_carriers
-from transformers import PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel
 
 from probing.errors import (
     IdenticalModel,
@@ -319,6 +319,33 @@ def test_bad_records_are_skipped_listed_and_counted(settings: RunSettings, tmp_p
     assert report.counts["carriers_sampled"] == 2
     assert "over-long response" in [each.reason for each in report.skipped]
     assert open_run(settings.out).manifest.skipped == report.skipped
+
+
+def test_ids_that_spell_more_or_less_than_the_response_are_counted(
+    settings: RunSettings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(settings.baseline.path)
+
+    def with_ids(index: int, end: str = "", **fields: str) -> str:
+        asked, said = (tokenizer(text)["input_ids"] for text in TEXTS[index])
+        ids = {"prompt_token_ids": asked, "response_token_ids": said + tokenizer(end)["input_ids"]}
+        return record(index, **ids, **fields)
+
+    path = tmp_path / "ids.jsonl"
+    lines = (
+        with_ids(0),
+        with_ids(1, "<|im_end|>"),
+        with_ids(2, " And more."),
+        with_ids(3, response=TEXTS[3][1][:-4]),
+        with_ids(4, response="No."),
+    )
+    path.write_text("".join(lines), encoding="utf-8")
+    report = scored(replace(settings, carriers=(str(path),)))
+    assert report.counts["carriers_sampled"] == 4
+    assert report.counts["carriers_spelt_otherwise"] == 2
+    assert "2 carriers have ids that spell more or less than their response" in caplog.text
+    (skipped,) = report.skipped
+    assert (skipped.file, skipped.reason) == ("c4", "ids of another response")
 
 
 def test_think_close_ends_of_text_and_words_are_watched(settings: RunSettings) -> None:

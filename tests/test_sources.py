@@ -1,23 +1,33 @@
 """Where logs lie: folders, globs and URLs; nothing in them is passed over in silence."""
 
 import errno
+import gzip
+import json
 import os
+import re
+import subprocess
+import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import fsspec
+import pandas as pd
 import pytest
+import zstandard
 from logs import (
     ENDINGS,
     RECORDS,
+    Record,
     batch_input,
     batch_output,
     carrier_records,
     chat_records,
     jsonl,
     lm_eval_records,
+    pair_records,
+    plainly,
     read,
     write,
 )
@@ -166,6 +176,8 @@ FOREIGN: dict[str, tuple[bytes, str]] = {
     "empty.jsonl": (b"", "is empty"),
     "blank.jsonl.gz": (b"\n \n", "is empty"),
     "text.jsonl": (b"hello", "of no known format"),
+    "wide.jsonl": ('{"a": 1}\n'.encode("utf-16"), "looks like UTF-16.*iconv"),
+    "bare.jsonl": ('{"a": 1}\n'.encode("utf-16-be"), "looks like UTF-16.*iconv"),
     "cut.jsonl.gz": (b"\x1f\x8b\x08", "cannot read"),
     "bad.parquet": (b"PAR1 no more", "cannot be read as Parquet"),
     "bad.eval": (b"PK\x03\x04 no more", "damaged zip"),
@@ -189,6 +201,69 @@ def test_a_foreign_file_in_a_folder_is_named_and_the_others_are_read(
             read_carriers([str(given)], strict=True)
     with pytest.raises(UnreadableInput, match=f"(?s){message}"):
         read(path)
+
+
+def lines_of(records: list[Record], *, first: str, between: str, last: str) -> bytes:
+    return f"{first}{between.join(json.dumps(each) for each in records)}{last}".encode()
+
+
+@pytest.mark.parametrize(
+    "packed", [bytes, gzip.compress, zstandard.compress], ids=["", "gz", "zst"]
+)
+@pytest.mark.parametrize(
+    ("first", "between", "last"),
+    [
+        ("[", ",", "]"),
+        ("[", ",\n", "]"),
+        ("[\n", ",\n", "\n]\n"),
+        ("[\n\n  ", ",\n  ", "\n]"),
+        ("[ ", "\n,", " ]"),
+        ("\ufeff\n[\r\n", ",\r\n", "\r\n]\r\n"),
+    ],
+)
+@pytest.mark.parametrize("form", RECORDS)
+def test_an_array_is_refused_whole_however_it_is_laid_out(
+    tmp_path: Path,
+    form: str,
+    first: str,
+    between: str,
+    last: str,
+    packed: Callable[[bytes], bytes],
+) -> None:
+    path = tmp_path / "in.json"
+    records = RECORDS[form]()
+    path.write_bytes(packed(lines_of(records, first=first, between=between, last=last)))
+    with pytest.raises(UnreadableInput, match=r"a JSON array: .*jq -c '\.\[\]'"):
+        read(path, generator="m")
+    # An object a line is what the message asks for.
+    path.write_bytes(packed(lines_of(records, first="", between="\n", last="\n")))
+    assert read(path, generator="m").rows_read == len(records)
+
+
+@pytest.mark.parametrize(("name", "separator"), [("CSV", ","), ("TSV", "\t")])
+def test_a_table_of_text_is_told_and_the_line_that_converts_it_does(
+    tmp_path: Path, name: str, separator: str
+) -> None:
+    records = pair_records()
+    # A cell of several lines, one of which looks like a record.
+    records[0]["prompt"] = 'Sum\n{"a": 1}\n日本語 🙂'
+    path, target = tmp_path / "in.json", tmp_path / "out.jsonl"
+    pd.DataFrame(records).to_csv(path, sep=separator, index=False)
+    with pytest.raises(UnreadableInput, match=f"it looks like {name}: ") as refused:
+        read(path)
+    (program,) = re.findall(r'`python -c "(.*)"`', str(refused.value))
+    program = program.replace("'IN'", repr(str(path))).replace("'OUT.jsonl'", repr(str(target)))
+    subprocess.run([sys.executable, "-c", program], check=True)
+    wanted = read(write(tmp_path / "wanted.jsonl", records)).carriers
+    assert [plainly(each) for each in read(target).carriers] == [plainly(each) for each in wanted]
+
+
+def test_a_heading_above_records_is_no_table(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(b"run 7, of today\n" + jsonl(chat_records()))
+    result = read(path)
+    assert [(each.line, each.reason) for each in result.skipped] == [(1, "bad JSON")]
+    assert len(result.carriers) == 2
 
 
 def test_files_called_nothing_like_a_log_are_counted_and_named(tmp_path: Path) -> None:

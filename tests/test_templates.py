@@ -131,7 +131,7 @@ def test_settings_for_training_do_not_cut_or_pad(tmp_path: Path) -> None:
         (carrier("y", prompt_token_ids=(5,)), "token ids incomplete", "come together"),
         (carrier("y", response_token_ids=(5,)), "token ids incomplete", "come together"),
         (
-            carrier("y", prompt_token_ids=(), response_token_ids=(5,)),
+            carrier("!", prompt_token_ids=(), response_token_ids=(5,)),
             "nothing before the response",
             "predicted from a token before it",
         ),

@@ -241,10 +241,13 @@ def test_any_ids_are_used_as_they_are_and_spans_index_what_they_spell(
 ) -> None:
     adapter = adapters["byte_level"]
     ids = data.draw(st.lists(st.integers(0, adapter.vocab_size - 1), min_size=1, max_size=12))
-    encoded = adapter.encode(
-        carrier("not this", prompt_token_ids=(5, 6), response_token_ids=tuple(ids))
-    )
     pieces = adapter.token_bytes(ids)
+    # A log's text holds what they spell, and more.
+    beside = f"not {b''.join(pieces).decode(errors='replace')} alone"
+    encoded = adapter.encode(
+        carrier(beside, prompt_token_ids=(5, 6), response_token_ids=tuple(ids))
+    )
+    assert encoded.respelt
     assert encoded.token_ids.tolist() == [5, 6, *ids]
     assert encoded.response_text == b"".join(pieces).decode(errors="replace")
     assert not encoded.seam_moved
@@ -258,6 +261,46 @@ def test_any_ids_are_used_as_they_are_and_spans_index_what_they_spell(
     assert edges[0, 0] == 0
     assert edges[-1, 1] == len(encoded.response_text)
     assert np.all(edges[1:, 0] <= edges[:-1, 1])
+
+
+def bare(text: str) -> str:
+    """Without the white space and the signs of bytes that are no text."""
+    return "".join(char for char in text if not char.isspace() and char != "\ufffd")
+
+
+ENDS = st.lists(st.sampled_from(sorted(SPECIAL)), max_size=2).map("".join)
+PLAIN = st.text("abLet x3\n日🙂", min_size=1, max_size=8)
+
+
+@pytest.mark.parametrize("name", SPELLED)
+@given(spelt=PLAIN, said=PLAIN, end=ENDS, data=st.data())
+def test_ids_spell_the_response_or_more_or_less_of_it_or_are_not_scored(
+    adapters: dict[str, TokenizerAdapter],
+    name: str,
+    spelt: str,
+    said: str,
+    end: str,
+    data: st.DataObject,
+) -> None:
+    adapter = adapters[name]
+    # Of the text that is spelt, a part, or any other text.
+    start, stop = sorted(data.draw(st.integers(0, len(spelt))) for _ in range(2))
+    response = data.draw(st.sampled_from([said, spelt, spelt[start:stop] or "x", f"{said}{spelt}"]))
+    whole = encode_or_none(adapter, raw("Let", spelt + end))
+    if whole is None or whole.seam_moved:
+        return
+    ids, at = tuple(whole.token_ids.tolist()), whole.response_start
+    record = carrier(response, prompt_token_ids=ids[:at], response_token_ids=ids[at:])
+    wanted, given_ = bare(response), bare(spelt)
+    if wanted not in given_ and given_ not in wanted:
+        with pytest.raises(UnusableCarrier, match=re.escape("must spell the response")) as fault:
+            adapter.encode(record)
+        assert fault.value.reason == "ids of another response"
+        return
+    encoded = adapter.encode(record)
+    assert encoded.token_ids.tolist() == list(ids)
+    # Tokens that end a text are no other text.
+    assert encoded.respelt is (wanted != given_)
 
 
 def test_an_end_token_that_the_log_leaves_out_is_kept_and_shows(

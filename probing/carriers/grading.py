@@ -19,7 +19,10 @@ logger = logging.getLogger(__name__)
 BRACES = re.compile(r"(?P<boxed>\\boxed\s*\{)|\\(?!\\boxed\s*\{)[\\{}]|(?P<brace>[{}])")
 r"""Openings and closings; `\{`, `\}` and the line break `\\` are passed over."""
 THINK_CLOSE = "</think>"
-CUT_BY_LENGTH = ("length", "max_tokens")
+CUT_BY_LENGTH = frozenset(
+    {"length", "max_tokens", "max_length", "max_output_tokens", "model_length"}
+)
+"""What servers call a limit, in whatever case."""
 
 HELD = 256
 """Carriers held at once: one that takes its whole time lets so many overtake it inside."""
@@ -48,6 +51,11 @@ def last_boxed(text: str) -> str | None:
             if is_boxed and (best is None or start > best[0]):
                 best = (start, match.start())
     return None if best is None else text[best[0] : best[1]]
+
+
+def was_cut(carrier: Carrier) -> bool:
+    """Whether the log says that a length limit ended the response."""
+    return (carrier.finish_reason or "").strip().casefold() in CUT_BY_LENGTH
 
 
 def same_answer(answer: str, *, gold: str) -> bool | None:
@@ -209,7 +217,7 @@ class _Tally:
 
     def add(self, carrier: Carrier, reply: Reply) -> None:
         self._counts[reply.outcome] += 1
-        self._cut += carrier.finish_reason in CUT_BY_LENGTH
+        self._cut += was_cut(carrier)
         if reply.detail and len(self._unsettled) < MOST_NAMED:
             self._unsettled.append(
                 Unsettled(carrier_id=carrier.carrier_id, outcome=reply.outcome, detail=reply.detail)
@@ -303,7 +311,7 @@ class RatesTally:
         counts["correct"] += carrier.correct is True
         counts["boxed"] += last_boxed(carrier.response) is not None
         counts["think_closed"] += THINK_CLOSE in carrier.response
-        counts["cut_by_length"] += carrier.finish_reason in CUT_BY_LENGTH
+        counts["cut_by_length"] += was_cut(carrier)
         counts["finish_unknown"] += carrier.finish_reason is None
 
     def rows(self) -> tuple[GeneratorRates, ...]:

@@ -22,14 +22,16 @@ from probing.carriers.readers.formats import (
     Made,
     RecordFormat,
     first_that_fits,
+    set_aside,
     with_columns,
 )
-from probing.carriers.readers.identity import completed
+from probing.carriers.readers.identity import Generators, completed
 from probing.carriers.readers.inspect_logs import INSPECT
 from probing.carriers.readers.lm_eval import LM_EVAL, REPEATED
 from probing.carriers.readers.ml_ssd import ML_SSD
 from probing.carriers.readers.prompts import Prompts
 from probing.carriers.readers.rows import BadRow, Row
+from probing.carriers.readers.scales import Scales
 from probing.carriers.readers.seen import Seen, Stood
 from probing.carriers.readers.sources import Source, listed, sources
 from probing.carriers.record import Carrier, FileCounts, ReadResult, Skipped
@@ -73,7 +75,7 @@ def read_carriers(
             kept.append(outcome)
         else:
             skipped.append(outcome)
-    return ReadResult(tuple(kept), tuple(skipped), stream.rows_read, stream.files)
+    return ReadResult(tuple(kept), tuple(skipped), stream.rows_read, stream.files, stream.notes)
 
 
 class CarrierStream:
@@ -94,6 +96,8 @@ class CarrierStream:
         self._id_file = ""
         self._counts: list[Counter[str]] = []
         self._told: list[tuple[str, str]] = []
+        self._notes: list[str] = []
+        self._generators = Generators(inputs)
 
     @property
     def rows_read(self) -> int:
@@ -108,6 +112,11 @@ class CarrierStream:
             FileCounts(file, form, *(each[name] for name in names))
             for (file, form), each in zip(self._told, self._counts, strict=True)
         )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know of the records that were kept; whole once all are read."""
+        return tuple(self._notes)
 
     def __iter__(self) -> Iterator[Outcome]:
         """See above.
@@ -127,6 +136,7 @@ class CarrierStream:
                             f"{_place(outcome)}; mend the record, or leave out --strict to skip it"
                         )
                 yield outcome
+        self._notes += self._generators.notes()
         if not kept:
             first = f"; the first: {_place(first_fault)}" if first_fault else ""
             raise NoCarriersLeft(
@@ -210,6 +220,7 @@ class CarrierStream:
         first = self._id_places.setdefault(source.key, source.place)
         self._id_file = first.encode("utf-8", "backslashreplace").decode()
         convert = form.opened(source, self._inputs) if form else None
+        scales = Scales(told.scaled)
         with closing(told.read()) as rows:
             for row in rows:
                 self._count("records")
@@ -218,17 +229,23 @@ class CarrierStream:
                     yield self._skip(source, fault.line, fault.reason, fault.detail)
                     continue
                 try:
-                    made = self._made(row, form, convert, formats)
+                    made = self._made(row, form, convert, formats, scales)
                 except Unusable as fault:
                     yield self._skip(source, row.line, fault.reason, fault.detail)
                     continue
                 for each in made:
                     yield self._carrier(source, row.line, each, form)
+        self._notes += [f"{source.place}: {note}" for note in scales.notes()]
         if not self._counts[-1]["records"]:
             raise empty(source)
 
     def _made(
-        self, row: Row, form: RecordFormat, convert: Convert, formats: Sequence[RecordFormat]
+        self,
+        row: Row,
+        form: RecordFormat,
+        convert: Convert,
+        formats: Sequence[RecordFormat],
+        scales: Scales,
     ) -> list[Made]:
         """What a record gives, whole.
 
@@ -244,7 +261,16 @@ class CarrierStream:
             # Our own records say which field is missing.
             if other is not None or form is not CARRIER:
                 raise Unusable(OTHER_FORMAT, f"{looks}; this file is read as {form.name}"[:300])
-        return list(convert(Row(row.line, fields)))
+        if not form.answers and "answer" not in columns:
+            fields = set_aside(fields, "answer")
+        if form is CHAT:
+            fields = scales.set_aside(fields)
+        made = list(convert(Row(row.line, fields)))
+        # Our own records have their name already.
+        whose = [fields] if form is CARRIER else [each.fields for each in made]
+        for each in whose:
+            self._generators.add(each)
+        return made
 
     def _carrier(self, source: Source, line: int, made: Made, form: RecordFormat) -> Outcome:
         try:

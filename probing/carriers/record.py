@@ -72,9 +72,13 @@ class FileCounts:
 
 @dataclass(frozen=True)
 class ReadResult:
-    """What readers found: `rows_read` counts every record, kept or skipped."""
+    """What readers found: `rows_read` counts every record, kept or skipped.
+
+    `notes` are what a reader must know of those that were kept, a sentence each.
+    """
 
     carriers: tuple[Carrier, ...]
     skipped: tuple[Skipped, ...]
     rows_read: int
     files: tuple[FileCounts, ...] = ()
+    notes: tuple[str, ...] = ()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import pandas as pd
 import typer
 
-from probing.cli.console import SkippedRecords, out, print_table
+from probing.cli.console import SkippedRecords, err, out, print_table
 from probing.settings import Grading, Inputs, require
 from probing.vocabulary import Template
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FormatOption = Annotated[
     str,
-    typer.Option("--format", help="carrier, chat, lm-eval, batch, ml-ssd; auto tells it."),
+    typer.Option("--format", help="carrier, chat, lm-eval, batch, ml-ssd, inspect; auto tells."),
 ]
 GeneratorOption = Annotated[
     str | None, typer.Option(help="Who wrote responses whose log does not say so.")
@@ -121,6 +121,8 @@ def carriers(
             if writer is not None:
                 writer.add(carrier)
     left_out.print()
+    for note in stream.notes:
+        err.print(f"note: {note}", markup=False)
     files = pd.DataFrame([dataclasses.asdict(each) for each in stream.files])
     print_table(files)
     total = int(files["kept"].sum())

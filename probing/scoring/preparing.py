@@ -25,6 +25,10 @@ logger = logging.getLogger(__name__)
 
 TOO_LONG = "over-long response"
 UNPAIRED = "unpaired problem"
+RESPELT = (
+    "%d carriers have ids that spell more or less than their response: the ids are scored, and the "
+    "grade is of the response"
+)
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,8 @@ def prepare(settings: RunSettings, *, tokenizer: TokenizerAdapter, lexicon: Lexi
         NoCarriersLeft: Every record was skipped.
     """
     read = read_carriers(settings.carriers, inputs=settings.inputs)
+    for note in read.notes:
+        logger.warning("%s", note)
     usable = _encode(grade(read.carriers), tokenizer=tokenizer)
     lengths = [len(each.char_spans) for each in usable.encoded]
     sample = sample_carriers(
@@ -81,12 +87,16 @@ def prepare(settings: RunSettings, *, tokenizer: TokenizerAdapter, lexicon: Lexi
     skipped = (*read.skipped, *usable.skipped, *too_long, *unpaired)
     for reason, count in Counter(record.reason for record in skipped).items():
         logger.warning("%d records skipped: %s", count, reason)
+    respelt = sum(each.respelt for each in encoded)
+    if respelt:
+        logger.warning(RESPELT, respelt)
     counts = {
         "records_read": read.rows_read,
         "records_skipped": len(skipped),
         "carriers_available": len(usable.carriers) - len(too_long) - len(unpaired),
         "carriers_graded": sum(each.correct is not None for each in sample.carriers),
         "carriers_sampled": len(sample.carriers),
+        "carriers_spelt_otherwise": respelt,
         "carriers_without_positions": len(encoded) - len(works),
         "positions": sum(len(work.selected.position) for work in works),
     }

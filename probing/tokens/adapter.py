@@ -1,5 +1,6 @@
 """One tokenizer: carriers to token ids with the characters they cover, and ids to bytes."""
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import takewhile
@@ -20,6 +21,7 @@ from probing.tokens.text import decode, token_text
 from probing.tokens.unusable import UnusableCarrier
 from probing.vocabulary import Template
 
+OTHER_IDS = "score with the model that wrote these ids, or leave the ids out"
 _NO_TOKEN = b""
 """The bytes of an id without a token: padded rows of the vocabulary."""
 
@@ -143,7 +145,7 @@ class TokenizerAdapter:
     def encode(self, carrier: CarrierText) -> EncodedCarrier:
         """A carrier as token ids, with the characters of the response that each token covers.
 
-        Ids that the record has are used as they are. Their bytes may spell something else than the
+        Ids that the record has are used as they are. Their bytes may spell more or less than the
         record's response (an end-of-text token that a log leaves out): then `response_text` is what
         the ids spell, so it differs from the record's, and spans index it.
         Otherwise prompt and response are tokenised together and split at the seam; characters of
@@ -153,8 +155,8 @@ class TokenizerAdapter:
 
         Raises:
             UnusableCarrier: The carrier has no response token, nothing before it, ids that name no
-                token or spell another prompt, text that is not Unicode, or a prompt that its
-                template cannot take.
+                token or spell another prompt or response, text that is not Unicode, or a prompt
+                that its template cannot take.
         """
         if carrier.response_token_ids is not None or carrier.prompt_token_ids is not None:
             return self._encode_ids(carrier)
@@ -185,32 +187,60 @@ class TokenizerAdapter:
         spans = spans_by_bytes(
             pieces, carrier.response, may_drop_space=self._may_drop_space(response)
         )
-        text = carrier.response
+        text, respelt = carrier.response, False
         if spans is None:
             decoded = decode(b"".join(pieces))
             text, spans = decoded.text, piece_spans(pieces, decoded)
-        return _encoded(
+            respelt = self._is_respelt(carrier.response, response)
+        encoded = _encoded(
             carrier.carrier_id, (*prompt, *response), len(prompt), spans=spans, text=text
         )
+        return dataclasses.replace(encoded, respelt=respelt)
 
     def _check_prompt(self, carrier: CarrierText, ids: Sequence[int]) -> None:
         """Refuse ids that are not those of the prompt they stand beside.
 
-        A text before or after it is no fault: a template, a system prompt of another date. White
-        space and composition are not compared, since tokenizers change them.
+        A text before it is no fault, and none after it where a chat template follows: a template, a
+        system prompt of another date. Of a chat the last question is compared, no other turn. White
+        space and composition are not, since tokenizers change them.
         """
         said = carrier.prompt
         if carrier.template is Template.CHAT and carrier.messages:
             said = next(
                 (turn["content"] for turn in carrier.messages[::-1] if turn["role"] == "user"), said
             )
+        if said is None:
+            return
         spelt = decode(b"".join(self.token_bytes(ids))).text
-        if said is not None and _bare(said) not in _bare(spelt):
+        ends = carrier.template is not Template.CHAT
+        wanted, got = _bare(said), _bare(spelt)
+        if not (got.endswith(wanted) if ends else wanted in got):
             raise UnusableCarrier(
                 "ids of another prompt",
-                f"`prompt_token_ids` must spell the prompt, {said[-60:]!r}, got {spelt[-60:]!r}; "
-                "score with the model that wrote these ids, or leave the ids out",
+                f"`prompt_token_ids` must spell the prompt{', and end with it' if ends else ''}, "
+                f"{said[-60:]!r}, got {spelt[-60:]!r}; {OTHER_IDS}",
             )
+
+    def _is_respelt(self, response: str, ids: Sequence[int]) -> bool:
+        """Whether ids spell more or less than a response, tokens that end a text aside.
+
+        Raises:
+            UnusableCarrier: Neither text holds the other: the ids are of another response.
+        """
+        last = len(ids)
+        while last and self.content.added.get(ids[last - 1], {}).get("special"):
+            last -= 1
+        whole, ended = (decode(b"".join(self.token_bytes(ids[:n]))).text for n in (len(ids), last))
+        said, spelt, unended = map(_bare, (response, whole, ended))
+        if said in (spelt, unended):
+            return False
+        if said not in spelt and unended not in said:
+            raise UnusableCarrier(
+                "ids of another response",
+                f"`response_token_ids` must spell the response, {response[:60]!r}, or a part of "
+                f"it, or hold it, got {whole[:60]!r}; {OTHER_IDS}",
+            )
+        return True
 
     def _encode_joined(self, carrier: CarrierText, prompt: PromptText) -> EncodedCarrier:
         leading = self._leading(prompt)
@@ -294,8 +324,11 @@ def first_difference(a: TokenizerAdapter, b: TokenizerAdapter) -> str | None:
 
 
 def _bare(text: str) -> str:
-    """The text without white space, composed: what tokenizers leave as it is."""
-    return "".join(normalize("NFKC", text).split())
+    """The text without white space, composed: what tokenizers leave as it is.
+
+    Nor does it hold the sign of bytes that are no text: how many stand for a cut character differs.
+    """
+    return "".join(normalize("NFKC", text).replace("\ufffd", "").split())
 
 
 def _leading_ids(backend: Any) -> tuple[int, ...]:

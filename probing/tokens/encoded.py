@@ -24,6 +24,8 @@ class EncodedCarrier:
             the record's own ids spell something else, or where the prompt opens the thinking that
             the response opens again; that is how such a carrier is told.
         seam_moved: a token straddled prompt and response, so the boundary moved to its end.
+        respelt: the record's own ids spell more or less than its response, and it is no end of text
+            alone.
     """
 
     carrier_id: str
@@ -32,3 +34,4 @@ class EncodedCarrier:
     char_spans: Int[np.ndarray, "response 2"]
     response_text: str
     seam_moved: bool
+    respelt: bool = False

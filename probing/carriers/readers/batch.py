@@ -12,9 +12,8 @@ from probing.carriers.readers.formats import Convert, Fields, Made, RecordFormat
 from probing.carriers.readers.prompts import Prompts
 from probing.carriers.readers.rows import Row
 from probing.carriers.readers.sources import Source
-from probing.carriers.readers.turns import plain, turns
+from probing.carriers.readers.turns import options_taken, plain, turns
 from probing.settings import Inputs
-from probing.tokens.templates import TEMPLATE_OPTIONS
 from probing.vocabulary import Template
 
 BATCH = "batch"
@@ -82,21 +81,11 @@ def _asked(body: Mapping[str, Any] | None, inputs: Inputs) -> dict[str, Any]:
     kept = {name: body[name] for name in SAMPLING if body.get(name) is not None}
     if body.get("messages") is not None:
         asked = plain(turns("messages", body["messages"]), inputs.thinking_format)
-        chat = {"messages": asked, "template": Template.CHAT.value, **_template_options(body)}
+        chat = {"messages": asked, "template": Template.CHAT.value, **options_taken(dict(body))}
         return kept | chat
     if body.get("prompt") is not None:
         return {**kept, "prompt": body["prompt"], "template": Template.RAW.value}
     return kept
-
-
-def _template_options(body: Mapping[str, Any]) -> dict[str, Any]:
-    """What the chat template was told besides the messages, where that was something."""
-    options = body.get("chat_template_kwargs") or {}
-    if not isinstance(options, Mapping):
-        raise Unusable("wrong type", "`chat_template_kwargs` must be an object")
-    tools = {"tools": body["tools"]} if body.get("tools") else {}
-    together = {**options, **tools}
-    return {TEMPLATE_OPTIONS: together} if together else {}
 
 
 def _check_ids(made: Sequence[Fields], custom_id: str, asked: Mapping[str, Any] | None) -> None:

@@ -1,27 +1,28 @@
 """Chats and prompt + completion pairs: OpenAI-style JSON lines, ShareGPT, tables of hubs.
 
 A record holds `messages` (or `conversations`), whose last turn is the response, or a `prompt`
-beside a response under one of `RESPONSES`.
+beside a response under one of `RESPONSES`. `system` and `tools` beside a chat are part of it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from probing.carriers.fields import Unusable
-from probing.carriers.readers.formats import Convert, Fields, Made, RecordFormat
+from probing.carriers.readers.formats import Convert, Fields, Made, RecordFormat, set_aside
 from probing.carriers.readers.identity import is_plain
 from probing.carriers.readers.rows import Row
+from probing.carriers.readers.scales import grade_of
 from probing.carriers.readers.sources import Source
-from probing.carriers.readers.turns import Turn, plain, turns
+from probing.carriers.readers.turns import Turn, options_taken, plain, turns
 from probing.settings import Inputs
 
 CHATS = ("messages", "conversations")
 RESPONSES = ("response", "completion", "output", "generation")
 """Where a response stands beside a prompt, the first that is there."""
-CORRECT = ("correct", "is_correct", "score", "is_passed")
-"""Where a grade stands: true, false, or a number that is 1 or 0; others are no grade."""
-OTHER_RESPONSE, OTHER_GRADE = "response_beside", "correct_logged"
+OTHER_RESPONSE = "response_beside"
 """Where what the record of a carrier has no place for is kept."""
+SYSTEM = ("system", "developer")
+"""Roles of whom a chat has one turn, the first."""
 GOLD = ("gold", "target", "ground_truth", "reference_answer", "solution")
 
 
@@ -65,6 +66,9 @@ def chat_fields(record: Fields, inputs: Inputs) -> dict[str, Any]:
     ends = bool(asked) and asked[-1].role == "assistant" and "response" not in inputs.columns
     said = asked[-1:] if ends else _beside(fields, asked)
     before = plain([*(asked[:-1] if ends else asked), *said[:-1]], inputs.thinking_format)
+    if before:
+        before = [*_system(fields, before), *before]
+    fields |= options_taken(fields)
     if ends and fields.get("response") is not None:
         fields[OTHER_RESPONSE] = fields["response"]
     if before:
@@ -72,7 +76,7 @@ def chat_fields(record: Fields, inputs: Inputs) -> dict[str, Any]:
     fields["response"] = said[-1].text(inputs.thinking_format)
     graded = grade_of(fields)
     if graded is None and fields.get("correct") is not None:
-        fields[OTHER_GRADE] = fields["correct"]
+        fields = set_aside(fields, "correct")
     fields["correct"] = graded
     if fields.get("gold") is None:
         fields["gold"] = next((fields[name] for name in GOLD if is_plain(fields.get(name))), None)
@@ -97,12 +101,10 @@ def _beside(fields: dict[str, Any], asked: list[Turn]) -> list[Turn]:
     return [Turn("assistant", value)]
 
 
-def grade_of(fields: Fields) -> bool | None:
-    """Right, wrong, or not graded, by the first field that says so."""
-    for name in CORRECT:
-        value = fields.get(name)
-        if isinstance(value, bool):
-            return value
-        if isinstance(value, int | float) and value in (0, 1):
-            return bool(value)
-    return None
+def _system(fields: dict[str, Any], before: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """The turn of a system that stands beside a chat without one, taken out of the fields."""
+    said = fields.get("system")
+    if not isinstance(said, str) or not said or any(turn["role"] in SYSTEM for turn in before):
+        return []
+    del fields["system"]
+    return [{"role": "system", "content": said}]

@@ -38,12 +38,14 @@ class RecordFormat:
         keys: what a record of it has, in words.
         fits: whether a record looks like it.
         opened: makes the conversion for one source.
+        answers: its `answer` is the model's; elsewhere it may be the gold one too.
     """
 
     name: str
     keys: str
     fits: Callable[[Fields], bool]
     opened: Callable[[Source, Inputs], Convert]
+    answers: bool = False
 
 
 def first_that_fits(fields: Fields, formats: Sequence[RecordFormat]) -> RecordFormat | None:
@@ -54,6 +56,8 @@ def first_that_fits(fields: Fields, formats: Sequence[RecordFormat]) -> RecordFo
 def with_columns(fields: Fields, columns: Mapping[str, str]) -> dict[str, Any]:
     """The record with the columns that the settings name under the names of the carrier record.
 
+    What stood under such a name is set aside.
+
     Raises:
         Unusable: a named column is not there.
     """
@@ -62,4 +66,14 @@ def with_columns(fields: Fields, columns: Mapping[str, str]) -> dict[str, Any]:
             raise Unusable("missing field", f"column {column!r:.60} for `{name}` is not there")
     # Taken out first: columns may swap their names.
     kept = {name: value for name, value in fields.items() if name not in columns.values()}
+    for name in columns:
+        kept = set_aside(kept, name)
     return kept | {name: fields[column] for name, column in columns.items()}
+
+
+def set_aside(fields: Fields, name: str) -> dict[str, Any]:
+    """The record with a field under `<name>_logged`, where it is kept and says nothing."""
+    free = f"{name}_logged"
+    while free in fields:
+        free = f"{free}_logged"
+    return {free if key == name else key: value for key, value in fields.items()}

@@ -31,7 +31,9 @@ def _opened(source: Source, inputs: Inputs) -> Convert:
     return convert
 
 
-INSPECT = RecordFormat(name="inspect", keys="a log of Inspect", fits=_fits, opened=_opened)
+INSPECT = RecordFormat(
+    name="inspect", keys="a log of Inspect", fits=_fits, opened=_opened, answers=True
+)
 
 
 def _responses(sample: Fields, inputs: Inputs) -> Iterator[Made]:

@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+import re
 from typing import Any
 
 from probing.carriers.readers.nesting import DEEPEST_ROW, is_too_deep
@@ -13,6 +14,8 @@ from probing.carriers.readers.sources import Source, unreadable
 MOST_LINE_BYTES = 64 << 20
 """A longer line is no response: it is skipped, and passed over without holding it."""
 
+ARRAY_START = re.compile(rb"\[\s*(\{|\]|$)")
+
 
 def looks_like_jsonl(head: bytes) -> bool:
     """Whether content that starts like this (see `first_bytes`) is JSON objects, one a line.
@@ -21,6 +24,14 @@ def looks_like_jsonl(head: bytes) -> bool:
     there does not count, since a JSON array over several lines has those.
     """
     return head.startswith(b"{") or b"\n{" in head
+
+
+def looks_like_array(head: bytes) -> bool:
+    """Whether content that starts like this is a JSON array of objects, however it is laid out.
+
+    With one object a line, all but the first of them could pass for JSON lines.
+    """
+    return ARRAY_START.match(head) is not None
 
 
 def looks_like_document(head: bytes) -> bool:

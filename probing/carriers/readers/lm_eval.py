@@ -7,11 +7,13 @@ sibling `results_*.json`.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from probing.carriers.fields import Unusable
 from probing.carriers.readers.formats import Convert, Fields, Made, RecordFormat
+from probing.carriers.readers.identity import digits
 from probing.carriers.readers.rows import Row
 from probing.carriers.readers.sources import RESULTS, SAMPLES, Source
 from probing.carriers.readers.turns import plain, turns
@@ -21,6 +23,9 @@ from probing.vocabulary import Template
 REPEATED = "same response, another filter"
 TOLD_APART = ("arguments", "resps")
 """What becomes prompt and responses; with the document it says whether a row repeats another."""
+SAMPLES_OF = re.compile(
+    SAMPLES + r"(?P<task>.+?)(_\d{4}-\d\d-\d\d[^_]*?)?(\.(jsonl|json|ndjson|parquet))?(\.(gz|zst))?"
+)
 HOTTEST = 1e6
 """No temperature is above it."""
 LOADED = ("peft", "delta", "pretrained", "model", "path", "engine")
@@ -32,7 +37,7 @@ def _fits(fields: Fields) -> bool:
 
 
 def _opened(source: Source, inputs: Inputs) -> Convert:
-    model = model_name(source)
+    model, task = model_name(source), task_name(source)
     seen: set[int] = set()
 
     def convert(row: Row) -> Iterator[Made]:
@@ -45,14 +50,15 @@ def _opened(source: Source, inputs: Inputs) -> Convert:
         sent = _sent(fields["arguments"])
         texts = _texts(fields["resps"])
         shared = {
+            "problem_id": _problem(fields, task),
             **{name: value for name, value in fields.items() if name not in TOLD_APART},
             **_prompt(sent.get("arg_0"), inputs),
             "generator": model or inputs.generator,
-            "gold": _gold(fields.get("target")),
+            "gold": _gold(fields.get("gold" if "gold" in inputs.columns else "target")),
             # Of several responses to a document there is one metric, and nobody says whose.
             "correct": _correct(fields) if len(texts) == 1 else None,
             "temperature": _number(sent.get("arg_1"), "temperature"),
-            "source": source.name.removeprefix(SAMPLES).rsplit("_", 1)[0],
+            "source": task or fields.get("source"),
         }
         made = [Made({**shared, "response": text}, part) for part, text in texts]
         # A row at fault is none that others could repeat.
@@ -63,6 +69,17 @@ def _opened(source: Source, inputs: Inputs) -> Convert:
 
 
 LM_EVAL = RecordFormat(name="lm-eval", keys="doc_id, arguments, resps", fits=_fits, opened=_opened)
+
+
+def task_name(source: Source) -> str | None:
+    """The task that the name of a file of samples holds; None of another file.
+
+    Examples:
+        >>> task_name(Source("sums/samples_my_sums_2000-01-01T00-00-00.000000.jsonl"))
+        'my_sums'
+    """
+    match = SAMPLES_OF.fullmatch(source.name)
+    return match["task"] if match is not None else None
 
 
 def model_name(source: Source) -> str | None:
@@ -95,6 +112,17 @@ def _name_in(results: Any) -> str | None:
     told = told if isinstance(told, Mapping) else {}
     named = [results.get("model_name"), *map(told.get, LOADED), config.get("model")]
     return next((name for name in named if isinstance(name, str) and name), None)
+
+
+def _problem(fields: Fields, task: str | None) -> str | None:
+    """What was asked, by the document: its prompt was templated, for each model differently.
+
+    That is its digest, else its number in the task; None where nobody says which task it was.
+    """
+    digest = fields.get("doc_hash")
+    if isinstance(digest, str) and digest:
+        return f"{task}/{digest}" if task else digest
+    return f"{task}/{digits(fields['doc_id'])}" if task else None
 
 
 def _sent(arguments: Any) -> Mapping[str, Any]:
@@ -149,7 +177,7 @@ def _is_nested(resps: Any) -> bool:
 
 
 def _gold(target: Any) -> str | None:
-    return None if target is None or isinstance(target, list | dict) else str(target)
+    return None if target is None or isinstance(target, list | dict) else digits(target)
 
 
 def _correct(fields: Fields) -> bool | None:

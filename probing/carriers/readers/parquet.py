@@ -1,13 +1,15 @@
-"""Carrier Parquet: one row a record; nested values and `extra` come back as they were written."""
+"""Parquet: one row a record; in our own, nested values and `extra` come back as written."""
 
+import base64
 import json
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import pyarrow
 import pyarrow.parquet
 
-from probing.carriers.fields import TOKEN_IDS
+from probing.carriers.fields import KNOWN, NUMBERS, TOKEN_IDS
 from probing.carriers.readers.nesting import DEEPEST_ROW, is_too_deep
 from probing.carriers.readers.rows import BadRow, Row, Rows
 from probing.carriers.readers.sources import Source
@@ -15,7 +17,12 @@ from probing.errors import UnreadableInput
 
 PARQUET_MAGIC = b"PAR1"
 JSON_COLUMNS = ("messages", "extra")
-"""Columns that hold JSON text, because their shape differs from row to row."""
+"""Columns that hold JSON text, because their shape differs from row to row.
+
+`extra` does so in our own files alone, which have a `carrier_id`.
+"""
+BASE64 = "base64"
+"""Field under which bytes stand that are no text."""
 BATCH_ROWS = 256
 BUFFER_BYTES = 1 << 20
 """Of a column, so much is read at once: by default a whole row group would be."""
@@ -27,7 +34,9 @@ def read_parquet(source: Source) -> Rows:
     """Yield every row; `line` is its 1-based number.
 
     Values of types that JSON does not have become text: dates and times in ISO form, decimals as
-    their digits, binary decoded as UTF-8. A file that is damaged after its first rows ends with one
+    their digits, binary decoded as UTF-8. Binary that is no UTF-8 becomes {"base64": …} where no
+    field of the record is called like its column, and decimals there become numbers where the
+    record has one. A file that is damaged after its first rows ends with one
     `BadRow`; what came before is kept.
 
     Raises:
@@ -90,8 +99,11 @@ def plain_row(line: int, fields: dict[str, Any] | Exception) -> Row | BadRow:
     for name, value in fields.items():
         try:
             # A response has thousands of ids, and they are integers or a fault already.
-            parsed[name] = value if name in TOKEN_IDS else _plain(value)
-            if name in JSON_COLUMNS and isinstance(parsed[name], str):
+            parsed[name] = value if name in TOKEN_IDS else _plain(value, ours=name in KNOWN)
+            if name in NUMBERS and isinstance(value, Decimal):
+                parsed[name] = float(value)
+            is_json = name in JSON_COLUMNS and (name != "extra" or "carrier_id" in fields)
+            if is_json and isinstance(parsed[name], str):
                 parsed[name] = json.loads(parsed[name])
                 if is_too_deep(parsed[name]):
                     return BadRow(line, "bad JSON", f"nested deeper than {DEEPEST_ROW} levels")
@@ -102,14 +114,23 @@ def plain_row(line: int, fields: dict[str, Any] | Exception) -> Row | BadRow:
     return Row(line, parsed)
 
 
-def _plain(value: Any) -> Any:
-    """The value in the types that JSON has."""
+def _plain(value: Any, *, ours: bool) -> Any:
+    """The value in the types that JSON has.
+
+    Raises:
+        UnicodeDecodeError: bytes of a field of the record that are no text.
+    """
     if value is None or isinstance(value, str | bool | int | float):
         return value
     if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
+        return {name: _plain(item, ours=ours) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_plain(item, ours=ours) for item in value]
     if isinstance(value, bytes):
-        return value.decode("utf-8")
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            if ours:
+                raise
+            return {BASE64: base64.b64encode(value).decode()}
     return value.isoformat() if hasattr(value, "isoformat") else str(value)

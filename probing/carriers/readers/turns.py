@@ -1,10 +1,12 @@
 """Chats of other tools as messages of plain text: parts, roles, and thinking that stands apart."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from probing.carriers.fields import Unusable
+from probing.tokens.templates import TEMPLATE_OPTIONS
 
 ROLES = {"human": "user", "gpt": "assistant", "model": "assistant", "bot": "assistant"}
 """What other tools call a role."""
@@ -12,6 +14,8 @@ TEXT_PARTS = ("text", "output_text", "input_text")
 THINKING_PARTS = ("reasoning", "thinking")
 THINKING_FIELDS = ("reasoning_content", "reasoning", "thinking")
 """Where the thinking of a message stands, if it stands apart from its content."""
+CALLS = ("tool_calls", "function_call")
+"""Where a message calls tools: the model wrote that too, and no text says how."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ def turns(name: str, value: Any) -> list[Turn]:
         value: a list of {role, content} or {from, value}; content is text or a list of parts.
 
     Raises:
-        Unusable: no such list, or a part that is no text.
+        Unusable: no such list, a part that is no text, or a call of a tool.
     """
     if not isinstance(value, list | tuple) or not value:
         raise Unusable("wrong type", f"`{name}` must be a list of messages")
@@ -69,8 +73,8 @@ def _turn(name: str, message: Any) -> Turn:
     role = message.get("role", message.get("from"))
     if not isinstance(role, str):
         raise Unusable("wrong type", f"a message of `{name}` needs `role` (or `from`)")
-    if message.get("tool_calls"):
-        raise Unusable("not only text", f"a message of `{name}` calls tools")
+    if role in CALLS or any(message.get(key) for key in CALLS):
+        raise Unusable("not only text", f"a message of `{name}` calls a tool")
     parts = parts_of(name, message.get("content", message.get("value")))
     apart = next((message[key] for key in THINKING_FIELDS if message.get(key)), None)
     if apart is not None and not isinstance(apart, str):
@@ -122,3 +126,30 @@ def _part_text(part: Any) -> str | None:
 def plain(messages: Sequence[Turn], thinking_format: str) -> list[dict[str, str]]:
     """Messages as the record has them."""
     return [{"role": each.role, "content": each.text(thinking_format)} for each in messages]
+
+
+def options_taken(fields: dict[str, Any]) -> dict[str, Any]:
+    """What the chat template is told besides the messages, taken out of the fields; often nothing.
+
+    Raises:
+        Unusable: variables of the template that have no names.
+    """
+    options = fields.get(TEMPLATE_OPTIONS) or {}
+    if not isinstance(options, Mapping):
+        raise Unusable("wrong type", f"`{TEMPLATE_OPTIONS}` must be an object")
+    fields.pop(TEMPLATE_OPTIONS, None)
+    tools = _listed(fields.get("tools"))
+    if tools:
+        del fields["tools"]
+        options = {**options, "tools": tools}
+    return {TEMPLATE_OPTIONS: dict(options)} if options else {}
+
+
+def _listed(tools: Any) -> list[Any] | None:
+    """A list, or one that was written as JSON text."""
+    if isinstance(tools, str):
+        try:
+            tools = json.loads(tools)
+        except (ValueError, RecursionError):
+            return None
+    return tools if isinstance(tools, list) else None
