@@ -1,7 +1,9 @@
 """Datasets on disk, saved by their own library: as rows of Parquet, shard by shard."""
 
+import base64
 import datetime
 import functools
+import io
 import json
 import random
 import shutil
@@ -145,7 +147,7 @@ def test_columns_of_any_kind_stand_beside_the_carrier(tmp_path: Path) -> None:
         }  # fmt: skip
 
 
-def test_a_picture_is_named_and_never_taken_for_text(tmp_path: Path) -> None:
+def test_a_picture_is_kept_as_bytes_and_never_taken_for_text(tmp_path: Path) -> None:
     from PIL import Image
 
     features = hub().Features(
@@ -156,9 +158,11 @@ def test_a_picture_is_named_and_never_taken_for_text(tmp_path: Path) -> None:
     made = hub().Dataset.from_list(records, features=features)
     made.save_to_disk(str(tmp_path / "set"))
     result = read(tmp_path / "set")
-    assert responses(result) == ["r1"]
-    assert [(each.line, each.reason) for each in result.skipped] == [(1, "invalid text")]
-    assert "picture" in result.skipped[0].detail
+    assert responses(result) == ["r0", "r1"]
+    kept = [each.extra.get("picture") for each in result.carriers]
+    png = base64.b64decode(kept[0]["bytes"]["base64"])
+    assert Image.open(io.BytesIO(png)).size == (2, 2)
+    assert kept[1] is None
 
 
 def test_a_folder_is_one_source_and_splits_are_each(tmp_path: Path) -> None:
