@@ -45,7 +45,7 @@ def run_settings(document: dict[str, Any], *, where: str) -> RunSettings:
     """Turn a parsed run file into settings; `where` names the file in messages.
 
     A model's name is its table's name: `[baseline]` may set `name`, `[others.ssd]` is `ssd`.
-    A path may be a `Path`.
+    A path may be a `Path`, and `carriers` one path alone.
 
     Raises:
         UsageFault: unknown key, wrong type, value out of its range, or missing baseline.
@@ -58,6 +58,8 @@ def run_settings(document: dict[str, Any], *, where: str) -> RunSettings:
         named["others"] = [
             {"name": name, **table} for name, table in others.items() if isinstance(table, dict)
         ]
+    if isinstance(alone := document.get("carriers"), str | os.PathLike):
+        named["carriers"] = [alone]
     try:
         return TypeAdapter(RunSettings).validate_json(json.dumps(named, default=os.fspath))
     except ValidationError as error:

@@ -34,7 +34,7 @@ from probing.carriers.readers.seen import Seen, Stood
 from probing.carriers.readers.sources import Source, listed, sources
 from probing.carriers.record import Carrier, FileCounts, ReadResult, Skipped
 from probing.errors import NoCarriersLeft, RecordFault, UnreadableInput
-from probing.settings import Inputs
+from probing.settings import Inputs, Paths, paths_of
 
 DEFAULT_INPUTS = Inputs()
 OTHER_FILE = "no log of responses"
@@ -47,20 +47,21 @@ Outcome: TypeAlias = Carrier | Skipped
 
 
 def read_carriers(
-    paths: Sequence[str], *, inputs: Inputs = DEFAULT_INPUTS, strict: bool = False
+    paths: Paths, *, inputs: Inputs = DEFAULT_INPUTS, strict: bool = False
 ) -> ReadResult:
     """Read every file, in order; formats are told by content.
 
     A record at fault is skipped and listed; ids must be unique over all files.
 
     Args:
-        paths: files, folders, globs or fsspec URLs; of a folder every log below it is read.
+        paths: a file, folder, glob or fsspec URL, or several; of a folder every log below it is
+            read.
         inputs: how logs are read.
         strict: raise at the first skipped record instead.
 
     Raises:
         UnreadableInput: a file that is absent, empty, or of no known format; a folder without logs.
-        UsageFault: the settings name a format that is not known.
+        UsageFault: no path, or what is none; the settings name a format that is not known.
         RecordFault: `strict`, and a record was at fault.
         NoCarriersLeft: every record was skipped.
         MissingPackage: a format needs a package that is not installed.
@@ -86,9 +87,10 @@ class CarrierStream:
     """
 
     def __init__(
-        self, paths: Sequence[str], *, inputs: Inputs = DEFAULT_INPUTS, strict: bool = False
+        self, paths: Paths, *, inputs: Inputs = DEFAULT_INPUTS, strict: bool = False
     ) -> None:
-        self._paths, self._inputs, self._strict = list(paths), inputs, strict
+        self._paths = paths_of(paths, named="paths")
+        self._inputs, self._strict = inputs, strict
         self._seen = Seen()
         self._id_places: dict[str, str] = {}
         self._id_file = ""
