@@ -33,7 +33,7 @@ from probing.carriers.readers.rows import BadRow, Row
 from probing.carriers.readers.seen import Seen, Stood
 from probing.carriers.readers.sources import Source, listed, sources
 from probing.carriers.record import Carrier, FileCounts, ReadResult, Skipped
-from probing.errors import NoCarriersLeft, RecordFault, UnreadableInput
+from probing.errors import NoCarriersLeft, ProbingError, RecordFault, UnreadableInput
 from probing.settings import Inputs, Paths, paths_of
 
 DEFAULT_INPUTS = Inputs()
@@ -65,22 +65,27 @@ def read_carriers(
         RecordFault: `strict`, and a record was at fault.
         NoCarriersLeft: every record was skipped.
         MissingPackage: a format needs a package that is not installed.
+            Each has in `skipped` what was left out until then.
     """
     stream = CarrierStream(paths, inputs=inputs, strict=strict)
     kept: list[Carrier] = []
     skipped: list[Skipped] = []
-    for outcome in stream:
-        if isinstance(outcome, Carrier):
-            kept.append(outcome)
-        else:
-            skipped.append(outcome)
+    try:
+        for outcome in stream:
+            if isinstance(outcome, Carrier):
+                kept.append(outcome)
+            else:
+                skipped.append(outcome)
+    except ProbingError as fault:
+        fault.skipped = tuple(skipped)
+        raise
     return ReadResult(tuple(kept), tuple(skipped), stream.rows_read, stream.files)
 
 
 class CarrierStream:
     """Every record of some files, one after the other, as a carrier or as what is wrong with it.
 
-    Iterate once. Memory is bounded by the longest record and by 48 bytes a carrier for its id.
+    Iterate once; `strict` raises once the record at fault is given out. Memory is bounded by the longest record and by 48 bytes a carrier for its id.
 
     Attributes:
         rows_read: records so far, kept or skipped.
@@ -105,7 +110,7 @@ class CarrierStream:
     @property
     def files(self) -> tuple[FileCounts, ...]:
         """What every file gave so far."""
-        names = ("records", "responses", "kept", "skipped", "prompts")
+        names = ("records", "responses", "kept", "skipped", "prompts", "left_out")
         return tuple(
             FileCounts(file, form, *(each[name] for name in names))
             for (file, form), each in zip(self._told, self._counts, strict=True)
@@ -124,13 +129,13 @@ class CarrierStream:
                 kept = kept or isinstance(outcome, Carrier)
                 if isinstance(outcome, Skipped) and outcome.reason not in NO_FAULTS:
                     first_fault = first_fault or outcome
-                    if self._strict:
-                        raise RecordFault(
-                            f"{_place(outcome)}; mend the record, or leave out --strict to skip it"
-                        )
                 yield outcome
+                if self._strict and first_fault:
+                    raise RecordFault(
+                        f"{first_fault}; mend the record, or leave out --strict to skip it"
+                    )
         if not kept:
-            first = f"; the first: {_place(first_fault)}" if first_fault else ""
+            first = f"; the first: {first_fault}" if first_fault else ""
             raise NoCarriersLeft(
                 f"no carrier left of {self.rows_read} records in {', '.join(self._paths)}{first}; "
                 f"{NEXT}"
@@ -160,8 +165,7 @@ class CarrierStream:
                 yield self._skipped_file(each.source, error)
 
     def _passed_over(self, given: str, names: Sequence[str]) -> Skipped:
-        self._begin(given, "")
-        self._count("skipped")
+        self._leave_out(given, len(names))
         detail = f"{len(names):,} files that are no logs by their names: {listed(names)}"
         return Skipped(given, 0, PASSED_OVER, detail)
 
@@ -173,13 +177,17 @@ class CarrierStream:
         """
         if source.given:
             raise error
-        self._begin(source.place, "")
-        self._count("skipped")
+        self._leave_out(source.place, 1)
         return Skipped(source.place, 0, OTHER_FILE, str(error))
 
     def _begin(self, place: str, form: str) -> None:
         self._told.append((place, form))
         self._counts.append(Counter())
+
+    def _leave_out(self, place: str, files: int) -> None:
+        self._begin(place, "")
+        self._count("skipped")
+        self._counts[-1]["left_out"] = files
 
     def _count(self, what: str) -> None:
         self._counts[-1][what] += 1
@@ -266,8 +274,3 @@ class CarrierStream:
         self._count("responses")
         self._count("kept")
         return carrier
-
-
-def _place(item: Skipped) -> str:
-    where = f"{item.file}:{item.line}" if item.line else item.file
-    return f"{where}: {item.reason}: {item.detail}"

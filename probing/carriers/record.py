@@ -45,6 +45,14 @@ class Skipped:
     reason: str
     detail: str
 
+    @property
+    def place(self) -> str:
+        """File and line; of a file that was left out whole, the file alone."""
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.reason}: {self.detail}"
+
 
 @dataclass(frozen=True)
 class FileCounts:
@@ -59,6 +67,8 @@ class FileCounts:
         kept: carriers.
         skipped: responses that were left out.
         prompts: records that ask and do not answer.
+        left_out: files that were left out whole; of such files the rest is 0, but for `skipped`,
+            which is 1: they stand in the list of what was skipped once.
     """
 
     file: str
@@ -68,6 +78,7 @@ class FileCounts:
     kept: int
     skipped: int
     prompts: int = 0
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,3 +89,8 @@ class ReadResult:
     skipped: tuple[Skipped, ...]
     rows_read: int
     files: tuple[FileCounts, ...] = ()
+
+    @property
+    def files_left_out(self) -> int:
+        """Files that were found and are no logs, or cannot be read."""
+        return sum(each.left_out for each in self.files)
