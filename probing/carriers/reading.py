@@ -85,7 +85,8 @@ def read_carriers(
 class CarrierStream:
     """Every record of some files, one after the other, as a carrier or as what is wrong with it.
 
-    Iterate once; `strict` raises once the record at fault is given out. Memory is bounded by the longest record and by 48 bytes a carrier for its id.
+    Iterate once; `strict` raises once the record at fault is given out. Memory is bounded by the
+    longest record and by 48 bytes a carrier for its id.
 
     Attributes:
         rows_read: records so far, kept or skipped.

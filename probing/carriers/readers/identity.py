@@ -12,6 +12,10 @@ from probing.vocabulary import Template
 
 GENERATORS = ("generator", "model", "model_name")
 PROBLEMS = ("problem_id", "question_id", "task_id")
+NOBODY = (
+    "nobody says which model wrote it: give --generator NAME, or in a run file "
+    'generator = "NAME" under [inputs]'
+)
 SAME_PROMPT = "prompt:"
 """Begins the id of a problem that is told by its prompt alone."""
 
@@ -67,7 +71,7 @@ def completed(fields: Mapping[str, Any], *, place: str, inputs: Inputs) -> dict[
     logged = (whole[name] for name in GENERATORS if is_plain(whole.get(name)))
     generator = next((name for name in logged if name != ""), inputs.generator)
     if generator is None:
-        raise Unusable("missing field", "nobody says which model wrote it: give --generator NAME")
+        raise Unusable("missing field", NOBODY)
     named = str(generator)
     whole["generator"] = inputs.names.get(named, named)
     if whole["generator"] != named:
