@@ -362,7 +362,7 @@ class Grading(Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling(Strict):
-    """How carriers are drawn: `carriers = 0` keeps all. `by` names the strata.
+    """How carriers are drawn: `carriers = 0` keeps all. `by` names strata of `carriers.sampling`.
 
     `allocation`: `balanced` takes as many of each combination, `proportional` by their sizes.
     """

@@ -72,6 +72,7 @@ def prepare(settings: RunSettings, *, tokenizer: TokenizerAdapter, lexicon: Lexi
         lengths=lengths,
         settings=settings.sampling,
         rng=np.random.default_rng(settings.sampling.seed),
+        models=(settings.baseline.name, *(other.name for other in settings.others)),
     )
     limit = settings.sampling.max_response_tokens
     too_long = tuple(_skip(c, TOO_LONG, f"more than {limit} tokens") for c in sample.too_long)
