@@ -473,6 +473,7 @@ class RunSettings(Strict):
     baseline: ModelSpec
     others: Annotated[tuple[ModelSpec, ...], Field(min_length=1)]
     inputs: Inputs = field(default_factory=Inputs)
+    grading: Grading = field(default_factory=Grading)
     selection: Selection = field(default_factory=Selection)
     sampling: Sampling = field(default_factory=Sampling)
     store: StoreLayout = field(default_factory=StoreLayout)

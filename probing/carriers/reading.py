@@ -1,9 +1,9 @@
 """Logs of any format in: kept records, and every skipped one with its place and reason."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from probing.carriers.fields import Unusable, carrier_from_fields
 from probing.carriers.readers.batch import batch_format, is_batch_input
@@ -34,6 +34,7 @@ from probing.carriers.readers.seen import Seen, Stood
 from probing.carriers.readers.sources import Source, listed, sources
 from probing.carriers.record import Carrier, FileCounts, ReadResult, Skipped
 from probing.errors import NoCarriersLeft, ProbingError, RecordFault, UnreadableInput
+from probing.run_file import inputs_of
 from probing.settings import Inputs, Paths, paths_of
 
 DEFAULT_INPUTS = Inputs()
@@ -47,7 +48,7 @@ Outcome: TypeAlias = Carrier | Skipped
 
 
 def read_carriers(
-    paths: Paths, *, inputs: Inputs = DEFAULT_INPUTS, strict: bool = False
+    paths: Paths, *, inputs: Inputs | Mapping[str, Any] = DEFAULT_INPUTS, strict: bool = False
 ) -> ReadResult:
     """Read every file, in order; formats are told by content.
 
@@ -56,12 +57,12 @@ def read_carriers(
     Args:
         paths: a file, folder, glob or fsspec URL, or several; of a folder every log below it is
             read.
-        inputs: how logs are read.
+        inputs: how logs are read: `Inputs`, or a dict as the table `[inputs]` of a run file.
         strict: raise at the first skipped record instead.
 
     Raises:
         UnreadableInput: a file that is absent, empty, or of no known format; a folder without logs.
-        UsageFault: no path, or what is none; the settings name a format that is not known.
+        UsageFault: no path, or what is none; settings of a wrong type, or an unknown format.
         RecordFault: `strict`, and a record was at fault.
         NoCarriersLeft: every record was skipped.
         MissingPackage: a format needs a package that is not installed.
@@ -70,16 +71,18 @@ def read_carriers(
     stream = CarrierStream(paths, inputs=inputs, strict=strict)
     kept: list[Carrier] = []
     skipped: list[Skipped] = []
+    places: dict[str, tuple[str, int]] = {}
     try:
         for outcome in stream:
             if isinstance(outcome, Carrier):
                 kept.append(outcome)
+                places[outcome.carrier_id] = stream.place
             else:
                 skipped.append(outcome)
     except ProbingError as fault:
         fault.skipped = tuple(skipped)
         raise
-    return ReadResult(tuple(kept), tuple(skipped), stream.rows_read, stream.files)
+    return ReadResult(tuple(kept), tuple(skipped), stream.rows_read, stream.files, places)
 
 
 class CarrierStream:
@@ -90,13 +93,19 @@ class CarrierStream:
 
     Attributes:
         rows_read: records so far, kept or skipped.
+        place: file and line of the carrier that was given out last.
     """
 
     def __init__(
-        self, paths: Paths, *, inputs: Inputs = DEFAULT_INPUTS, strict: bool = False
+        self,
+        paths: Paths,
+        *,
+        inputs: Inputs | Mapping[str, Any] = DEFAULT_INPUTS,
+        strict: bool = False,
     ) -> None:
         self._paths = paths_of(paths, named="paths")
-        self._inputs, self._strict = inputs, strict
+        self._inputs, self._strict = inputs_of(inputs), strict
+        self.place = ("", 0)
         self._seen = Seen()
         self._id_places: dict[str, str] = {}
         self._id_file = ""
@@ -274,4 +283,5 @@ class CarrierStream:
             return self._skip(source, line, "duplicate id", detail)
         self._count("responses")
         self._count("kept")
+        self.place = (source.place, line)
         return carrier

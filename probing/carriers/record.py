@@ -1,5 +1,6 @@
 """The carrier record: one prompt + response, with what is known of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,12 +84,27 @@ class FileCounts:
 
 @dataclass(frozen=True)
 class ReadResult:
-    """What readers found: `rows_read` counts every record, kept or skipped."""
+    """What readers found.
+
+    Attributes:
+        carriers: kept, in their order.
+        skipped: what was left out.
+        rows_read: every record, kept or skipped.
+        files: what each file gave.
+        places: file and line of every carrier, by its id.
+    """
 
     carriers: tuple[Carrier, ...]
     skipped: tuple[Skipped, ...]
     rows_read: int
     files: tuple[FileCounts, ...] = ()
+    places: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+
+    def skip(self, carrier_id: str, reason: str, detail: str) -> Skipped:
+        """A carrier that was read and is left out after all, named by its place where known."""
+        if carrier_id in self.places:
+            return Skipped(*self.places[carrier_id], reason, f"carrier {carrier_id}: {detail}")
+        return Skipped(carrier_id, 0, reason, detail)
 
     @property
     def files_left_out(self) -> int:

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -44,6 +44,18 @@ class Cell:
     wanted: int
     available: int
     taken: int
+
+
+def cell_rows(cells: Sequence[Cell], *, by: Sequence[str]) -> list[dict[str, Any]]:
+    """The table of a sample, a row a cell: its label in each stratum, wanted, available, taken."""
+    numbers = ("wanted", "available", "taken")
+    return [
+        {
+            **dict(zip(by, cell.labels, strict=True)),
+            **{name: getattr(cell, name) for name in numbers},
+        }
+        for cell in cells
+    ]
 
 
 @dataclass(frozen=True)

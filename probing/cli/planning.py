@@ -105,7 +105,7 @@ def show_plan(
         longest=sampling.max_response_tokens,
         rng=np.random.default_rng(drawn_by),
     )
-    print_skipped(drawn.skipped)
+    print_skipped([result.skip(each.file, each.reason, each.detail) for each in drawn.skipped])
     plan = plan_positions(drawn.encoded, selection=selection, lexicon=words)
     unusable = f"; {len(drawn.skipped)} drawn cannot be used" if drawn.skipped else ""
     out.print(
