@@ -1,5 +1,6 @@
 """Logs of any format in: kept records, and every skipped one with its place and reason."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -33,12 +34,21 @@ from probing.carriers.readers.rows import BadRow, Row
 from probing.carriers.readers.seen import Seen, Stood
 from probing.carriers.readers.sources import Source, listed, sources
 from probing.carriers.record import Carrier, FileCounts, ReadResult, Skipped
-from probing.errors import NoCarriersLeft, ProbingError, RecordFault, UnreadableInput
+from probing.errors import (
+    MissingPackage,
+    NoCarriersLeft,
+    ProbingError,
+    RecordFault,
+    UnreadableInput,
+)
 from probing.run_file import inputs_of
 from probing.settings import Inputs, Paths, paths_of
 
 DEFAULT_INPUTS = Inputs()
 OTHER_FILE = "no log of responses"
+NO_PACKAGE = "missing package"
+LEFT_OUT = (UnreadableInput, MissingPackage)
+"""What ends the reading of a file that was named, and leaves out one that was found."""
 OTHER_FORMAT = "another format"
 PASSED_OVER = "passed over"
 NO_FAULTS = frozenset({PASSED_OVER, REPEATED})
@@ -66,7 +76,8 @@ def read_carriers(
         RecordFault: `strict`, and a record was at fault.
         NoCarriersLeft: every record was skipped.
         MissingPackage: a format needs a package that is not installed.
-            Each has in `skipped` what was left out until then.
+            Of files found in folders or by globs the first and the last are skips instead. Each
+            has in `skipped` what was left out until then.
     """
     stream = CarrierStream(paths, inputs=inputs, strict=strict)
     kept: list[Carrier] = []
@@ -83,6 +94,18 @@ def read_carriers(
         fault.skipped = tuple(skipped)
         raise
     return ReadResult(tuple(kept), tuple(skipped), stream.rows_read, stream.files, places)
+
+
+def id_place(source: Source) -> str:
+    """What ids call a file that says none: the same however its path is written.
+
+    Relative to the current folder where it lies below that, else absolute; a URL as it is. Links
+    are not followed: a file moved behind one keeps its ids.
+    """
+    if source.is_url:
+        return source.place
+    here, path = os.getcwd(), os.path.abspath(source.place)
+    return os.path.relpath(path, here) if os.path.commonpath([here, path]) == here else path
 
 
 class CarrierStream:
@@ -162,7 +185,7 @@ class CarrierStream:
             for source in found.sources:
                 try:
                     told.append(tell(source, formats=formats, inputs=self._inputs))
-                except UnreadableInput as error:
+                except LEFT_OUT as error:
                     yield self._skipped_file(source, error)
         # What asks comes first, wherever it was named.
         for each in sorted(told, key=lambda each: not each.asks):
@@ -171,7 +194,7 @@ class CarrierStream:
                     yield from self._prompts(each, prompts)
                 else:
                     yield from self._carriers(each, formats)
-            except UnreadableInput as error:
+            except LEFT_OUT as error:
                 yield self._skipped_file(each.source, error)
 
     def _passed_over(self, given: str, names: Sequence[str]) -> Skipped:
@@ -179,16 +202,17 @@ class CarrierStream:
         detail = f"{len(names):,} files that are no logs by their names: {listed(names)}"
         return Skipped(given, 0, PASSED_OVER, detail)
 
-    def _skipped_file(self, source: Source, error: UnreadableInput) -> Skipped:
+    def _skipped_file(self, source: Source, error: ProbingError) -> Skipped:
         """A file found in a folder, where others lie too.
 
         Raises:
-            UnreadableInput: it was named itself.
+            UnreadableInput, MissingPackage: it was named itself.
         """
         if source.given:
             raise error
         self._leave_out(source.place, 1)
-        return Skipped(source.place, 0, OTHER_FILE, str(error))
+        reason = NO_PACKAGE if isinstance(error, MissingPackage) else OTHER_FILE
+        return Skipped(source.place, 0, reason, str(error))
 
     def _begin(self, place: str, form: str) -> None:
         self._told.append((place, form))
@@ -226,8 +250,8 @@ class CarrierStream:
     def _carriers(self, told: Told, formats: Sequence[RecordFormat]) -> Iterator[Outcome]:
         source, form = told.source, told.format
         self._begin(source.place, form.name if form else "")
-        # The same for one file, however its path is written, and the name may be no Unicode.
-        first = self._id_places.setdefault(source.key, source.place)
+        # The same for one file, however often it is given; and the name may be no Unicode.
+        first = self._id_places.setdefault(source.key, id_place(source))
         self._id_file = first.encode("utf-8", "backslashreplace").decode()
         convert = form.opened(source, self._inputs) if form else None
         with closing(told.read()) as rows:
