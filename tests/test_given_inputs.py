@@ -159,25 +159,25 @@ def ids(given: Paths) -> list[str]:
 def test_one_file_has_one_id_however_its_path_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inner = tmp_path / "c" / "d"
+    inner = tmp_path / "c" / "dd"
     inner.mkdir(parents=True)
     path = inner / "x.jsonl"
     path.write_bytes(jsonl([{"prompt": "q", "response": "r", "model": "m"}]))
     monkeypatch.chdir(tmp_path)
     written = [
-        "c/d/x.jsonl", "./c/d/x.jsonl", "c//d/../d/x.jsonl", str(path), f"../{tmp_path.name}/c/d",
-        f"{tmp_path}/./c/d/x.jsonl", "c", ".", "c/", "./c/*/x.jsonl", "**/x.jsonl", str(tmp_path),
+        "c/dd/x.jsonl", "./c/dd/x.jsonl", "c//dd/../dd/x.jsonl", str(path),
+        f"../{tmp_path.name}/c/dd", f"{tmp_path}/./c/dd/x.jsonl", "c", ".", "c/", "./c/*/x.jsonl", "**/x.jsonl", str(tmp_path),
     ]  # fmt: skip
-    assert {each: ids(each) for each in written} == {each: ["c/d/x.jsonl:1"] for each in written}
+    assert {each: ids(each) for each in written} == {each: ["c/dd/x.jsonl:1"] for each in written}
     # From elsewhere it is absolute, and as constant.
     (tmp_path / "else").mkdir()
     monkeypatch.chdir(tmp_path / "else")
-    for each in ("../c/d/x.jsonl", "../c", str(path), f"{tmp_path}/c/../c"):
+    for each in ("../c/dd/x.jsonl", "../c", str(path), f"{tmp_path}/c/../c"):
         assert ids(each) == [f"{path}:1"]
     # A folder that is called like the beginning of another does not hold it.
-    (tmp_path / "el").mkdir()
-    monkeypatch.chdir(tmp_path / "el")
-    assert ids("../c") == [f"{path}:1"]
+    (tmp_path / "c" / "d").mkdir()
+    monkeypatch.chdir(tmp_path / "c" / "d")
+    assert ids("../dd") == [f"{path}:1"]
     assert ids(f"file://{path}") == [f"file://{path}:1"]
 
 
