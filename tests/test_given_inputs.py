@@ -166,7 +166,8 @@ def test_one_file_has_one_id_however_its_path_is_written(
     monkeypatch.chdir(tmp_path)
     written = [
         "c/dd/x.jsonl", "./c/dd/x.jsonl", "c//dd/../dd/x.jsonl", str(path),
-        f"../{tmp_path.name}/c/dd", f"{tmp_path}/./c/dd/x.jsonl", "c", ".", "c/", "./c/*/x.jsonl", "**/x.jsonl", str(tmp_path),
+        f"../{tmp_path.name}/c/dd", f"{tmp_path}/./c/dd/x.jsonl", "c", ".", "c/",
+        "./c/*/x.jsonl", "**/x.jsonl", str(tmp_path),
     ]  # fmt: skip
     assert {each: ids(each) for each in written} == {each: ["c/dd/x.jsonl:1"] for each in written}
     # From elsewhere it is absolute, and as constant.

@@ -1,4 +1,4 @@
-"""What a run keeps of its responses: the sample's table, the grading, what was left out and where."""
+"""What a run keeps of its responses: the sample's table, the grading, what was left out."""
 
 import dataclasses
 import json
