@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from probing.errors import OutsideContract, ProbingError, UsageFault
     from probing.run_file import load_run_file
     from probing.settings import (
+        Grading,
+        Inputs,
         ModelSpec,
         RunSettings,
         Sampling,
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Carrier",
+    "Grading",
+    "Inputs",
     "ModelSpec",
     "OpenRun",
     "OutsideContract",
@@ -48,6 +52,8 @@ __all__ = [
 
 _HOMES = {
     "Carrier": "carriers.record",
+    "Grading": "settings",
+    "Inputs": "settings",
     "ModelSpec": "settings",
     "OpenRun": "api",
     "OutsideContract": "errors",

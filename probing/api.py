@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, TypeAlias, 
 
 import pandas as pd
 
+from probing.carriers.sampling import cell_rows
 from probing.errors import MissingPackage
 from probing.reporting import tables
 from probing.reporting.examples import Order
@@ -103,6 +104,20 @@ class OpenRun:
     def complete(self) -> bool:
         """Whether every unit is scored."""
         return self.run.complete
+
+    @property
+    def sample(self) -> pd.DataFrame | None:
+        """Of every combination of the strata sampled over, what was wanted, available and taken.
+
+        Carriers, or problems where the sample is paired. None where the run keeps no such table,
+        since an earlier version made it.
+        """
+        if self.manifest.sample is None:
+            return None
+        by = self.manifest.settings.sampling.by
+        return pd.DataFrame(
+            cell_rows(self.manifest.sample, by=by), columns=[*by, "wanted", "available", "taken"]
+        )
 
     def __len__(self) -> int:
         """Positions that can be read."""
@@ -278,7 +293,7 @@ class OpenRun:
             top_p=_told(_number, "train_top_p", train_top_p),
         )
         asked = Asked(
-            training=training, rule=preset_rule(preset), filters=filters_where(where or {})
+            training=training, rule=preset_rule(preset), filters=filters_where(_where(where))
         )
         return judge(self.run, asked=asked, other=other, control=control)
 
@@ -348,14 +363,12 @@ def _run_settings(given: RunSettings | Mapping[str, Any] | str | os.PathLike[str
 def _warn(report: "ScoreReport") -> None:
     """What must not go unsaid: records left out, and what arithmetic did."""
     if report.skipped:
-        first = report.skipped[0]
+        files = report.counts.get("files_left_out", 0)
         logger.warning(
-            "%d records were skipped, the first %s:%d: %s: %s; all of them: manifest.skipped",
-            len(report.skipped),
-            first.file,
-            first.line,
-            first.reason,
-            first.detail,
+            "%d records were skipped%s, the first %s; all of them: manifest.skipped",
+            report.counts["records_skipped"],
+            f" and {files} files left out" if files else "",
+            next((each for each in report.skipped if each.line), report.skipped[0]),
         )
     for warning in report.warnings:
         logger.warning("%s", warning)
@@ -418,14 +431,22 @@ def _question(
         control=control,
         decoding=decoding,
         rule=preset_rule(preset),
-        filters=filters_where(where or {}, assignment=Assignment(assignment)),
+        filters=filters_where(_where(where), assignment=Assignment(assignment)),
     )
+
+
+def _where(where: Where | None) -> Where:
+    rule = 'where takes a dict from stratum to label, as {"correct": "correct"}'
+    require(where is None or isinstance(where, Mapping), rule, where)
+    return where or {}
 
 
 def _groups(by: str | Iterable[str]) -> list[str]:
     """Strata, each once, in their order."""
-    wanted = [by] if isinstance(by, str) else list(by)
     known = [each.value for each in Stratum]
+    several = isinstance(by, Iterable)
+    require(several, f"by takes strata of {', '.join(known)}, or a list of them", by)
+    wanted = [by] if isinstance(by, str) else list(by)
     for name in wanted:
         require(name in known, f"by takes strata of {', '.join(known)}", name)
     return list(dict.fromkeys(Stratum(name).value for name in wanted))

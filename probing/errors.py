@@ -3,9 +3,18 @@
 Every message says what is wrong, the rule, what was got, and the next command.
 """
 
+from typing import Any
+
 
 class ProbingError(Exception):
-    """The run is at fault; the command line ends with exit code 1."""
+    """The run is at fault; the command line ends with exit code 1.
+
+    Attributes:
+        skipped: of a fault in reading or preparing carriers, what was left out until then, each a
+            `carriers.record.Skipped`.
+    """
+
+    skipped: tuple[Any, ...] = ()
 
 
 class UsageFault(ProbingError):
@@ -14,6 +23,10 @@ class UsageFault(ProbingError):
 
 class StoppedEarly(ProbingError):
     """Work was committed and stopped; the same command resumes. Exit code 3."""
+
+
+class Interrupted(ProbingError):
+    """Ctrl-C; the message says what there is of what was under way. Exit code 130."""
 
 
 class MissingPackage(ProbingError):

@@ -3,15 +3,18 @@
 import json
 import os
 import tomllib
-from dataclasses import fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from probing.errors import UsageFault
-from probing.settings import ModelSpec, RunSettings
+from probing.settings import Inputs, ModelSpec, RunSettings, require
+
+Settings = TypeVar("Settings")
 
 
 def load_run_file(path: Path) -> RunSettings:
@@ -45,7 +48,7 @@ def run_settings(document: dict[str, Any], *, where: str) -> RunSettings:
     """Turn a parsed run file into settings; `where` names the file in messages.
 
     A model's name is its table's name: `[baseline]` may set `name`, `[others.ssd]` is `ssd`.
-    A path may be a `Path`.
+    A path may be a `Path`, and `carriers` one path alone.
 
     Raises:
         UsageFault: unknown key, wrong type, value out of its range, or missing baseline.
@@ -58,10 +61,28 @@ def run_settings(document: dict[str, Any], *, where: str) -> RunSettings:
         named["others"] = [
             {"name": name, **table} for name, table in others.items() if isinstance(table, dict)
         ]
+    if isinstance(alone := document.get("carriers"), str | os.PathLike):
+        named["carriers"] = [alone]
+    return _validated(RunSettings, named, where=where)
+
+
+def inputs_of(given: Inputs | Mapping[str, Any]) -> Inputs:
+    """How logs are read, checked as a run file is, from settings or from its table `[inputs]`.
+
+    Raises:
+        UsageFault: it is neither; unknown key, wrong type, or value out of its range.
+    """
+    rule = "inputs takes Inputs, or a dict as [inputs] of a run file"
+    require(isinstance(given, Inputs | Mapping), rule, given)
+    document = asdict(given) if isinstance(given, Inputs) else dict(given)
+    return _validated(Inputs, document, where="inputs")
+
+
+def _validated(kind: type[Settings], document: dict[str, Any], *, where: str) -> Settings:
     try:
-        return TypeAdapter(RunSettings).validate_json(json.dumps(named, default=os.fspath))
+        return TypeAdapter(kind).validate_json(json.dumps(document, default=os.fspath))
     except ValidationError as error:
-        faults = "; ".join(_fault_text(fault) for fault in error.errors())
+        faults = "; ".join(_fault_text(fault, kind) for fault in error.errors())
         raise UsageFault(f"{where}: {faults}; see examples/run.toml") from error
     except UsageFault as error:
         raise UsageFault(f"{where}: {error}; see examples/run.toml") from error
@@ -70,20 +91,20 @@ def run_settings(document: dict[str, Any], *, where: str) -> RunSettings:
         raise UsageFault(f"{where}: {rule}: {error}; see examples/run.toml") from error
 
 
-def _fault_text(fault: ErrorDetails) -> str:
+def _fault_text(fault: ErrorDetails, kind: type) -> str:
     """Where, what, and what was got; of an unknown key, those that are known there."""
     place = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "missing":  # What was got is everything around it.
         return f"{place}: {fault['msg']}"
     text = f"{place}: {fault['msg']}, got {_short(fault['input'])}"
     if fault["type"] == "unexpected_keyword_argument":
-        text += f" (known here: {', '.join(_known_keys(fault['loc'][:-1]))})"
+        text += f" (known here: {', '.join(_known_keys(fault['loc'][:-1], kind))})"
     return text
 
 
-def _known_keys(place: tuple[int | str, ...]) -> list[str]:
-    """The keys of the table at this place of a run file."""
-    here: Any = RunSettings
+def _known_keys(place: tuple[int | str, ...], kind: type) -> list[str]:
+    """The keys of the table at this place of settings."""
+    here: Any = kind
     for part in place:
         # Entries of `others` are models, each by its name.
         found = ModelSpec if isinstance(part, int) else get_type_hints(here).get(part)

@@ -1,6 +1,8 @@
 """Frozen dataclasses: the only home of a default."""
 
 import math
+import os
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 
@@ -17,6 +19,31 @@ def require(holds: bool, rule: str, got: object) -> None:
     """Raise `UsageFault` with "rule, got" unless `holds`."""
     if not holds:
         raise UsageFault(f"{rule}, got {got!r}")
+
+
+Paths: TypeAlias = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+"""A path or URL, or several in their order."""
+
+
+def paths_of(given: Paths, *, named: str) -> tuple[str, ...]:
+    """Paths as texts; a path by itself is one, never its letters.
+
+    Args:
+        given: a text, a `Path`, or an ordered collection of them.
+        named: what the paths are called in messages.
+
+    Raises:
+        UsageFault: it is something else, holds something else, or is empty.
+    """
+    alone = isinstance(given, str | os.PathLike)
+    rule = f"{named} must be a path or a list of paths, none of them empty"
+    several = isinstance(given, Iterable) and not isinstance(given, bytes | Mapping | Set)
+    require(alone or several, rule, given)
+    each = [given] if alone else list(given)  # type: ignore[arg-type]
+    texts = tuple(os.fspath(one) if isinstance(one, os.PathLike) else one for one in each)
+    require(all(isinstance(text, str) and text for text in texts), rule, given)
+    require(bool(texts), f"{named} must name at least one path", given)
+    return texts  # type: ignore[return-value]
 
 
 Order: TypeAlias = Literal["sequential", "vllm", "joint", "truncate_first"]
@@ -349,7 +376,7 @@ class Grading(Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling(Strict):
-    """How carriers are drawn: `carriers = 0` keeps all. `by` names the strata.
+    """How carriers are drawn: `carriers = 0` keeps all. `by` names strata of `carriers.sampling`.
 
     `allocation`: `balanced` takes as many of each combination, `proportional` by their sizes.
     """
@@ -460,6 +487,7 @@ class RunSettings(Strict):
     baseline: ModelSpec
     others: Annotated[tuple[ModelSpec, ...], Field(min_length=1)]
     inputs: Inputs = field(default_factory=Inputs)
+    grading: Grading = field(default_factory=Grading)
     selection: Selection = field(default_factory=Selection)
     sampling: Sampling = field(default_factory=Sampling)
     store: StoreLayout = field(default_factory=StoreLayout)
@@ -467,6 +495,7 @@ class RunSettings(Strict):
     scoring: Scoring = field(default_factory=Scoring)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "carriers", paths_of(self.carriers, named="carriers"))
         names = [self.baseline.name, *(other.name for other in self.others)]
         require(len(set(names)) == len(names), "every model needs a name of its own", names)
 

@@ -18,7 +18,7 @@ from probing.analysis.moments import moments
 from probing.analysis.pair import NEAR, Edge, PairRows, Weighted, edge
 from probing.analysis.progress import loss_parts, progress
 from probing.analysis.regression import Beside, fit, regressor
-from probing.analysis.reshaping import at_edge, basis, predicted_slope, token_consistency
+from probing.analysis.reshaping import at_edge, basis, predicted_slope
 from probing.analysis.tail import cross_mean_of_rows, tail_of_rows
 from probing.analysis.target import ssd_target
 from probing.analysis.temperature import temperature_null
@@ -387,35 +387,6 @@ def test_near_tokens_are_the_next_ranks() -> None:
         order = np.argsort(-a[row], kind="stable")
         assert set(found.ids[row][found.inside[row]]) == set(order[:size])
         assert set(found.ids[row][found.near[row]]) == set(order[size : size + NEAR])
-
-
-# --- Single tokens ----------------------------------------------------------------------------
-
-
-def test_single_tokens_that_move_alike_are_found_and_noise_is_not() -> None:
-    rng = np.random.default_rng(0)
-    a = real_like(240, vocabulary=200)
-    bias = rng.normal(scale=0.3, size=200).astype(np.float32)
-    noise = rng.normal(scale=0.3, size=a.shape).astype(np.float32)
-    counted = counted_of(240, problems=30)
-    moved = token_consistency(edge_of(a, a + bias), counted, rng)
-    assert moved.p_value < 0.001
-    assert moved.share > 0.7
-    assert moved.shift == pytest.approx(0.3, abs=0.05)
-    noisy = token_consistency(edge_of(a, a + noise), counted, rng)
-    assert noisy.p_value > 0.01
-    assert abs(noisy.share) < 0.05
-
-
-def test_the_p_values_of_single_tokens_are_not_too_small_under_noise() -> None:
-    a = real_like(60, vocabulary=150)
-    found = []
-    for seed in range(60):
-        rng = np.random.default_rng(seed)
-        noise = rng.normal(scale=0.2, size=a.shape).astype(np.float32)
-        around = edge_of(a, a + noise)
-        found.append(token_consistency(around, counted_of(60, problems=20), rng).p_value)
-    assert np.mean(np.array(found) <= 0.1) <= 0.22  # 0.1 expected; four standard errors above.
 
 
 # --- Temperature ------------------------------------------------------------------------------

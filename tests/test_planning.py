@@ -15,7 +15,7 @@ from test_positions import in_tokens
 from tiny import CORPUS, tiny_tokenizer
 
 from probing.carriers.record import Carrier
-from probing.cli import EXIT_USAGE, main
+from probing.cli import EXIT_FAULT, EXIT_USAGE, main
 from probing.cli.planning import show_plan, with_plan
 from probing.errors import NoCarriersLeft, UsageFault
 from probing.lexicon import Lexicon
@@ -31,7 +31,7 @@ from probing.positions.select import select_positions, selector_names
 from probing.settings import DEFAULT_PLAN_CARRIERS, Selection
 from probing.tokens.adapter import TokenizerAdapter
 from probing.tokens.encoded import EncodedCarrier
-from probing.vocabulary import CONTENT_FREE_SELECTORS, Phase
+from probing.vocabulary import CONTENT_FREE_SELECTORS, Phase, Template
 
 LEXICON = Lexicon.load()
 RESPONSES = (
@@ -239,6 +239,66 @@ def test_a_run_file_gives_the_selection_and_flags_replace_it(
     assert "off: interval, random, all" in probing(*command, "--interval-every", "0")
 
 
+FOREIGN = {"question": "q", "text": CORPUS[0], "model": "logged"}
+"""A record that says what a carrier needs under names of its own, but not who wrote it."""
+
+READ_SO: list[tuple[list[str], str, str]] = [
+    (["--column", "prompt=question", "--column", "response=text"],
+     'columns = { prompt = "question", response = "text" }', "model"),
+    (["--generator", "m"], 'generator = "m"', "prompt response"),
+    (["--format", "chat", "--generator", "m"], 'format = "chat"\ngenerator = "m"',
+     "prompt response"),
+    (["--template", "raw", "--generator", "m"], 'template = "raw"\ngenerator = "m"',
+     "prompt response"),
+]  # fmt: skip
+"""How logs are read, as options and as tables of a run file; and fields that the log has."""
+
+
+def _run_file(path: Path, tokenizer: Path, inputs: str) -> str:
+    path.write_text(
+        f'out = "x"\ncarriers = ["x"]\n[baseline]\npath = "{tokenizer}"\n'
+        f'[others.ssd]\npath = "x"\n[inputs]\n{inputs}\n',
+        encoding="utf-8",
+    )
+    return str(path)
+
+
+@pytest.mark.parametrize(("options", "table", "fields"), READ_SO)
+def test_a_plan_reads_logs_as_the_command_and_the_run_file_say(
+    tmp_path: Path,
+    tokenizer: Path,
+    probing: Command,
+    options: list[str],
+    table: str,
+    fields: str,
+) -> None:
+    path = tmp_path / "log.jsonl"
+    names = {"prompt": "question", "response": "text"}
+    log = {name: FOREIGN[names.get(name, name)] for name in fields.split()}
+    if fields == "model":
+        log = FOREIGN
+    path.write_text(json.dumps(log) + "\n", encoding="utf-8")
+    plain = ["carriers", str(path), "--plan"]
+    by_options = probing(*plain, "--tokenizer", str(tokenizer), *options)
+    assert "1 of 1 carriers" in by_options
+    by_file = probing(*plain, "--run-file", _run_file(tmp_path / "run.toml", tokenizer, table))
+    assert by_file == by_options
+    assert "error: " in probing(*plain, "--tokenizer", str(tokenizer), code=EXIT_FAULT)
+
+
+def test_options_replace_what_the_run_file_says_of_logs(
+    tmp_path: Path, tokenizer: Path, probing: Command
+) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text(json.dumps({"prompt": "q", "response": CORPUS[0]}) + "\n", encoding="utf-8")
+    table = 'generator = "m"\ntemplate = "raw"\nformat = "lm-eval"'
+    file = _run_file(tmp_path / "run.toml", tokenizer, table)
+    plain = ["carriers", str(path), "--plan", "--run-file", file]
+    assert "looks like chat" in probing(*plain, code=EXIT_FAULT)
+    # What is not replaced stands: the generator is the run file's.
+    assert "1 of 1 carriers" in probing(*plain, "--format", "chat")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -268,9 +328,15 @@ def test_the_command_keeps_its_own_options() -> None:
     def command(
         inputs: list[str],
         strict: Annotated[bool, typer.Option("--strict")] = False,
+        form: Annotated[str, typer.Option("--format")] = "auto",
+        generator: Annotated[str | None, typer.Option()] = None,
+        name: Annotated[list[str] | None, typer.Option()] = None,
+        template: Annotated[Template | None, typer.Option()] = None,
+        column: Annotated[list[str] | None, typer.Option()] = None,
         shape: Annotated[str, typer.Option()] = "round",
     ) -> None:
         """What it did."""
+        assert [form, generator, name, template, column] == ["auto", *[None] * 4]
         called.append({"inputs": inputs, "strict": strict, "shape": shape})
 
     either = with_plan(command)

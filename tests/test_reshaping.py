@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from scipy.special import log_softmax
-from test_evidence import TRAINING, edge_of, overlapping, real_like, target_of
+from test_evidence import TRAINING, counted_of, edge_of, overlapping, real_like, target_of
 
 from probing.analysis.estimates import Estimate
 from probing.analysis.pair import Edge, Weighted
@@ -118,3 +118,29 @@ def test_equal_models_have_no_shifts() -> None:
     found = token_consistency(edge_of(a, a), counted, np.random.default_rng(1))
     assert (found.share, found.shift) == (0.0, 0.0)
     assert np.isnan(found.p_value)
+
+
+def test_single_tokens_that_move_alike_are_found_and_noise_is_not() -> None:
+    rng = np.random.default_rng(0)
+    a = real_like(240, vocabulary=200)
+    bias = rng.normal(scale=0.3, size=200).astype(np.float32)
+    noise = rng.normal(scale=0.3, size=a.shape).astype(np.float32)
+    counted = counted_of(240, problems=30)
+    moved = token_consistency(edge_of(a, a + bias), counted, rng)
+    assert moved.p_value < 0.001
+    assert moved.share > 0.7
+    assert moved.shift == pytest.approx(0.3, abs=0.05)
+    noisy = token_consistency(edge_of(a, a + noise), counted, rng)
+    assert noisy.p_value > 0.01
+    assert abs(noisy.share) < 0.05
+
+
+def test_the_p_values_of_single_tokens_are_not_too_small_under_noise() -> None:
+    a = real_like(60, vocabulary=150)
+    found = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        noise = rng.normal(scale=0.2, size=a.shape).astype(np.float32)
+        around = edge_of(a, a + noise)
+        found.append(token_consistency(around, counted_of(60, problems=20), rng).p_value)
+    assert np.mean(np.array(found) <= 0.1) <= 0.22  # 0.1 expected; four standard errors above.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 from collections import Counter
 from fractions import Fraction
 
@@ -12,17 +13,19 @@ from hypothesis import strategies as st
 
 from probing.carriers.record import Carrier
 from probing.carriers.sampling import (
+    MOST_CELLS,
     NAMED_CELLS,
+    STRATA,
     Cell,
     SampleResult,
     even_shares,
     proportional_shares,
     sample_carriers,
 )
-from probing.carriers.strata import length_bins, strata
+from probing.carriers.strata import length_bins, right_model, strata
 from probing.errors import NoCarriersLeft, UsageFault
 from probing.settings import Sampling
-from probing.vocabulary import UNKNOWN
+from probing.vocabulary import UNKNOWN, Stratum
 
 GRADES = (True, False, None)
 
@@ -218,6 +221,141 @@ def test_cells_that_give_nothing_are_named_and_the_rest_counted(
     assert f"{count - 1} of {count} cells of the sample give nothing: {named} and 3 more" in (
         caplog.text
     )
+
+
+LABELS = st.tuples(
+    st.sampled_from(("base", "ssd", "control")),
+    st.sampled_from(GRADES),
+    st.sampled_from(("algebra", "counting", None)),
+)
+
+
+@given(st.lists(LABELS, min_size=1, max_size=12), st.integers(0, 15), st.booleans())
+def test_the_table_has_every_combination_of_labels_that_are_there(
+    labels: list[tuple[str, bool | None, str | None]], count: int, proportional: bool
+) -> None:
+    carriers = [
+        Carrier(
+            carrier_id=str(i), problem_id=str(i), response="r", prompt="q",
+            generator=generator, correct=correct, subject=subject,
+        )
+        for i, (generator, correct, subject) in enumerate(labels)
+    ]  # fmt: skip
+    shown = {True: "correct", False: "wrong", None: UNKNOWN}
+    told = [(g, shown[c], s or UNKNOWN) for g, c, s in labels]
+    by, allocation = ("generator", "correct", "subject"), "balanced"
+    if proportional:
+        allocation = "proportional"
+    settings = Sampling(carriers=count, by=by, allocation=allocation)
+    rng = np.random.default_rng(0)
+    result = sample_carriers(carriers, lengths=[9] * len(told), settings=settings, rng=rng)
+    every = list(itertools.product(*(sorted({each[i] for each in told}) for i in range(3))))
+    assert [cell.labels for cell in result.cells] == every
+    assert [cell.available for cell in result.cells] == [told.count(each) for each in every]
+    drawn = Counter(told[i] for i in result.indices)
+    assert [cell.taken for cell in result.cells] == [drawn[each] for each in every]
+    if count:
+        exact = [Fraction(count, len(every))] * len(every)
+        if proportional:
+            exact = [Fraction(count * told.count(each), len(told)) for each in every]
+        assert [cell.wanted for cell in result.cells] == [math.ceil(share) for share in exact]
+
+
+def test_cells_that_nothing_has_are_named_apart_from_those_that_give_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    carriers = [c for c in _carriers(60) if (c.generator, c.correct) != ("ssd", True)]
+    lengths, rng = [9] * len(carriers), np.random.default_rng(0)
+    settings = Sampling(carriers=10, by=("generator", "correct"))
+    result = sample_carriers(carriers, lengths=lengths, settings=settings, rng=rng)
+    assert Cell(("ssd", "correct"), 2, 0, 0) in result.cells
+    assert "1 of 6 cells of the sample are empty: ssd × correct; nothing that" in caplog.text
+    assert "give nothing" not in caplog.text
+    caplog.clear()
+    few = dataclasses.replace(settings, carriers=4)
+    sample_carriers(carriers, lengths=lengths, settings=few, rng=rng)
+    assert "1 of 6 cells of the sample are empty: ssd × correct;" in caplog.text
+    assert "1 of 6 cells of the sample give nothing: " in caplog.text
+    # Where all is kept, nobody asked for a design.
+    caplog.clear()
+    everything = dataclasses.replace(settings, carriers=0)
+    kept = sample_carriers(carriers, lengths=lengths, settings=everything, rng=rng)
+    assert [cell.labels for cell in kept.cells] == [cell.labels for cell in result.cells]
+    assert caplog.text == ""
+
+
+def test_too_many_combinations_are_counted_and_not_listed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    side = math.isqrt(MOST_CELLS) + 1
+    carriers = [
+        dataclasses.replace(c, subject=f"s{i}", source=f"t{i}")
+        for i, c in enumerate(_carriers(side))
+    ]
+    settings = Sampling(carriers=side, by=("subject", "source"))
+    rng = np.random.default_rng(0)
+    result = sample_carriers(carriers, lengths=[9] * side, settings=settings, rng=rng)
+    assert [(cell.available, cell.taken) for cell in result.cells] == [(1, 1)] * side
+    assert f"{side * side - side} of {side * side} combinations of the strata are empty" in (
+        caplog.text
+    )
+
+
+def test_a_paired_table_combines_labels_of_problems_not_of_generators() -> None:
+    subjects = ("algebra", "counting")
+    carriers = [
+        dataclasses.replace(c, subject=subjects[i // 2 % 2], correct=(True, False)[i % 2])
+        for i, c in enumerate(_carriers(8))
+    ]
+    carriers[0] = dataclasses.replace(carriers[0], correct=False)
+    settings = Sampling(carriers=4, by=("generator", "subject", "correct"), paired=True)
+    rng = np.random.default_rng(0)
+    result = sample_carriers(carriers, lengths=[9] * 8, settings=settings, rng=rng)
+    both = "base / ssd"
+    assert {cell.labels: cell.available for cell in result.cells} == {
+        (both, "algebra / algebra", "correct / wrong"): 1,
+        (both, "algebra / algebra", "wrong / wrong"): 1,
+        (both, "counting / counting", "correct / wrong"): 2,
+        (both, "counting / counting", "wrong / wrong"): 0,
+    }
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_a_sample_is_drawn_over_any_stratum(paired: bool) -> None:
+    assert {*Stratum} & {*STRATA} == {*Stratum} - {
+        "kind", "event", "selectors", "phase", "token_class",
+    }  # fmt: skip
+    reasons = ("stop", "length", None)
+    carriers = [
+        dataclasses.replace(c, finish_reason=reasons[i // 2 % 3], correct=i % 4 < 2 or i % 2 == 0)
+        for i, c in enumerate(_carriers(24))
+    ]
+    right = right_model(carriers, baseline="ssd", other="base")
+    assert set(right.values()) == {"both right", "other only"}
+    for name in STRATA:
+        rng = np.random.default_rng(0)
+        result = sample_carriers(
+            carriers,
+            lengths=[9] * 24,
+            settings=Sampling(carriers=12, by=(name,), paired=paired),
+            rng=rng,
+            models=("ssd", "base", "control"),
+        )
+        available = {cell.labels[0]: cell.available for cell in result.cells}
+        assert sum(available.values()) == (12 if paired else 24)
+        each = 1 if paired else 2
+        if name == "finish_reason":
+            wanted = {"stop": 4 * each, "length": 4 * each, UNKNOWN: 4 * each}
+            assert available == {f"{k} / {k}" if paired else k: v for k, v in wanted.items()}
+        if name == "right_model":
+            counted = Counter(right[c.problem_id] for c in carriers)
+            wanted = {k: v * each // 2 for k, v in counted.items()}
+            assert available == {f"{k} / {k}" if paired else k: v for k, v in wanted.items()}
+
+
+def test_which_model_is_right_needs_two_models() -> None:
+    with pytest.raises(UsageFault, match=r"right_model under \[sampling\] by needs two models"):
+        _sample(9, Sampling(by=("right_model",)))
 
 
 def test_a_paired_sample_takes_whole_problems_of_every_generator() -> None:

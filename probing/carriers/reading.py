@@ -1,9 +1,10 @@
 """Logs of any format in: kept records, and every skipped one with its place and reason."""
 
+import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from probing.carriers.fields import Unusable, carrier_from_fields
 from probing.carriers.readers.batch import batch_format, is_batch_input
@@ -35,11 +36,21 @@ from probing.carriers.readers.scales import Scales
 from probing.carriers.readers.seen import Seen, Stood
 from probing.carriers.readers.sources import Source, listed, sources
 from probing.carriers.record import Carrier, FileCounts, ReadResult, Skipped
-from probing.errors import NoCarriersLeft, RecordFault, UnreadableInput
-from probing.settings import Inputs
+from probing.errors import (
+    MissingPackage,
+    NoCarriersLeft,
+    ProbingError,
+    RecordFault,
+    UnreadableInput,
+)
+from probing.run_file import inputs_of
+from probing.settings import Inputs, Paths, paths_of
 
 DEFAULT_INPUTS = Inputs()
 OTHER_FILE = "no log of responses"
+NO_PACKAGE = "missing package"
+LEFT_OUT = (UnreadableInput, MissingPackage)
+"""What ends the reading of a file that was named, and leaves out one that was found."""
 OTHER_FORMAT = "another format"
 PASSED_OVER = "passed over"
 NO_FAULTS = frozenset({PASSED_OVER, REPEATED})
@@ -49,55 +60,86 @@ Outcome: TypeAlias = Carrier | Skipped
 
 
 def read_carriers(
-    paths: Sequence[str], *, inputs: Inputs = DEFAULT_INPUTS, strict: bool = False
+    paths: Paths, *, inputs: Inputs | Mapping[str, Any] = DEFAULT_INPUTS, strict: bool = False
 ) -> ReadResult:
     """Read every file, in order; formats are told by content.
 
     A record at fault is skipped and listed; ids must be unique over all files.
 
     Args:
-        paths: files, folders, globs or fsspec URLs; of a folder every log below it is read.
-        inputs: how logs are read.
+        paths: a file, folder, glob or fsspec URL, or several; of a folder every log below it is
+            read.
+        inputs: how logs are read: `Inputs`, or a dict as the table `[inputs]` of a run file.
         strict: raise at the first skipped record instead.
 
     Raises:
         UnreadableInput: a file that is absent, empty, or of no known format; a folder without logs.
-        UsageFault: the settings name a format that is not known.
+        UsageFault: no path, or what is none; settings of a wrong type, or an unknown format.
         RecordFault: `strict`, and a record was at fault.
         NoCarriersLeft: every record was skipped.
         MissingPackage: a format needs a package that is not installed.
+            Of files found in folders or by globs the first and the last are skips instead. Each
+            has in `skipped` what was left out until then.
     """
     stream = CarrierStream(paths, inputs=inputs, strict=strict)
     kept: list[Carrier] = []
     skipped: list[Skipped] = []
-    for outcome in stream:
-        if isinstance(outcome, Carrier):
-            kept.append(outcome)
-        else:
-            skipped.append(outcome)
-    return ReadResult(tuple(kept), tuple(skipped), stream.rows_read, stream.files, stream.notes)
+    places: dict[str, tuple[str, int]] = {}
+    try:
+        for outcome in stream:
+            if isinstance(outcome, Carrier):
+                kept.append(outcome)
+                places[outcome.carrier_id] = stream.place
+            else:
+                skipped.append(outcome)
+    except ProbingError as fault:
+        fault.skipped = tuple(skipped)
+        raise
+    return ReadResult(
+        tuple(kept), tuple(skipped), stream.rows_read, stream.files, stream.notes, places
+    )
+
+
+def id_place(source: Source) -> str:
+    """What ids call a file that says none: the same however its path is written.
+
+    Relative to the current folder where it lies below that, else absolute; a URL as it is. Links
+    are not followed: a file moved behind one keeps its ids.
+    """
+    if source.is_url:
+        return source.place
+    here, path = os.getcwd(), os.path.abspath(source.place)
+    return os.path.relpath(path, here) if os.path.commonpath([here, path]) == here else path
 
 
 class CarrierStream:
     """Every record of some files, one after the other, as a carrier or as what is wrong with it.
 
-    Iterate once. Memory is bounded by the longest record and by 48 bytes a carrier for its id.
+    Iterate once; `strict` raises once the record at fault is given out. Memory is bounded by the
+    longest record and by 48 bytes a carrier for its id.
 
     Attributes:
         rows_read: records so far, kept or skipped.
+        place: file and line of the carrier that was given out last.
     """
 
     def __init__(
-        self, paths: Sequence[str], *, inputs: Inputs = DEFAULT_INPUTS, strict: bool = False
+        self,
+        paths: Paths,
+        *,
+        inputs: Inputs | Mapping[str, Any] = DEFAULT_INPUTS,
+        strict: bool = False,
     ) -> None:
-        self._paths, self._inputs, self._strict = list(paths), inputs, strict
+        self._paths = paths_of(paths, named="paths")
+        self._inputs, self._strict = inputs_of(inputs), strict
+        self.place = ("", 0)
         self._seen = Seen()
         self._id_places: dict[str, str] = {}
         self._id_file = ""
         self._counts: list[Counter[str]] = []
         self._told: list[tuple[str, str]] = []
         self._notes: list[str] = []
-        self._generators = Generators(inputs)
+        self._generators = Generators(self._inputs)
 
     @property
     def rows_read(self) -> int:
@@ -107,7 +149,7 @@ class CarrierStream:
     @property
     def files(self) -> tuple[FileCounts, ...]:
         """What every file gave so far."""
-        names = ("records", "responses", "kept", "skipped", "prompts")
+        names = ("records", "responses", "kept", "skipped", "prompts", "left_out")
         return tuple(
             FileCounts(file, form, *(each[name] for name in names))
             for (file, form), each in zip(self._told, self._counts, strict=True)
@@ -131,14 +173,14 @@ class CarrierStream:
                 kept = kept or isinstance(outcome, Carrier)
                 if isinstance(outcome, Skipped) and outcome.reason not in NO_FAULTS:
                     first_fault = first_fault or outcome
-                    if self._strict:
-                        raise RecordFault(
-                            f"{_place(outcome)}; mend the record, or leave out --strict to skip it"
-                        )
                 yield outcome
+                if self._strict and first_fault:
+                    raise RecordFault(
+                        f"{first_fault}; mend the record, or leave out --strict to skip it"
+                    )
         self._notes += self._generators.notes()
         if not kept:
-            first = f"; the first: {_place(first_fault)}" if first_fault else ""
+            first = f"; the first: {first_fault}" if first_fault else ""
             raise NoCarriersLeft(
                 f"no carrier left of {self.rows_read} records in {', '.join(self._paths)}{first}; "
                 f"{NEXT}"
@@ -155,7 +197,7 @@ class CarrierStream:
             for source in found.sources:
                 try:
                     told.append(tell(source, formats=formats, inputs=self._inputs))
-                except UnreadableInput as error:
+                except LEFT_OUT as error:
                     yield self._skipped_file(source, error)
         # What asks comes first, wherever it was named.
         for each in sorted(told, key=lambda each: not each.asks):
@@ -164,30 +206,34 @@ class CarrierStream:
                     yield from self._prompts(each, prompts)
                 else:
                     yield from self._carriers(each, formats)
-            except UnreadableInput as error:
+            except LEFT_OUT as error:
                 yield self._skipped_file(each.source, error)
 
     def _passed_over(self, given: str, names: Sequence[str]) -> Skipped:
-        self._begin(given, "")
-        self._count("skipped")
+        self._leave_out(given, len(names))
         detail = f"{len(names):,} files that are no logs by their names: {listed(names)}"
         return Skipped(given, 0, PASSED_OVER, detail)
 
-    def _skipped_file(self, source: Source, error: UnreadableInput) -> Skipped:
+    def _skipped_file(self, source: Source, error: ProbingError) -> Skipped:
         """A file found in a folder, where others lie too.
 
         Raises:
-            UnreadableInput: it was named itself.
+            UnreadableInput, MissingPackage: it was named itself.
         """
         if source.given:
             raise error
-        self._begin(source.place, "")
-        self._count("skipped")
-        return Skipped(source.place, 0, OTHER_FILE, str(error))
+        self._leave_out(source.place, 1)
+        reason = NO_PACKAGE if isinstance(error, MissingPackage) else OTHER_FILE
+        return Skipped(source.place, 0, reason, str(error))
 
     def _begin(self, place: str, form: str) -> None:
         self._told.append((place, form))
         self._counts.append(Counter())
+
+    def _leave_out(self, place: str, files: int) -> None:
+        self._begin(place, "")
+        self._count("skipped")
+        self._counts[-1]["left_out"] = files
 
     def _count(self, what: str) -> None:
         self._counts[-1][what] += 1
@@ -216,8 +262,8 @@ class CarrierStream:
     def _carriers(self, told: Told, formats: Sequence[RecordFormat]) -> Iterator[Outcome]:
         source, form = told.source, told.format
         self._begin(source.place, form.name if form else "")
-        # The same for one file, however its path is written, and the name may be no Unicode.
-        first = self._id_places.setdefault(source.key, source.place)
+        # The same for one file, however often it is given; and the name may be no Unicode.
+        first = self._id_places.setdefault(source.key, id_place(source))
         self._id_file = first.encode("utf-8", "backslashreplace").decode()
         convert = form.opened(source, self._inputs) if form else None
         scales = Scales(told.scaled)
@@ -289,9 +335,5 @@ class CarrierStream:
             return self._skip(source, line, "duplicate id", detail)
         self._count("responses")
         self._count("kept")
+        self.place = (source.place, line)
         return carrier
-
-
-def _place(item: Skipped) -> str:
-    where = f"{item.file}:{item.line}" if item.line else item.file
-    return f"{where}: {item.reason}: {item.detail}"

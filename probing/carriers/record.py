@@ -1,5 +1,6 @@
 """The carrier record: one prompt + response, with what is known of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +46,14 @@ class Skipped:
     reason: str
     detail: str
 
+    @property
+    def place(self) -> str:
+        """File and line; of a file that was left out whole, the file alone."""
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.reason}: {self.detail}"
+
 
 @dataclass(frozen=True)
 class FileCounts:
@@ -59,6 +68,8 @@ class FileCounts:
         kept: carriers.
         skipped: responses that were left out.
         prompts: records that ask and do not answer.
+        left_out: files that were left out whole; of such files the rest is 0, but for `skipped`,
+            which is 1: they stand in the list of what was skipped once.
     """
 
     file: str
@@ -68,13 +79,20 @@ class FileCounts:
     kept: int
     skipped: int
     prompts: int = 0
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
 class ReadResult:
-    """What readers found: `rows_read` counts every record, kept or skipped.
+    """What readers found.
 
-    `notes` are what a reader must know of those that were kept, a sentence each.
+    Attributes:
+        carriers: kept, in their order.
+        skipped: what was left out.
+        rows_read: every record, kept or skipped.
+        files: what each file gave.
+        notes: what a reader must know of those that were kept, a sentence each.
+        places: file and line of every carrier, by its id.
     """
 
     carriers: tuple[Carrier, ...]
@@ -82,3 +100,15 @@ class ReadResult:
     rows_read: int
     files: tuple[FileCounts, ...] = ()
     notes: tuple[str, ...] = ()
+    places: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+
+    def skip(self, carrier_id: str, reason: str, detail: str) -> Skipped:
+        """A carrier that was read and is left out after all, named by its place where known."""
+        if carrier_id in self.places:
+            return Skipped(*self.places[carrier_id], reason, f"carrier {carrier_id}: {detail}")
+        return Skipped(carrier_id, 0, reason, detail)
+
+    @property
+    def files_left_out(self) -> int:
+        """Files that were found and are no logs, or cannot be read."""
+        return sum(each.left_out for each in self.files)

@@ -1,25 +1,36 @@
 """A seeded sample of carriers, balanced over strata or in proportion to them."""
 
 import dataclasses
+import itertools
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from probing.carriers.record import Carrier
-from probing.carriers.strata import Strata, strata
+from probing.carriers.strata import Strata, right_model, strata
 from probing.errors import NoCarriersLeft
 from probing.settings import Sampling, require
+from probing.vocabulary import UNKNOWN
 
 logger = logging.getLogger(__name__)
 
 Group: TypeAlias = tuple[int, ...]
 """Carriers that are drawn together, by index: one alone, or all of a problem when paired."""
 
+Members: TypeAlias = dict[tuple[str, ...], list[Group]]
+"""The groups of each cell that has one."""
+
 NAMED_CELLS = 20
 """Cells that a warning names; the rest are counted."""
+MOST_CELLS = 1000
+"""Where strata have more combinations, those that no carrier has are counted, not listed."""
+FINISH_REASON, RIGHT_MODEL = "finish_reason", "right_model"
+STRATA = (*(field.name for field in dataclasses.fields(Strata)), FINISH_REASON, RIGHT_MODEL)
+"""What a sample can be drawn over."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +46,18 @@ class Cell:
     taken: int
 
 
+def cell_rows(cells: Sequence[Cell], *, by: Sequence[str]) -> list[dict[str, Any]]:
+    """The table of a sample, a row a cell: its label in each stratum, wanted, available, taken."""
+    numbers = ("wanted", "available", "taken")
+    return [
+        {
+            **dict(zip(by, cell.labels, strict=True)),
+            **{name: getattr(cell, name) for name in numbers},
+        }
+        for cell in cells
+    ]
+
+
 @dataclass(frozen=True)
 class SampleResult:
     """The kept carriers in their original order, and the table of cells.
@@ -43,7 +66,8 @@ class SampleResult:
         carriers: with `sampling_probability` set to taken / available of their cell (times what it
             was before, where the carriers are a sample already).
         indices: where each stood among the given carriers.
-        cells: one per combination of `by`, by label.
+        cells: one per combination of the labels that `by` has, by label; also of those that no
+            group has, up to `MOST_CELLS` of all.
         too_long: carriers left out because their response is over the limit.
         unpaired: carriers left out, under `Sampling.paired`, because a generator has no response
             to their problem.
@@ -62,28 +86,31 @@ def sample_carriers(
     lengths: Sequence[int],
     settings: Sampling,
     rng: np.random.Generator,
+    models: Sequence[str] = (),
 ) -> SampleResult:
     """Draw `settings.carriers` carriers (0 keeps all) over the cells of `settings.by`.
 
     Balanced: evenly; a cell with fewer than its share gives all it has, and the others fill up.
     Proportional: by the cells' sizes, so that every carrier is as likely to be drawn as any other,
-    as far as whole numbers allow. A cell that gives nothing is named in a warning. Paired: whole
-    problems are drawn that every generator answered, as many as hold that number of carriers on
-    average, at least one; a cell is then a combination of every generator's labels.
+    as far as whole numbers allow. A cell that is empty or gives nothing is named in a warning.
+    Paired: whole problems are drawn that every generator answered, as many as hold that number of
+    carriers on average, at least one; the label of a problem is then every generator's.
 
     Args:
         carriers: what there is.
         lengths: response tokens of each.
         settings: how many, over which strata.
         rng: the source of the draw.
+        models: names of the run's, baseline first: `right_model` is of the first two.
 
     Raises:
-        UsageFault: `by` names something that is no stratum of a carrier, or a count is negative.
+        UsageFault: `by` names something that is no stratum of a carrier, or `right_model` without
+            two models, or a count is negative.
         NoCarriersLeft: every response is over `max_response_tokens`; or, paired, no problem was
             answered by every generator.
     """
     assert len(carriers) == len(lengths)
-    _check(settings)
+    _check(settings, models)
     fitting = [i for i, length in enumerate(lengths) if length <= settings.max_response_tokens]
     if not fitting:
         raise NoCarriersLeft(
@@ -92,12 +119,13 @@ def sample_carriers(
         )
     groups = _problems(carriers, fitting) if settings.paired else [(i,) for i in fitting]
     grouped = sorted(i for group in groups for i in group)
-    labels = strata(
+    labels = _labels(
         [carriers[i] for i in grouped],
         lengths=[lengths[i] for i in grouped],
-        bins=settings.length_bins,
+        settings=settings,
+        models=models,
     )
-    members: dict[tuple[str, ...], list[Group]] = {}
+    members: Members = {}
     by_index = dict(zip(grouped, labels, strict=True))
     for group in groups:
         key = tuple(_label([by_index[i] for i in group], name) for name in settings.by)
@@ -121,10 +149,11 @@ def sample_carriers(
     )
 
 
-def _check(settings: Sampling) -> None:
-    known = tuple(field.name for field in dataclasses.fields(Strata))
+def _check(settings: Sampling, models: Sequence[str]) -> None:
     for name in settings.by:
-        require(name in known, f"[sampling] by takes {', '.join(known)}", name)
+        require(name in STRATA, f"[sampling] by takes {', '.join(STRATA)}", name)
+    compared = RIGHT_MODEL not in settings.by or len(models) >= 2
+    require(compared, f"{RIGHT_MODEL} under [sampling] by needs two models", list(models))
     require(settings.carriers >= 0, "[sampling] carriers must be >= 0", settings.carriers)
     require(settings.length_bins >= 1, "[sampling] length_bins must be >= 1", settings.length_bins)
 
@@ -148,16 +177,49 @@ def _problems(carriers: Sequence[Carrier], fitting: Sequence[int]) -> list[Group
     return paired
 
 
-def _label(group: Sequence[Strata], name: str) -> str:
+def _labels(
+    carriers: Sequence[Carrier],
+    *,
+    lengths: Sequence[int],
+    settings: Sampling,
+    models: Sequence[str],
+) -> list[dict[str, str]]:
+    """The label of every carrier in each of `STRATA`, those aside that are not asked for."""
+    found: list[dict[str, str]] = [
+        {**vars(each), FINISH_REASON: carrier.finish_reason or UNKNOWN}
+        for carrier, each in zip(
+            carriers, strata(carriers, lengths=lengths, bins=settings.length_bins), strict=True
+        )
+    ]
+    if RIGHT_MODEL in settings.by:
+        right = right_model(carriers, baseline=models[0], other=models[1])
+        for carrier, labels in zip(carriers, found, strict=True):
+            labels[RIGHT_MODEL] = right[carrier.problem_id]
+    return found
+
+
+def _label(group: Sequence[Mapping[str, str]], name: str) -> str:
     """The stratum of a group: each generator's labels, generators by name."""
     by_generator: dict[str, set[str]] = {}
     for each in group:
-        by_generator.setdefault(each.generator, set()).add(getattr(each, name))
+        by_generator.setdefault(each["generator"], set()).add(each[name])
     return " / ".join(" + ".join(sorted(by_generator[one])) for one in sorted(by_generator))
 
 
+def _combinations(members: Members) -> tuple[list[tuple[str, ...]], int]:
+    """Every combination of labels that are there, sorted, and how many more have no group.
+
+    Beyond `MOST_CELLS` only those that have a group are listed.
+    """
+    seen = [sorted(set(labels)) for labels in zip(*members, strict=True)]
+    count = math.prod(map(len, seen))
+    if count > MOST_CELLS:
+        return sorted(members), count - len(members)
+    return list(itertools.product(*seen)), 0
+
+
 def _shares(
-    members: dict[tuple[str, ...], list[Group]],
+    members: Members,
     *,
     groups: int,
     carriers: int,
@@ -165,49 +227,65 @@ def _shares(
     rng: np.random.Generator,
 ) -> tuple[Cell, ...]:
     """What every cell gives, cells by label."""
-    keys = sorted(members)
-    available = [len(members[key]) for key in keys]
+    keys, unlisted = _combinations(members)
+    available = {key: len(members.get(key, ())) for key in keys}
     if not settings.carriers:
-        return tuple(
-            Cell(key, count, count, count) for key, count in zip(keys, available, strict=True)
-        )
+        return tuple(Cell(key, count, count, count) for key, count in available.items())
     total = max(settings.carriers * groups // carriers, 1)
     # What is left over goes to cells by lot: by label, it would be the first generator's every
     # time, and nothing but that with more cells than carriers.
-    order = rng.permutation(len(keys)).tolist()
+    there = sorted(members)
+    order = [there[i] for i in rng.permutation(len(there)).tolist()]
     shares = {"balanced": even_shares, "proportional": proportional_shares}[settings.allocation]
-    taken = dict(zip(order, shares([available[i] for i in order], total=total), strict=True))
+    taken = dict(zip(order, shares([available[key] for key in order], total=total), strict=True))
+    # The exact shares, rounded up.
+    balanced, everything = -(-total // (len(keys) + unlisted)), sum(available.values())
+    wanted = {key: -(-total * count // everything) for key, count in available.items()}
+    if settings.allocation == "balanced":
+        wanted = dict.fromkeys(keys, balanced)
     cells = tuple(
-        Cell(key, _wanted(i, available, total=total, settings=settings), available[i], taken[i])
-        for i, key in enumerate(keys)
+        Cell(key, wanted[key], count, taken.get(key, 0)) for key, count in available.items()
     )
-    _warn_of_empty(cells)
+    _warn_of_empty(cells, unlisted=unlisted)
     return cells
 
 
-def _wanted(which: int, available: Sequence[int], *, total: int, settings: Sampling) -> int:
-    """The exact share of a cell, rounded up."""
-    if settings.allocation == "proportional":
-        return -(-total * available[which] // sum(available))
-    return -(-total // len(available))
-
-
-def _warn_of_empty(cells: Sequence[Cell]) -> None:
-    empty = [" × ".join(cell.labels) for cell in cells if cell.taken == 0]
-    if empty:
-        more = f" and {len(empty) - NAMED_CELLS} more" if len(empty) > NAMED_CELLS else ""
+def _warn_of_empty(cells: Sequence[Cell], *, unlisted: int) -> None:
+    every = len(cells) + unlisted
+    if unlisted:
         logger.warning(
-            "%d of %d cells of the sample give nothing: %s%s; "
-            "ask for more carriers or fewer strata under [sampling]",
+            "%d of %d combinations of the strata are empty, too many to list; "
+            "name fewer strata under [sampling] by",
+            unlisted,
+            every,
+        )
+    empty = [cell for cell in cells if not cell.available]
+    if empty:
+        logger.warning(
+            "%d of %d cells of the sample are empty: %s; nothing that was read has these strata "
+            "together",
             len(empty),
-            len(cells),
-            "; ".join(empty[:NAMED_CELLS]),
-            more,
+            every,
+            _named(empty),
+        )
+    unused = [cell for cell in cells if cell.available and not cell.taken]
+    if unused:
+        logger.warning(
+            "%d of %d cells of the sample give nothing: %s; "
+            "ask for more carriers or fewer strata under [sampling]",
+            len(unused),
+            every,
+            _named(unused),
         )
 
 
+def _named(cells: Sequence[Cell]) -> str:
+    more = f" and {len(cells) - NAMED_CELLS} more" if len(cells) > NAMED_CELLS else ""
+    return "; ".join(" × ".join(cell.labels) for cell in cells[:NAMED_CELLS]) + more
+
+
 def _draw(
-    members: dict[tuple[str, ...], list[Group]],
+    members: Members,
     cells: Sequence[Cell],
     *,
     rng: np.random.Generator,
@@ -215,7 +293,7 @@ def _draw(
     """The drawn carriers by index, each with the probability of its group."""
     chosen: dict[int, float] = {}
     for cell in cells:
-        groups = members[cell.labels]
+        groups = members.get(cell.labels, [])
         for which in rng.choice(len(groups), size=cell.taken, replace=False).tolist():
             chosen |= dict.fromkeys(groups[which], cell.taken / cell.available)
     return chosen

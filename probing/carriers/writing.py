@@ -44,6 +44,11 @@ class CarrierWriter:
     The file is there whole or not at all; one that stood there before stays until then. Memory is
     bounded by `BATCH_CARRIERS` carriers and 8 bytes of digest an id.
 
+    Attributes:
+        path: where it goes.
+        written: carriers so far.
+        whole: it stands there.
+
     Raises:
         UsageFault: the ending is none of `ENDINGS`.
         UnwritablePath: the file cannot be written; nothing is left behind.
@@ -53,7 +58,7 @@ class CarrierWriter:
         if not path.name.endswith(ENDINGS):
             raise UsageFault(f"carriers go to a {', '.join(ENDINGS)} file, got {path}; mend -o")
         _require_file(path)
-        self.path, self.written = path, 0
+        self.path, self.written, self.whole = path, 0, False
         self._seen: set[bytes] = set()
         self._waiting: list[Carrier] = []
 
@@ -125,6 +130,7 @@ class CarrierWriter:
             self._file.flush()
             os.fsync(self._file.fileno())
             _unfinished(self.path).replace(self.path)
+            self.whole = True
         except OSError as error:
             raise _refused(self.path, error) from error
 

@@ -12,10 +12,10 @@ from probing.cli.console import (
     EXIT_INTERRUPTED,
     EXIT_STOPPED,
     EXIT_USAGE,
-    err,
     report_fault,
     report_refusal,
 )
+from probing.errors import Interrupted
 
 __all__ = ["EXIT_FAULT", "EXIT_STOPPED", "EXIT_USAGE", "app", "main"]
 
@@ -61,10 +61,12 @@ def main() -> None:
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        sys.exit(app(arguments, prog_name="probing", standalone_mode=False))
-    except KeyboardInterrupt:
-        err.print("interrupted")
-        sys.exit(EXIT_INTERRUPTED)
+        code = app(arguments, prog_name="probing", standalone_mode=False)
+        if code == EXIT_INTERRUPTED:  # Typer makes this of Ctrl-C, and says nothing.
+            report_fault(Interrupted("interrupted"))
+        sys.exit(code)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(report_fault(Interrupted("interrupted")))
     except Exception as error:  # the last resort: every fault becomes a message
         if debug:
             traceback.print_exc()

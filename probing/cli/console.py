@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from probing.carriers.record import Skipped
-from probing.errors import OutsideContract, ProbingError, StoppedEarly, UsageFault
+from probing.errors import Interrupted, OutsideContract, ProbingError, StoppedEarly, UsageFault
 
 EXIT_FAULT, EXIT_USAGE, EXIT_STOPPED, EXIT_INTERRUPTED = 1, 2, 3, 130
 MOST_ROWS = 60
@@ -81,14 +81,16 @@ SHOWN_OF_A_REASON = 5
 
 
 class SkippedRecords:
-    """Records that were left out: all counted, the first of each sort shown, all in a file.
+    """What was left out: all counted, the first of each sort shown, all in a file.
+
+    In a `with`, it is told at the end, whatever ends it.
 
     Attributes:
-        count: how many.
+        records: how many, files that were left out whole aside.
     """
 
     def __init__(self, target: Path | None = None) -> None:
-        self.count, self._target = 0, target
+        self.records, self._target = 0, target
         self._shown: dict[tuple[str, str], list[Skipped]] = {}
         self._counts: Counter[tuple[str, str]] = Counter()
         self._rows = io.StringIO()
@@ -97,7 +99,7 @@ class SkippedRecords:
 
     def add(self, item: Skipped) -> None:
         """One more."""
-        self.count += 1
+        self.records += item.line > 0
         sort = (item.file if item.line else "", item.reason)
         self._counts[sort] += 1
         if self._counts[sort] <= SHOWN_OF_A_REASON:
@@ -105,12 +107,22 @@ class SkippedRecords:
         if self._target is not None:
             self._writer.writerow([item.file, item.line, item.reason, item.detail])
 
+    def __enter__(self) -> "SkippedRecords":
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            self.print()
+        except ProbingError as fault:
+            if error is None:
+                raise
+            report_fault(fault)  # It hides nothing that was there before.
+
     def print(self) -> None:
         """Where and why; of many of a sort, how many more. Writes the file that was asked for."""
         for sort, items in self._shown.items():
             for item in items:
-                place = f"{item.file}:{item.line}" if item.line else item.file
-                err.print(f"skipped {place}: {item.reason}: {item.detail}", markup=False)
+                err.print(f"skipped {item}", markup=False)
             more = self._counts[sort] - len(items)
             if more:
                 where = f" in {sort[0]}" if sort[0] else ""
@@ -198,7 +210,12 @@ def report_refusal(error: Any) -> int:
 
 
 def report_fault(error: Exception) -> int:
-    """Print one fault and return its exit code."""
+    """Print one fault, after what was left out before it, and return its exit code."""
+    if isinstance(error, ProbingError):
+        print_skipped(error.skipped)
+    if isinstance(error, Interrupted):
+        err.print(str(error), markup=False)
+        return EXIT_INTERRUPTED
     if not isinstance(error, ProbingError):
         err.print(f"unexpected {type(error).__name__}: {error}", markup=False)
         err.print("this is a fault of probing itself; run again with --debug for a traceback")

@@ -10,12 +10,14 @@ import pandas as pd
 import typer
 
 from probing.cli.console import SkippedRecords, err, out, print_table
+from probing.errors import Interrupted
 from probing.settings import Grading, Inputs, require
 from probing.vocabulary import Template
 
 if TYPE_CHECKING:
     from probing.carriers.reading import CarrierStream
-    from probing.carriers.record import Carrier
+    from probing.carriers.record import Carrier, FileCounts
+    from probing.carriers.writing import CarrierWriter
 
 FormatOption = Annotated[
     str,
@@ -107,32 +109,51 @@ def carriers(
     require(graded or not regrade, "--regrade cannot go with --no-grade", "both")
     how = inputs_of(form=form, generator=generator, names=name, template=template, columns=column)
     grading = Grading(grader=grader, seconds=seconds_per_answer, regrade=regrade)
-    stream, left_out, rates = (
-        CarrierStream(inputs, inputs=how, strict=strict),
-        SkippedRecords(skipped),
-        RatesTally(),
-    )
-    kept = _kept(stream, left_out)
-    with contextlib.ExitStack() as stack:
+    stream, rates = CarrierStream(inputs, inputs=how, strict=strict), RatesTally()
+    left_out = SkippedRecords(skipped)
+    writer = None if output is None else CarrierWriter(output)
+    with left_out, _interruptible(writer), contextlib.ExitStack() as stack:
+        kept = _kept(stream, left_out)
         given = stack.enter_context(grade_stream(kept, grading)) if graded else kept
-        writer = stack.enter_context(CarrierWriter(output)) if output is not None else None
+        if writer is not None:
+            stack.enter_context(writer)
         for carrier in given:
             rates.add(carrier)
             if writer is not None:
                 writer.add(carrier)
-    left_out.print()
     for note in stream.notes:
         err.print(f"note: {note}", markup=False)
-    files = pd.DataFrame([dataclasses.asdict(each) for each in stream.files])
-    print_table(files)
-    total = int(files["kept"].sum())
-    out.print(f"{stream.rows_read} records read, {total} kept, {left_out.count} skipped")
+    _print_files(stream.files, skipped=left_out.records)
     if isinstance(given, GradedStream):
         for sentence in given.report.sentences():
             out.print(sentence, markup=False)
     print_table(pd.DataFrame([dataclasses.asdict(row) for row in rates.rows()]))
     if output is not None:
         out.print(f"wrote {output}", markup=False)
+
+
+@contextlib.contextmanager
+def _interruptible(writer: "CarrierWriter | None") -> Iterator[None]:
+    """Say at Ctrl-C what there is of the file.
+
+    Raises:
+        Interrupted: it was pressed.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        to = "" if writer is None else f" to {writer.path}"
+        left = "all was written" if writer is not None and writer.whole else "nothing was written"
+        raise Interrupted(f"interrupted; {left}{to}") from error
+
+
+def _print_files(files: "Sequence[FileCounts]", *, skipped: int) -> None:
+    """What every file gave that was read, and how many were not."""
+    counts = pd.DataFrame([dataclasses.asdict(each) for each in files])
+    read, left_out = counts[counts["left_out"] == 0], int(counts["left_out"].sum())
+    print_table(read.drop(columns="left_out"))
+    records = f"{read['records'].sum()} records read, {read['kept'].sum()} kept, {skipped} skipped"
+    out.print(records if not left_out else f"{records}; files left out: {left_out}")
 
 
 def _kept(stream: "CarrierStream", left_out: SkippedRecords) -> "Iterator[Carrier]":

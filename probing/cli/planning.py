@@ -12,11 +12,19 @@ import pandas as pd
 import typer
 
 from probing.cli.console import out, print_skipped, print_table
+from probing.cli.inputs import inputs_of
 from probing.errors import UsageFault
 from probing.lexicon import Lexicon
 from probing.run_file import load_run_file
-from probing.settings import DEFAULT_PLAN_CARRIERS, RunSettings, Sampling, Selection, require
-from probing.vocabulary import Phase
+from probing.settings import (
+    DEFAULT_PLAN_CARRIERS,
+    Inputs,
+    RunSettings,
+    Sampling,
+    Selection,
+    require,
+)
+from probing.vocabulary import Phase, Template
 
 if TYPE_CHECKING:
     from probing.positions.planning import ChosenToken, PositionPlan, SelectorPlan
@@ -26,7 +34,7 @@ PANEL = "With --plan"
 
 Command: TypeAlias = Callable[..., None]
 
-SHARED = ("inputs", "strict")
+SHARED = ("inputs", "strict", "form", "generator", "name", "template", "column")
 """What the command and its plan both take."""
 
 
@@ -37,12 +45,17 @@ def _flag(help_text: str, *names: str) -> Any:
 def show_plan(
     inputs: list[str],
     strict: bool = False,
+    form: str = Inputs.format,
+    generator: str | None = None,
+    name: list[str] | None = None,
+    template: Template | None = None,
+    column: list[str] | None = None,
     *,
     tokenizer: Annotated[
         str | None, _flag("Folder of the tokenizer; the baseline's of --run-file if left out.")
     ] = None,
     run_file: Annotated[
-        Path | None, _flag("Take its selection, lexicon and longest response.")
+        Path | None, _flag("Take its inputs, selection, lexicon and longest response.")
     ] = None,
     sample: Annotated[
         int | None, _flag(f"Carriers looked at; {DEFAULT_PLAN_CARRIERS} if left out.")
@@ -58,7 +71,8 @@ def show_plan(
 ) -> None:
     """Show per selector how many positions it would choose, where, and two of them in their text.
 
-    Positions of a carrier are those that a run with the same [selection] chooses there.
+    Positions of a carrier are those that a run with the same [selection] chooses there. Logs are
+    read as the run file's [inputs] say; options of the command replace what is said there.
     """
     from probing.carriers.reading import read_carriers
     from probing.positions.planning import encode_sample, plan_positions
@@ -68,6 +82,8 @@ def show_plan(
     require(count >= 1, "--sample must be >= 1", count)
     settings = None if run_file is None else load_run_file(run_file)
     sampling = Sampling() if settings is None else settings.sampling
+    asked = inputs_of(form=form, generator=generator, names=name, template=template, columns=column)
+    how = _replaced(Inputs() if settings is None else settings.inputs, asked)
     selection = _selection(
         Selection() if settings is None else settings.selection,
         interval_every=interval_every,
@@ -79,7 +95,7 @@ def show_plan(
     )
     words = Lexicon.load(selection.lexicon)
     adapter = TokenizerAdapter.load(_tokenizer(tokenizer, settings))
-    result = read_carriers(inputs, strict=strict)
+    result = read_carriers(inputs, inputs=how, strict=strict)
     print_skipped(result.skipped)
     drawn_by = sampling.seed if seed is None else seed
     drawn = encode_sample(
@@ -89,7 +105,7 @@ def show_plan(
         longest=sampling.max_response_tokens,
         rng=np.random.default_rng(drawn_by),
     )
-    print_skipped(drawn.skipped)
+    print_skipped([result.skip(each.file, each.reason, each.detail) for each in drawn.skipped])
     plan = plan_positions(drawn.encoded, selection=selection, lexicon=words)
     unusable = f"; {len(drawn.skipped)} drawn cannot be used" if drawn.skipped else ""
     out.print(
@@ -103,6 +119,13 @@ def _selection(selection: Selection, **given: Any) -> Selection:
     """With what the flags say in place of what the run file or the defaults say."""
     said = {name: value for name, value in given.items() if value is not None}
     return dataclasses.replace(selection, **said)
+
+
+def _replaced(inputs: Inputs, asked: Inputs) -> Inputs:
+    """With what was asked for in place of what the run file says."""
+    said = {each.name: getattr(asked, each.name) for each in dataclasses.fields(Inputs)}
+    given = {name: value for name, value in said.items() if value != getattr(Inputs(), name)}
+    return dataclasses.replace(inputs, **given)
 
 
 def _tokenizer(folder: str | None, settings: RunSettings | None) -> str:

@@ -18,6 +18,7 @@ MOST_CELLS = 20
 
 def print_cells(cells: Sequence["Cell"], sampling: Sampling) -> None:
     """What every combination of strata was to give, has and gave; nothing where all was kept."""
+    from probing.carriers.sampling import cell_rows
     from probing.reporting.text import line
 
     if not sampling.carriers:
@@ -29,12 +30,10 @@ def print_cells(cells: Sequence["Cell"], sampling: Sampling) -> None:
         pd.DataFrame(
             [
                 {
-                    **dict(zip(sampling.by, map(line, cell.labels), strict=True)),
-                    "wanted": cell.wanted,
-                    "available": cell.available,
-                    "taken": cell.taken,
+                    name: line(value) if isinstance(value, str) else value
+                    for name, value in row.items()
                 }
-                for cell in cells[:MOST_CELLS]
+                for row in cell_rows(cells[:MOST_CELLS], by=sampling.by)
             ]
         )
     )

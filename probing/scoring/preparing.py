@@ -9,9 +9,9 @@ import numpy as np
 
 from probing.carriers.grading import grade
 from probing.carriers.reading import read_carriers
-from probing.carriers.record import Carrier, Skipped
+from probing.carriers.record import Carrier, ReadResult, Skipped
 from probing.carriers.sampling import Cell, sample_carriers
-from probing.errors import NoCarriersLeft
+from probing.errors import NoCarriersLeft, ProbingError
 from probing.lexicon import Lexicon
 from probing.positions.seeding import carrier_rng
 from probing.positions.select import select_positions
@@ -40,7 +40,7 @@ class Prepared:
         encoded: the same carriers as tokens.
         works: those with at least one chosen position; `Work.index` counts in `carriers`.
         cells: what the sample drew from each combination of strata.
-        counts: records and carriers by what became of them.
+        counts: records and carriers by what became of them; files too, where some were left out.
         skipped: every record left out, except those the sample did not draw.
     """
 
@@ -56,7 +56,6 @@ class Prepared:
 class _Encoded:
     carriers: tuple[Carrier, ...]
     encoded: tuple[EncodedCarrier, ...]
-    skipped: tuple[Skipped, ...]
 
 
 def prepare(settings: RunSettings, *, tokenizer: TokenizerAdapter, lexicon: Lexicon) -> Prepared:
@@ -67,33 +66,55 @@ def prepare(settings: RunSettings, *, tokenizer: TokenizerAdapter, lexicon: Lexi
     Raises:
         UnreadableInput: A file cannot be read as carriers.
         NoCarriersLeft: Every record was skipped.
+            Each has in `skipped` what was left out until then.
     """
     read = read_carriers(settings.carriers, inputs=settings.inputs)
     for note in read.notes:
         logger.warning("%s", note)
-    usable = _encode(grade(read.carriers), tokenizer=tokenizer)
+    skipped = list(read.skipped)
+    try:
+        return _prepared(read, skipped, settings=settings, tokenizer=tokenizer, lexicon=lexicon)
+    except ProbingError as fault:
+        fault.skipped = tuple(skipped)
+        raise
+
+
+def _prepared(
+    read: ReadResult,
+    skipped: list[Skipped],
+    *,
+    settings: RunSettings,
+    tokenizer: TokenizerAdapter,
+    lexicon: Lexicon,
+) -> Prepared:
+    """From what was read; what is left out besides is added to `skipped`."""
+    usable = _encode(grade(read.carriers, settings.grading), read, skipped, tokenizer=tokenizer)
     lengths = [len(each.char_spans) for each in usable.encoded]
     sample = sample_carriers(
         usable.carriers,
         lengths=lengths,
         settings=settings.sampling,
         rng=np.random.default_rng(settings.sampling.seed),
+        models=(settings.baseline.name, *(other.name for other in settings.others)),
     )
     limit = settings.sampling.max_response_tokens
-    too_long = tuple(_skip(c, TOO_LONG, f"more than {limit} tokens") for c in sample.too_long)
-    unpaired = tuple(_skip(c, UNPAIRED, "a generator has no response") for c in sample.unpaired)
+    over, alone = f"more than {limit} tokens", "a generator has no response"
+    skipped += [read.skip(each.carrier_id, TOO_LONG, over) for each in sample.too_long]
+    skipped += [read.skip(each.carrier_id, UNPAIRED, alone) for each in sample.unpaired]
     encoded = tuple(usable.encoded[index] for index in sample.indices)
     works = _choose(encoded, settings=settings, lexicon=lexicon)
-    skipped = (*read.skipped, *usable.skipped, *too_long, *unpaired)
     for reason, count in Counter(record.reason for record in skipped).items():
-        logger.warning("%d records skipped: %s", count, reason)
+        logger.warning("%d skipped: %s", count, reason)
     respelt = sum(each.respelt for each in encoded)
     if respelt:
         logger.warning(RESPELT, respelt)
+    files_left_out = read.files_left_out
+    left = len(sample.too_long) + len(sample.unpaired)
     counts = {
         "records_read": read.rows_read,
-        "records_skipped": len(skipped),
-        "carriers_available": len(usable.carriers) - len(too_long) - len(unpaired),
+        "records_skipped": len(skipped) - sum(each.left_out > 0 for each in read.files),
+        **({"files_left_out": files_left_out} if files_left_out else {}),
+        "carriers_available": len(usable.carriers) - left,
         "carriers_graded": sum(each.correct is not None for each in sample.carriers),
         "carriers_sampled": len(sample.carriers),
         "carriers_spelt_otherwise": respelt,
@@ -106,33 +127,34 @@ def prepare(settings: RunSettings, *, tokenizer: TokenizerAdapter, lexicon: Lexi
         works=works,
         cells=sample.cells,
         counts=counts,
-        skipped=skipped,
+        skipped=tuple(skipped),
     )
 
 
-def _encode(carriers: Sequence[Carrier], *, tokenizer: TokenizerAdapter) -> _Encoded:
-    """Carriers as tokens; those that cannot be are skipped with the reason."""
+def _encode(
+    carriers: Sequence[Carrier],
+    read: ReadResult,
+    skipped: list[Skipped],
+    *,
+    tokenizer: TokenizerAdapter,
+) -> _Encoded:
+    """Carriers as tokens; those that cannot be are added to `skipped` with the reason."""
     kept: list[Carrier] = []
     encoded: list[EncodedCarrier] = []
-    skipped: list[Skipped] = []
+    before = len(skipped)
     for carrier in carriers:
         try:
             encoded.append(tokenizer.encode(carrier))
         except UnusableCarrier as fault:
-            skipped.append(_skip(carrier, fault.reason, fault.detail))
+            skipped.append(read.skip(carrier.carrier_id, fault.reason, fault.detail))
         else:
             kept.append(carrier)
     if not kept:
         raise NoCarriersLeft(
-            f"none of {len(carriers)} carriers can be scored; the first: {skipped[0].reason}: "
-            f"{skipped[0].detail}; see `probing carriers` for what a carrier needs"
+            f"none of {len(carriers)} carriers can be scored; the first: {skipped[before]}; "
+            "see `probing carriers` for what a carrier needs"
         )
-    return _Encoded(tuple(kept), tuple(encoded), tuple(skipped))
-
-
-def _skip(carrier: Carrier, reason: str, detail: str) -> Skipped:
-    """A carrier is named by its id here: where it stood in a file is known to the reader only."""
-    return Skipped(file=carrier.carrier_id, line=0, reason=reason, detail=detail)
+    return _Encoded(tuple(kept), tuple(encoded))
 
 
 def _choose(

@@ -99,6 +99,7 @@ def manifest_of(identity: Identity, facts: Facts) -> Manifest:
         versions=facts.versions,
         counts=identity.prepared.counts,
         skipped=identity.prepared.skipped,
+        sample=identity.prepared.cells,
     )
 
 

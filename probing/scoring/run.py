@@ -39,7 +39,7 @@ from probing.settings import GREEDY_BELOW, Decoding, RunSettings, Scoring, requi
 from probing.store.casting import Casting
 from probing.store.lock import RunLock
 from probing.store.log import RunLog
-from probing.store.manifest import differences
+from probing.store.manifest import changes
 from probing.store.noise import NoiseFloor
 from probing.store.plan import Plan, Unit
 from probing.store.reader import Run, open_run
@@ -243,7 +243,7 @@ def _same_run(place: Path, identity: Identity) -> Run | None:
     existing = open_run(str(place))
     stored = existing.manifest
     asked = manifest_of(identity, facts_of(stored))
-    refuse(place, existing, differences(stored.to_json(), asked.to_json()))
+    refuse(place, existing, changes(stored, asked))
     return existing
 
 

@@ -1,12 +1,13 @@
 """The manifest: what a run was made from."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from probing.carriers.record import Skipped
+from probing.carriers.sampling import Cell
 from probing.settings import RunSettings, as_json
 from probing.store.unit import Measures, measures
 
@@ -29,6 +30,8 @@ class Manifest:
         versions: of the libraries that change a bit.
         counts: carriers read, graded, sampled, skipped.
         skipped: the records left out, with reasons.
+        sample: what was wanted of each combination of the strata `settings.sampling.by`, available
+            and taken; None in runs of versions that kept no such table.
     """
 
     settings: RunSettings
@@ -40,6 +43,7 @@ class Manifest:
     versions: dict[str, str] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     skipped: tuple[Skipped, ...] = ()
+    sample: tuple[Cell, ...] | None = None
 
     @property
     def model_names(self) -> tuple[str, ...]:
@@ -60,6 +64,8 @@ class Manifest:
             "settings": settings,
             "skipped": [asdict(record) for record in self.skipped],
         }
+        if self.sample is None:
+            del document["sample"]
         # Through JSON, so that what is compared at resume is what a reader would see.
         plain: dict[str, Any] = json.loads(json.dumps(document, allow_nan=False))
         return plain
@@ -72,6 +78,7 @@ class Manifest:
             pydantic.ValidationError: settings that this version does not know.
         """
         settings = json.dumps({**document["settings"], "out": ""})
+        sample = document.get("sample")
         return cls(
             **{
                 **document,
@@ -79,8 +86,20 @@ class Manifest:
                 "selector_names": tuple(document["selector_names"]),
                 "watched_ids": tuple(document["watched_ids"]),
                 "skipped": tuple(Skipped(**record) for record in document["skipped"]),
+                "sample": None if sample is None else tuple(map(_cell, sample)),
             }
         )
+
+
+def _cell(document: dict[str, Any]) -> Cell:
+    return Cell(**{**document, "labels": tuple(document["labels"])})
+
+
+def changes(stored: Manifest, now: Manifest) -> list[str]:
+    """Where two manifests differ, as `differences`; what the stored one did not keep cannot."""
+    if stored.sample is None:
+        now = replace(now, sample=None)
+    return differences(stored.to_json(), now.to_json())
 
 
 def differences(stored: Any, now: Any, *, where: str = "") -> list[str]:

@@ -17,7 +17,7 @@ from probing.store.arrays import Content, create_array, stored_form, write_flat
 from probing.store.defaults import STATISTICS_KEPT_BYTES, write_statistics
 from probing.store.lock import RunLock
 from probing.store.log import RunLog
-from probing.store.manifest import Manifest, differences
+from probing.store.manifest import Manifest, changes, differences
 from probing.store.objects import (
     digest_of,
     digests_to_json,
@@ -342,7 +342,7 @@ def _refuse_existing(run: Path) -> None:
 
 
 def _refuse_differences(run: Path, opened: Run, *, plan: Plan, manifest: Manifest) -> None:
-    found = differences(opened.manifest.to_json(), manifest.to_json())
+    found = changes(opened.manifest, manifest)
     found += differences(opened.plan.to_json(), plan.to_json(), where="plan")
     refuse(run, opened, found)
 

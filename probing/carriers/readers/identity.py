@@ -16,6 +16,10 @@ GENERATORS = ("generator", "model", "model_name")
 LOGGED = "logged_generator"
 """Where the name that a log has for a generator is kept when it has another here."""
 PROBLEMS = ("problem_id", "question_id", "task_id")
+NOBODY = (
+    "nobody says which model wrote it: give --generator NAME, or in a run file "
+    'generator = "NAME" under [inputs]'
+)
 SAME_PROMPT = "prompt:"
 """Begins the id of a problem that is told by its prompt alone."""
 
@@ -98,7 +102,7 @@ def completed(fields: Mapping[str, Any], *, place: str, inputs: Inputs) -> dict[
     whole.setdefault("carrier_id", place)
     generator = logged_generator(whole, inputs)
     if generator is None:
-        raise Unusable("missing field", "nobody says which model wrote it: give --generator NAME")
+        raise Unusable("missing field", NOBODY)
     whole = named(whole, generator, inputs)
     if inputs.template is not None:
         whole["template"] = inputs.template.value
