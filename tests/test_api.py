@@ -277,7 +277,10 @@ def test_where_nothing_is_measured_there_is_no_example(opened: OpenRun) -> None:
         (lambda run: run.examples(n=0), r"n must be >= 1, got 0"),
         (lambda run: run.verdict(where={"kind": "lock-like"}), r"takes every kind"),
         (lambda run: run.verdict(where={"generator": "x"}), r"generator takes .*got 'x'"),
-        (lambda run: run.verdict(train_temperature=0), r"need a temperature > 0, got 0"),
+        (
+            lambda run: run.verdict(train_temperature=0),
+            r"^train_temperature, of .* must be > 0, got 0",
+        ),
         (lambda run: run.verdict(preset="pre"), r"^preset takes post"),
         (lambda _: score({"out": "x"}), r"^the settings: carriers: Field required"),
         (lambda _: score({"outt": "x"}), r"outt: Unexpected .*known here: out, "),

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import typer
 
-from probing.cli.console import out, print_skipped, print_table
+from probing.cli.console import err, out, print_skipped, print_table
 from probing.cli.inputs import inputs_of
 from probing.errors import UsageFault
 from probing.lexicon import Lexicon
@@ -97,6 +97,8 @@ def show_plan(
     adapter = TokenizerAdapter.load(_tokenizer(tokenizer, settings))
     result = read_carriers(inputs, inputs=how, strict=strict)
     print_skipped(result.skipped)
+    for note in result.notes:
+        err.print(f"note: {note}", markup=False)
     drawn_by = sampling.seed if seed is None else seed
     drawn = encode_sample(
         result.carriers,
