@@ -6,8 +6,10 @@ Its full-vocabulary logits are returned too, so that figures can be worked out a
 import dataclasses
 import re
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -81,12 +83,15 @@ def write_pages_run(
     take: tuple[int, ...] | None = None,
     finish: bool = True,
     shard_rows: int = 256,
+    measured: Mapping[str, Any] | None = None,
+    known: Mapping[str, Any] | None = None,
 ) -> PagesRun:
     """Write a run of `problems` problems, one or two carriers each.
 
     The same arguments give the same run. `take` says whose logits each model gets: (1, 0) swaps two
     models, (0, 0) makes them the same. Without `finish` the last unit and the default statistics
-    are missing, as in a run that is being written.
+    are missing, as in a run that is being written. `measured` is what scoring writes at its end,
+    `known` further parts of the manifest.
     """
     rng = np.random.default_rng(0)
     carriers = _carriers(problems, models, rng)
@@ -124,6 +129,7 @@ def write_pages_run(
                 "groups": [dataclasses.asdict(group) for group in lexicon.entries],
             }
         },
+        **(known or {}),
     )
     plan = make_plan(
         [len(one.token_ids) for one in encoded],
@@ -143,7 +149,7 @@ def write_pages_run(
             writer.write_unit(unit, _unit_arrays(unit, rows, encoded, chosen, settings=settings))
             logits.append(rows)
         if finish:
-            writer.finish()
+            writer.finish(dict(measured or {}))
     nothing = np.empty((0, len(models), len(vocabulary)), dtype=np.float32)
     return PagesRun(path=path, logits=np.concatenate([nothing, *logits]), vocabulary=vocabulary)
 

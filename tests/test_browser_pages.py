@@ -226,7 +226,14 @@ def test_every_table_can_be_made_again_from_its_settings(site: Site, page: Page)
             assert export.csv_text(again) == downloaded(page, f"{name}_csv"), name
 
 
-PICTURES = {"overview": "", "deltas": "deltas", "examples": "examples", "mechanism": "mechanism"}
+PICTURES = {
+    "overview": "",
+    "deltas": "deltas",
+    "examples": "examples",
+    "mechanism": "mechanism",
+    "methods": "methods",
+}
+WITHOUT_CHARTS = {"examples", "methods"}
 
 TRAINED = "train_temperature=1.6&train_top_k=20&train_top_p=0.8"
 """How the demo's samples were drawn."""
@@ -239,7 +246,7 @@ def test_screenshots(site: Site, name: str, scheme: str, tmp_path: Path) -> None
     folder.mkdir(parents=True, exist_ok=True)
     query = f"run={BUNDLED.name}" if BUNDLED.exists() else "run=pages.zarr"
     page = site.visit(f"{query}&{TRAINED}", scheme=scheme, place=PICTURES[name])
-    if name != "examples":
+    if name not in WITHOUT_CHARTS:
         page.get_by_test_id("stVegaLiteChart").last.locator("svg, canvas").first.wait_for()
     page.wait_for_timeout(1500)
     tall = page.evaluate(

@@ -17,6 +17,8 @@ from probing.store.reader import Run
 from probing.vocabulary import DISTRIBUTION, Stratum
 
 NOT_RECORDED = "not recorded"
+TRAINING, NOISE = "Training samples", "Noise floor"
+"""Facts by these names."""
 TRAINING_OPTIONS = ("temperature", "top_k", "top_p")
 FLOAT32 = "float32"
 
@@ -84,13 +86,10 @@ def facts(
         ),
         ("Decoding", display.decoding_text(asked.decoding)),
         ("Kinds", f"at {display.decoding_text(kind_decoding)}: {display.rule_text(asked.rule)}"),
-        (
-            "Training samples",
-            asked.training.said,
-        ),
+        (TRAINING, asked.training.said),
         ("Scored with", _versions(run)),
         (
-            "Noise floor",
+            NOISE,
             "not measured" if run.noise_floor is None else _upper(run.noise_floor.sentence()),
         ),
         ("Cast", _cast(run)),
@@ -132,8 +131,11 @@ def _sampled(run: Run) -> str:
     counts = run.manifest.counts
     if not counts:
         return f"how many were read is {NOT_RECORDED}"
+    sampling = run.manifest.settings.sampling
+    drawn = f"{sampling.allocation} over {', '.join(sampling.by)}, seed {sampling.seed}"
     return (
-        f"{counts['carriers_sampled']:,} sampled of {counts['carriers_available']:,} read, "
+        f"{counts['carriers_sampled']:,} sampled of {counts['carriers_available']:,} read"
+        f"{f' ({drawn})' if sampling.carriers else ''}, "
         f"{counts['records_skipped']:,} records skipped"
     )
 

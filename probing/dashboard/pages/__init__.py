@@ -3,6 +3,6 @@
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
-OVERVIEW, DELTAS, EXAMPLES, MECHANISM = (
-    FOLDER / f"{name}.py" for name in ("overview", "deltas", "examples", "mechanism")
+OVERVIEW, DELTAS, EXAMPLES, MECHANISM, METHODS = (
+    FOLDER / f"{name}.py" for name in ("overview", "deltas", "examples", "mechanism", "methods")
 )
