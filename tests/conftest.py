@@ -1,6 +1,7 @@
 """What every test shares: quiet libraries, repeatable examples, and one run of known logits."""
 
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 settings.register_profile("ci", derandomize=True, deadline=None, max_examples=30, database=None)
 settings.register_profile("wide", deadline=None, max_examples=500)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+# Where tests run in the background Ctrl-C may be ignored, which what they start would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # This file is loaded before the hook that checks shapes is: it may import `probing` only later.
 

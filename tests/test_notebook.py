@@ -167,13 +167,13 @@ def test_what_its_prose_says_is_so(executed: Path) -> None:
     assert (whose["reads"] == "changed").all()
     told = json.loads((executed / "told.json").read_text(encoding="utf-8"))
     mechanism, rule = told["verdicts"]["ssd"]
-    assert mechanism == "mixed"
-    assert "outside the support" in rule
+    assert mechanism == "generic shift"
     assert "single tokens moved alike" in rule
     assert told["verdicts"]["control"][0] == "generic shift"
     evidence = pd.read_pickle(executed / "verdict.pickle").set_index(["comparison", "figure"])
-    assert evidence.loc[("ssd", "slope"), "reads"] == "supports"
-    assert evidence.loc[("ssd", "gap"), "reads"] == "supports"
+    assert evidence.loc[("ssd", "gap"), "reads"] == "cannot tell"
+    assert evidence.loc[("ssd", "support at forks"), "reads"] == "supports"
+    assert evidence.loc[("control", "support at forks"), "reads"] == "cannot tell"
     wrote = pd.read_pickle(executed / "positions.pickle").drop_duplicates("carrier_id")
     shares = wrote["generator"].value_counts(normalize=True)
     assert shares.to_dict() == {"smollm2-135m-maths": 0.5, "ssd": 0.5}
@@ -194,7 +194,7 @@ def test_it_shows_a_chart_as_a_picture_and_tables_as_html(executed: Path) -> Non
         shown = outputs(executed, cell)
         assert "<table" in shown["text/html"]
         assert "<script" not in shown["text/html"]
-    assert "ssd: mixed" in outputs(executed, "verdict")["text/plain"]
+    assert "ssd: generic shift" in outputs(executed, "verdict")["text/plain"]
     assert "<mark>" in outputs(executed, "examples")["text/html"]
 
 

@@ -345,7 +345,9 @@ def test_ids_that_spell_more_or_less_than_the_response_are_counted(
     assert report.counts["carriers_spelt_otherwise"] == 2
     assert "2 carriers have ids that spell more or less than their response" in caplog.text
     (skipped,) = report.skipped
-    assert (skipped.file, skipped.reason) == ("c4", "ids of another response")
+    assert (skipped.file, skipped.line) == (str(path), 5)
+    assert skipped.reason == "ids of another response"
+    assert skipped.detail.startswith("carrier c4: ")
 
 
 def test_think_close_ends_of_text_and_words_are_watched(settings: RunSettings) -> None:

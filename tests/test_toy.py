@@ -89,5 +89,5 @@ def test_the_target_at_temperature_one_is_what_sampling_draws() -> None:
 def test_a_target_whose_support_is_not_known_is_refused() -> None:
     full = (np.random.default_rng(0).normal(size=(2, 500)) / 10).astype(np.float32)
     rows = distributions_of(full, top_k=64)
-    with pytest.raises(OutsideContract, match=r"got 2 positions.*set top_k"):
+    with pytest.raises(OutsideContract, match=r"got 2 positions.*give a train_top_k"):
         ssd_target(rows, training=Decoding(temperature=1.0, top_k=0, top_p=0.95))
