@@ -124,6 +124,33 @@ def column_help(labels: dict[str, display.Column]) -> dict[str, Any]:
     }
 
 
+def text_frame(shown: pd.DataFrame, labels: dict[str, display.Column], *, key: str) -> None:
+    """A table of texts, whole, under its columns' labels."""
+    st.dataframe(
+        shown,
+        column_config=column_help(labels),
+        hide_index=True,
+        height="content",
+        key=key,
+        placeholder=display.NOT_MEASURED,
+        alt=key.capitalize(),
+    )
+
+
+def csv_button(table: pd.DataFrame, *, name: str, label: str = "CSV") -> None:
+    """A button for a table's CSV."""
+    st.download_button(
+        label,
+        lambda: export.csv_text(table),
+        file_name=f"{name}.csv",
+        mime="text/csv",
+        key=f"{name}_csv",
+        on_click="ignore",
+        icon=":material/download:",
+        help=f"The table {name} with all its digits.",
+    )
+
+
 def downloads(
     choice: Choice,
     asked: TableSettings,

@@ -11,9 +11,9 @@ import streamlit as st
 from probing.dashboard import loaders
 from probing.dashboard.controls import Choice, chosen
 from probing.dashboard.filtering import URL
-from probing.dashboard.parts import column_help, opening
+from probing.dashboard.parts import csv_button, opening, text_frame
 from probing.errors import ProbingError
-from probing.reporting import charts, display, evidence, export, tables
+from probing.reporting import charts, display, evidence, tables
 from probing.reporting import mechanism_charts as drawing
 from probing.reporting.curves import MATCHED_QUANTITIES, CurvesAsked
 from probing.reporting.filters import options
@@ -147,9 +147,9 @@ def _evidence(choice: Choice, table: pd.DataFrame, *, found: Findings, asked: As
         ],
         key="evidence_chart",
     )
-    _frame(evidence.wide_evidence(table), evidence.wide_labels(table), key="evidence")
+    text_frame(evidence.wide_evidence(table), evidence.wide_labels(table), key="evidence")
     st.text("\n".join(tables.evidence_notes(table, found=found, asked=asked)))
-    _csv(table, name="evidence")
+    csv_button(table, name="evidence")
 
 
 def _progress(choice: Choice, found: Mapping[str, Found], *, asked: Asked) -> None:
@@ -164,8 +164,8 @@ def _progress(choice: Choice, found: Mapping[str, Found], *, asked: Asked) -> No
         for name, one in found.items()
     ]
     table = pd.concat(parts, ignore_index=True)
-    _frame(evidence.shown_progress(table), evidence.PROGRESS_LABELS, key="progress")
-    _csv(table, name="progress")
+    text_frame(evidence.shown_progress(table), evidence.PROGRESS_LABELS, key="progress")
+    csv_button(table, name="progress")
 
 
 def _beside_temperature(choice: Choice, found: Mapping[str, Found], *, asked: Asked) -> None:
@@ -182,8 +182,8 @@ def _beside_temperature(choice: Choice, found: Mapping[str, Found], *, asked: As
     for name, one in found.items():
         st.text(evidence.temperature_sentence(name, one.evidence.temperature))
     table = pd.concat(parts, ignore_index=True)
-    _frame(evidence.shown_temperature(table), evidence.TEMPERATURE_LABELS, key="temperature")
-    _csv(table, name="beside-temperature")
+    text_frame(evidence.shown_temperature(table), evidence.TEMPERATURE_LABELS, key="temperature")
+    csv_button(table, name="beside-temperature")
 
 
 def _curves(choice: Choice) -> None:
@@ -230,7 +230,11 @@ def _curves(choice: Choice) -> None:
     _charts(drawn, key="curve")
     with st.container(horizontal=True):
         for name in ("by_rank", "by_temperature", "matched"):
-            _csv(getattr(made, name), name=f"curves-{name.replace('_', '-')}")
+            csv_button(
+                getattr(made, name),
+                name=f"curves-{name.replace('_', '-')}",
+                label=name.replace("_", "-").capitalize(),
+            )
 
 
 def _sweep(choice: Choice) -> None:
@@ -267,7 +271,7 @@ def _sweep(choice: Choice) -> None:
         ],
         key="sweep_chart",
     )
-    _csv(table, name="sweep")
+    csv_button(table, name="sweep")
 
 
 def _either_text(choice: Choice, *, asked: Asked) -> None:
@@ -283,8 +287,8 @@ def _either_text(choice: Choice, *, asked: Asked) -> None:
     if not _wanted("Weigh the evidence on each generator's text", key="either_text"):
         return
     table = loaders.evidence_by_text(choice.run, _names(choice), asked=asked)
-    _frame(evidence.shown_texts(table), evidence.TEXT_LABELS, key="texts")
-    _csv(table, name="evidence-by-text")
+    text_frame(evidence.shown_texts(table), evidence.TEXT_LABELS, key="texts")
+    csv_button(table, name="evidence-by-text")
 
 
 def _multiverse(choice: Choice) -> None:
@@ -297,8 +301,8 @@ def _multiverse(choice: Choice) -> None:
     if not _wanted("Combine all settings", key="multiverse_wanted"):
         return
     table = loaders.multiverse(choice.run, choice.other)
-    _frame(evidence.shown_multiverse(table), evidence.MULTIVERSE_LABELS, key="multiverse")
-    _csv(table, name="multiverse")
+    text_frame(evidence.shown_multiverse(table), evidence.MULTIVERSE_LABELS, key="multiverse")
+    csv_button(table, name="multiverse")
 
 
 class _Drawn(NamedTuple):
@@ -324,31 +328,6 @@ def _charts(drawn: Sequence[_Drawn], *, key: str) -> None:
 def _wanted(label: str, *, key: str) -> bool:
     """Whether a section that takes some seconds is asked for."""
     return st.toggle(label, key=key, bind=URL, help="Takes some seconds, once.")
-
-
-def _frame(shown: pd.DataFrame, labels: dict[str, display.Column], *, key: str) -> None:
-    st.dataframe(
-        shown,
-        column_config=column_help(labels),
-        hide_index=True,
-        height="content",
-        key=key,
-        placeholder=display.NOT_MEASURED,
-        alt=key.capitalize(),
-    )
-
-
-def _csv(table: pd.DataFrame, *, name: str) -> None:
-    st.download_button(
-        "CSV" if not name.startswith("curves-") else name.removeprefix("curves-").capitalize(),
-        lambda: export.csv_text(table),
-        file_name=f"{name}.csv",
-        mime="text/csv",
-        key=f"{name}_csv",
-        on_click="ignore",
-        icon=":material/download:",
-        help=f"The table {name} with all its digits.",
-    )
 
 
 mechanism()

@@ -1,11 +1,10 @@
 """How the figures come about: settings in force, provenance, what was left out, definitions."""
 
-import pandas as pd
 import streamlit as st
 
 from probing.dashboard.controls import Choice, chosen
-from probing.dashboard.parts import column_help, opening
-from probing.reporting import display, export, methods, provenance
+from probing.dashboard.parts import csv_button, opening, text_frame
+from probing.reporting import methods, provenance
 from probing.settings import Training
 
 
@@ -20,7 +19,7 @@ def page() -> None:
     _sample(choice)
     _skipped(choice)
     st.header("What the quantities are", anchor=False)
-    _frame(methods.definitions(), methods.DEFINITION_LABELS, key="definitions")
+    text_frame(methods.definitions(), methods.DEFINITION_LABELS, key="definitions")
 
 
 def _in_force(choice: Choice) -> None:
@@ -48,8 +47,8 @@ def _in_force(choice: Choice) -> None:
 def _models(choice: Choice) -> None:
     st.header("Models", anchor=False)
     table = methods.model_rows(choice.run)
-    _frame(methods.shown_models(table), methods.MODEL_LABELS, key="models")
-    _csv(table, name="models")
+    text_frame(methods.shown_models(table), methods.MODEL_LABELS, key="models")
+    csv_button(table, name="models")
 
 
 def _noise(choice: Choice) -> None:
@@ -64,8 +63,8 @@ def _noise(choice: Choice) -> None:
         f"at {floor.top1_changed:.1%}. It is rounding, and no null: two models that differ by "
         "noise alone differ by more."
     )
-    _frame(methods.shown_noise(table), methods.NOISE_LABELS, key="noise")
-    _csv(table, name="noise-floor")
+    text_frame(methods.shown_noise(table), methods.NOISE_LABELS, key="noise")
+    csv_button(table, name="noise-floor")
 
 
 def _sample(choice: Choice) -> None:
@@ -79,7 +78,7 @@ def _sample(choice: Choice) -> None:
     st.dataframe(
         table, hide_index=True, height="content", key="sample", alt="Wanted, available, taken"
     )
-    _csv(table, name="sample")
+    csv_button(table, name="sample")
 
 
 def _skipped(choice: Choice) -> None:
@@ -88,33 +87,8 @@ def _skipped(choice: Choice) -> None:
     if table.empty:
         st.text("No record was skipped.")
         return
-    _frame(methods.shown_skipped(choice.run), methods.SKIPPED_LABELS, key="skipped")
-    _csv(table, name="skipped")
-
-
-def _frame(shown: pd.DataFrame, labels: dict[str, display.Column], *, key: str) -> None:
-    st.dataframe(
-        shown,
-        column_config=column_help(labels),
-        hide_index=True,
-        height="content",
-        key=key,
-        placeholder=display.NOT_MEASURED,
-        alt=key.capitalize(),
-    )
-
-
-def _csv(table: pd.DataFrame, *, name: str) -> None:
-    st.download_button(
-        "CSV",
-        lambda: export.csv_text(table),
-        file_name=f"{name}.csv",
-        mime="text/csv",
-        key=f"{name}_csv",
-        on_click="ignore",
-        icon=":material/download:",
-        help=f"The table {name} with all its digits.",
-    )
+    text_frame(methods.shown_skipped(choice.run), methods.SKIPPED_LABELS, key="skipped")
+    csv_button(table, name="skipped")
 
 
 page()
