@@ -254,8 +254,7 @@ class Training(Strict):
         of = "of the samples trained on"
         require(above, f"train_temperature, {of}, must be > 0", self.temperature)
         require(self.top_k >= 0, f"train_top_k, {of}, must be >= 0 (0: none)", self.top_k)
-        inside = 0 < self.top_p <= 1
-        require(inside, f"train_top_p, {of}, must be in (0, 1] (1: none)", self.top_p)
+        require(0 < self.top_p <= 1, f"train_top_p, {of}, must be in (0, 1] (1: none)", self.top_p)
 
     @classmethod
     def told(
@@ -273,14 +272,9 @@ class Training(Strict):
     @property
     def said(self) -> str:
         """The three, and which of them are assumed."""
-        shown = {
-            "temperature": f"T {self.temperature:g}",
-            "top_k": f"top-k {self.top_k}",
-            "top_p": f"top-p {self.top_p:g}",
-        }
-        return ", ".join(
-            text + (" (assumed)" if name in self.assumed else "") for name, text in shown.items()
-        )
+        names = ("temperature", "top_k", "top_p")
+        t, k, p = (" (assumed)" if name in self.assumed else "" for name in names)
+        return f"T {self.temperature:g}{t}, top-k {self.top_k}{k}, top-p {self.top_p:g}{p}"
 
     @property
     def truncates(self) -> bool:
@@ -502,5 +496,4 @@ class RunSettings(Strict):
 
 def as_json(settings: object) -> dict[str, Any]:
     """A settings dataclass as plain JSON values, for manifests and downloads."""
-    values: dict[str, Any] = TypeAdapter(type(settings)).dump_python(settings, mode="json")
-    return values
+    return dict(TypeAdapter(type(settings)).dump_python(settings, mode="json"))
