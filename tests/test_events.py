@@ -29,14 +29,14 @@ from probing.analysis.kinds import kinds
 from probing.analysis.ranking import leading_ids
 from probing.analysis.transitions import transition_shares
 from probing.lexicon import SELF_CORRECTION, THINK_CLOSE, Lexicon, candidate_word
-from probing.reporting.words import (
+from probing.settings import KIND_PRESETS, Decoding, KindRule
+from probing.store.reader import Run
+from probing.store.words import (
     begins_within,
     lexicon_tokens,
     realised_corrections,
     shared_prefix,
 )
-from probing.settings import KIND_PRESETS, Decoding, KindRule
-from probing.store.reader import Run
 from probing.vocabulary import PADDING_ID, Event, Kind
 
 NO_TOKENS = 12

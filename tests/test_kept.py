@@ -5,14 +5,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from probing.store.kept import KeptArrays
+from probing.store.kept import Kept
 from probing.store.reader import Run
 
 
 @example([0, 1, 2, 0, 3, 0], 6)  # asking for 0 again saves it
 @given(st.lists(st.integers(0, 5), max_size=40), st.integers(0, 12))
 def test_what_is_kept_is_what_was_asked_last(keys: list[int], room: int) -> None:
-    kept, reads = KeptArrays(budget_bytes=8 * room), []
+    kept, reads = Kept(budget_bytes=8 * room), []
     held: list[int] = []  # the slow reference: least lately asked first
     for key in keys:
         size = key + 1

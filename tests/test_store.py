@@ -437,8 +437,11 @@ def test_damage_is_a_named_error_never_data(copy: Path, kind: str) -> None:
     assert _is_found(copy)
     with pytest.raises(CorruptRun, match=r"logit|tail_mean|manifest"):
         _read_all(copy)
+    # The default decoding is answered from what finishing stored.
     with pytest.raises(CorruptRun, match=r"logit|tail_mean|manifest"):
-        comparison_table(open_run(str(copy)), other="ssd", decoding=Decoding(), rule=KindRule())
+        comparison_table(
+            open_run(str(copy)), other="ssd", decoding=Decoding(temperature=1.3), rule=KindRule()
+        )
 
 
 def _read_all(path: Path) -> None:
@@ -455,13 +458,19 @@ def test_swapped_shards_are_a_named_error_even_of_one_length(copy: Path) -> None
         _read_all(copy)
     _swap(first, second)
     # Of one length: neither sizes nor the chunks' own checksums tell.
-    first, second = (_shards(copy, name)[0] for name in ("kl_baseline_other", "kl_other_baseline"))
+    names = ("kl_baseline_other", "kl_other_baseline")
+    first, second = (_shards(copy, name)[0] for name in names)
     assert first.stat().st_size == second.stat().st_size
     _swap(first, second)
     assert len(verify(str(copy)).faults) == 2
-    for name in ("kl_baseline_other", "kl_other_baseline"):
+    for name in names:
         run = open_run(str(copy))
         with pytest.raises(CorruptRun, match=name):
-            run.array(name)
-    with pytest.raises(CorruptRun, match="kl_"):
-        comparison_table(open_run(str(copy)), other="ssd", decoding=Decoding(), rule=KindRule())
+            run.array(name, np.arange(len(run)))
+    _swap(first, second)
+    # The copies from which whole arrays are read.
+    first, second = (_shards(copy, f"statistics/copy_{name}")[0] for name in names)
+    _swap(first, second)
+    assert len(verify(str(copy)).faults) == 2
+    with pytest.raises(CorruptRun, match="copy_kl_"):
+        open_run(str(copy))

@@ -3,6 +3,7 @@
 Source: docs/method.md, Decoding.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -60,6 +61,11 @@ class Statistics:
     close_tokens: PerPosition
     log_z: PerPosition
 
+    @property
+    def nbytes(self) -> int:
+        """How much memory they take."""
+        return sum(getattr(self, field.name).nbytes for field in fields(self))
+
 
 def statistics(rows: Distributions, *, decoding: Decoding, rule: KindRule) -> Statistics:
     """Every statistic at every position.
@@ -76,6 +82,11 @@ def statistics(rows: Distributions, *, decoding: Decoding, rule: KindRule) -> St
     parts = [
         _statistics_block(rows.part(block), decoding=decoding, rule=rule) for block in rows.blocks()
     ]
+    return joined(parts)
+
+
+def joined(parts: Sequence[Statistics]) -> Statistics:
+    """Statistics of rows one part after the other."""
     return Statistics(
         **{
             field.name: np.concatenate([getattr(part, field.name) for part in parts])

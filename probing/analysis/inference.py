@@ -4,13 +4,16 @@ Source: docs/method.md, Intervals: the bootstrap-t (Efron, 1982), clusters resam
 (Cameron, Gelbach and Miller, 2008).
 """
 
+import json
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple, TypeAlias
+from threading import Lock
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from scipy import sparse
 from scipy import stats as scipy_stats
 
@@ -26,14 +29,24 @@ Draws: TypeAlias = Float[np.ndarray, "draw column"]
 DRAW_BLOCK_COUNTS = 1 << 22
 """Cluster counts held at a time, over all draws of a block."""
 
+REMEMBERED_COUNTS, REMEMBERED_PICKS = 4_000_000, 16
+"""No larger table of picks is remembered, and no more of them: 64 MB."""
+
 TOTALS_BLOCK_ROWS = 1 << 14
 """Positions summed at a time: their numbers stay in the processor's cache."""
 
 UNDEFINED_DRAWS_ALLOWED = 0.01
 """Share of draws without a standard error (every drawn cluster alike) that may be left out."""
 
+ROUNDING = 1e-9
+"""Standard errors that the order of adding may make, generously."""
+
 TAIL_SHARE = 0.01
 """Share of draws that must lie beyond a figure for their count to be its p-value."""
+
+
+_PICKED: "OrderedDict[tuple[str, int, int], tuple[np.ndarray, Any]]" = OrderedDict()
+_LOCK = Lock()
 
 
 class IntervalMethod(StrEnum):
@@ -147,6 +160,9 @@ class Pivots:
         for column in np.flatnonzero(self.bootstrapped):
             signed = float(self.estimate[column] / self.error[column])
             distance, freedom = abs(signed), int(self.freedom[column])
+            if distance < ROUNDING:  # Nothing but rounding, whose sign says nothing.
+                p_values[column] = 1.0
+                continue
             drawn = self.drawn[:, column] * np.sign(signed)
             own = _tail(np.sort(drawn[np.isfinite(drawn)]), distance, freedom=freedom)
             p_values[column] = min(1.0, 2 * max(own, scipy_stats.t.sf(distance, freedom)))
@@ -162,7 +178,8 @@ def _tail(drawn: Float[np.ndarray, " draw"], distance: float, *, freedom: int) -
         freedom: of the Student's tail beyond the draws.
     """
     count = len(drawn)
-    beyond = count - int(np.searchsorted(drawn, distance))
+    # A draw as far off but for rounding is not less far.
+    beyond = count - int(np.searchsorted(drawn, distance - ROUNDING))
     least = max(1, int(TAIL_SHARE * count))
     edge = drawn[-least]
     if beyond >= least or not edge > 0:
@@ -392,13 +409,38 @@ def _draw(
     parts = []
     for start in range(0, settings.draws, step):
         block = min(step, settings.draws - start)
-        picks = rng.integers(0, clusters, size=(block, clusters))
-        picks += np.arange(block)[:, None] * clusters
-        counts = np.bincount(picks.ravel(), minlength=block * clusters).reshape(block, clusters)
+        counts = _picked(rng, block, clusters)
         sums = np.split(counts.astype(np.float64) @ table, table.shape[1] // columns, axis=1)
         squares = dict(zip(pairs, sums[len(own) :], strict=True))
         parts.append(_studentised(sums[: len(own)], squares, factors))
     return np.concatenate(parts)
+
+
+def _picked(
+    rng: np.random.Generator, draws: int, clusters: int
+) -> Shaped[np.ndarray, "draw cluster"]:
+    """How often each draw picks each cluster; the generator is left as if it had drawn.
+
+    The groups of a table are drawn from one seed and often have as many clusters, so the last
+    picks are remembered.
+    """
+    state = rng.bit_generator.state
+    key = (json.dumps(state, default=str), draws, clusters)
+    with _LOCK:
+        found = _PICKED.get(key)
+        if found is not None:
+            _PICKED.move_to_end(key)
+            rng.bit_generator.state = found[1]
+            return found[0]
+    picks = rng.integers(0, clusters, size=(draws, clusters))
+    picks += np.arange(draws)[:, None] * clusters
+    counts = np.bincount(picks.ravel(), minlength=draws * clusters).reshape(draws, clusters)
+    if draws * clusters <= REMEMBERED_COUNTS and counts.max(initial=0) < 256:
+        with _LOCK:
+            _PICKED[key] = (counts.astype(np.uint8), rng.bit_generator.state)
+            while len(_PICKED) > REMEMBERED_PICKS:
+                _PICKED.popitem(last=False)
+    return counts
 
 
 def _studentised(

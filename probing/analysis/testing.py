@@ -11,6 +11,9 @@ from scipy import stats as scipy_stats
 
 PValues: TypeAlias = Float[np.ndarray, " test"]
 
+ROUNDING = 1e-12
+"""Share of a sum that the order of adding may make, generously."""
+
 EXACT_FLIPS = 12
 """With at most this many clusters every combination of signs is tried."""
 
@@ -69,16 +72,18 @@ def sign_flip_p_value(
         draws: of signs.
         rng: draws them.
     """
-    values = contributions[np.isfinite(contributions) & (contributions != 0)]
+    finite = contributions[np.isfinite(contributions)]
+    # What the order of adding leaves of a cluster that adds nothing is no cluster, nor is a sum
+    # nearer to 0 by as little.
+    values = finite[np.abs(finite) > ROUNDING * np.abs(finite).max(initial=0)]
     count = len(values)
     if count == 0:
         return float("nan")
+    least = abs(values.sum()) - ROUNDING * np.abs(values).sum()
     if count <= EXACT_FLIPS:
-        sums = np.abs(all_signs(count) @ values)
-        return float((sums >= abs(values.sum()) * (1 - 1e-12)).mean())
+        return float((np.abs(all_signs(count) @ values) >= least).mean())
     signs = 1 - 2 * rng.integers(0, 2, size=(draws, count))
-    sums = np.abs(signs @ values)
-    return float((1 + (sums >= abs(values.sum()) * (1 - 1e-12)).sum()) / (1 + draws))
+    return float((1 + (np.abs(signs @ values) >= least).sum()) / (1 + draws))
 
 
 def all_signs(count: int) -> Float[np.ndarray, "combination cluster"]:

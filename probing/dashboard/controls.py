@@ -40,7 +40,8 @@ class Choice:
         rule: thresholds of the kinds.
         weighting: which positions carry a figure, and what each counts.
         filters: what is kept.
-        compared: all positions of the run under other, control, and other - control.
+        standing: all positions of the run under other, control, and other - control: places, kinds
+            and events, without values.
         kept: those of the other model that pass the filters.
     """
 
@@ -52,13 +53,26 @@ class Choice:
     rule: KindRule
     weighting: Weighting
     filters: Filters
-    compared: Mapping[str, pd.DataFrame]
+    standing: Mapping[str, pd.DataFrame]
     kept: pd.DataFrame
 
     @property
     def every(self) -> pd.DataFrame:
         """All positions of the run, the other model compared with the baseline."""
-        return self.compared[self.other]
+        return self.standing[self.other]
+
+    def compared(self, quantities: Sequence[str] = ()) -> Mapping[str, pd.DataFrame]:
+        """All positions of the run under each comparison, with the values of these quantities."""
+        if not quantities:
+            return self.standing
+        return loaders.comparisons(
+            self.run,
+            self.standing,
+            pair=(self.other, self.control),
+            decoding=self.decoding,
+            rule=self.rule,
+            quantities=quantities,
+        )
 
     def asked(
         self,
@@ -96,7 +110,7 @@ class Choice:
 
     def made(self, asked: TableSettings) -> pd.DataFrame:
         """The table that is asked for."""
-        return made(self.run, self.compared, asked, drifts=loaders.drift_null)
+        return made(self.run, self.compared(asked.values), asked, drifts=loaders.drift_null)
 
     def drift(self, asked: TableSettings) -> DriftNull | None:
         """The drift null beside that table; None where the table has none."""
@@ -156,15 +170,10 @@ def _choose(runs: Mapping[str, str]) -> Choice:
     control = _control(run, other)
     decoding = _decoding(run)
     kinds = _kinds(decoding)
-    compared = loaders.comparisons(
-        run,
-        other=other,
-        control=control,
-        decoding=decoding,
-        rule=kinds.rule,
-        kind_decoding=kinds.decoding,
+    standing = loaders.standing(
+        run, other=other, control=control, rule=kinds.rule, kind_decoding=kinds.decoding
     )
-    kept = chosen_filters(run, compared[other], assignment=kinds.assignment)
+    kept = chosen_filters(run, standing[other], assignment=kinds.assignment)
     return Choice(
         run=run,
         other=other,
@@ -174,8 +183,8 @@ def _choose(runs: Mapping[str, str]) -> Choice:
         rule=kinds.rule,
         weighting=Weighting(selector=kept.selector, average=_average()),
         filters=kept,
-        compared=compared,
-        kept=filters.keep(compared[other], filters=kept),
+        standing=standing,
+        kept=filters.keep(standing[other], filters=kept),
     )
 
 

@@ -3,18 +3,22 @@
 import os
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 import streamlit as st
 
 from probing.reporting import tables
+from probing.reporting.comparison import kind_column
+from probing.reporting.contrasts import contrast_name
 from probing.reporting.curves import CurvesAsked, CurveTables
 from probing.reporting.drifting import DriftAsked, DriftNull
 from probing.reporting.mechanism import Asked, Findings, Found
 from probing.reporting.sweeps import Sweep
 from probing.settings import Decoding, KindRule
 from probing.store.reader import Run, open_run
+from probing.vocabulary import Assignment, PerPosition
 
 RUNS_VARIABLE = "PROBING_RUNS"
 """Runs to list, joined as in PATH; without it, and without arguments, those in the cache."""
@@ -75,42 +79,83 @@ def _opened(location: str, stamp: int) -> Run:
     return open_run(location)
 
 
-def comparisons(
-    run: Run,
-    *,
-    other: str,
-    control: str | None,
-    decoding: Decoding,
-    rule: KindRule,
-    kind_decoding: Decoding,
+def standing(
+    run: Run, *, other: str, control: str | None, rule: KindRule, kind_decoding: Decoding
 ) -> dict[str, pd.DataFrame]:
-    """`tables.comparisons`, each pair computed once per run and settings; filters come after."""
+    """The comparisons without values, each pair computed once per run and settings.
+
+    Frames are shared between sessions: do not write into them.
+    """
     return tables.comparisons(
         other=other,
         control=control,
-        pair=lambda name: _comparison(
-            run.fingerprint, name, decoding, rule, kind_decoding, _run=run
-        ),
+        pair=lambda name: _standing(run.fingerprint, name, rule, kind_decoding, _run=run),
         kinds=lambda: _kinds_of_all(run.fingerprint, rule, kind_decoding, _run=run),
     )
 
 
-@st.cache_data(max_entries=16, show_spinner="Comparing the distributions …")
-def _comparison(
-    fingerprint: str,
-    other: str,
+@st.cache_resource(max_entries=8, show_spinner="Comparing the distributions …")
+def _standing(
+    fingerprint: str, other: str, rule: KindRule, kind_decoding: Decoding, *, _run: Run
+) -> pd.DataFrame:
+    return tables.standing_table(_run, other=other, rule=rule, kind_decoding=kind_decoding)
+
+
+def comparisons(
+    run: Run,
+    standing: Mapping[str, pd.DataFrame],
+    *,
+    pair: tuple[str, str | None],
     decoding: Decoding,
     rule: KindRule,
-    kind_decoding: Decoding,
-    *,
-    _run: Run,
-) -> pd.DataFrame:
-    return tables.comparison_table(
-        _run, other=other, decoding=decoding, rule=rule, kind_decoding=kind_decoding
+    quantities: Sequence[str],
+) -> dict[str, pd.DataFrame]:
+    """The comparisons with the values of some quantities, each computed once per run and settings.
+
+    Args:
+        run: the run.
+        standing: the same without values.
+        pair: names of the other model, and of the control if there is one.
+        decoding: of the values.
+        rule: says which tokens are close.
+        quantities: names.
+    """
+    other, control = pair
+    _statistics(run.fingerprint, pair, decoding, rule, _run=run)
+
+    def valued(name: str) -> pd.DataFrame:
+        columns: dict[str, PerPosition] = {}
+        for quantity in quantities:
+            columns |= _values(run.fingerprint, name, decoding, rule, quantity, _run=run)
+        return standing[name].assign(**columns)
+
+    return tables.comparisons(
+        other=other,
+        control=control,
+        pair=valued,
+        kinds=lambda: pd.Categorical(
+            standing[contrast_name(other, str(control))][kind_column(Assignment.MEAN)]
+        ),
     )
 
 
-@st.cache_data(max_entries=16, show_spinner="Comparing the distributions …")
+@st.cache_resource(max_entries=4, show_spinner="Comparing the distributions …")
+def _statistics(
+    fingerprint: str, pair: tuple[str, str | None], decoding: Decoding, rule: KindRule, *, _run: Run
+) -> None:
+    """Let the run compute every model's statistics in one reading, before values ask for them."""
+    names = [_run.model_names[0], *(name for name in pair if name is not None)]
+    _run.statistics_of(names, decoding=decoding, rule=rule)
+
+
+@st.cache_resource(max_entries=64, show_spinner="Comparing the distributions …")
+def _values(
+    fingerprint: str, other: str, decoding: Decoding, rule: KindRule, quantity: str, *, _run: Run
+) -> dict[str, PerPosition]:
+    return tables.value_columns(_run, other, decoding=decoding, rule=rule, quantities=[quantity])
+
+
+@st.cache_resource(max_entries=16, show_spinner="Comparing the distributions …")
 def _kinds_of_all(
     fingerprint: str, rule: KindRule, kind_decoding: Decoding, *, _run: Run
 ) -> "pd.Categorical[str]":

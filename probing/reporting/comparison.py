@@ -1,18 +1,14 @@
 """Every position under every model: the wide comparison of a pair and the long table of a run."""
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
-from probing.analysis.decoding import (
-    Statistics,
-    nucleus_jaccard,
-    probability_of,
-    realised_logprob,
-)
+from probing.analysis.decoding import Statistics, realised_logprob
 from probing.analysis.deltas import delta
 from probing.analysis.kinds import KindCodes, kinds, with_entropy_cut
 from probing.analysis.moments import kl_nats
@@ -23,11 +19,15 @@ from probing.reporting.places import headline_weights, place_table, right_models
 from probing.reporting.quantities import (
     MODEL_QUANTITIES,
     PAIR_QUANTITIES,
+    QUANTITIES,
+    TOP,
     baseline_column,
     delta_column,
     other_column,
 )
 from probing.settings import GREEDY_BELOW, Decoding, KindRule, require
+from probing.store.facts import pair_gaps, pair_overlap
+from probing.store.finished import OVERLAP
 from probing.store.reader import Run
 from probing.vocabulary import Assignment, Kind, PerPosition, PositionIds, Stratum
 
@@ -90,13 +90,11 @@ def comparison_table(
     decoding: Decoding,
     rule: KindRule,
     kind_decoding: Decoding = KIND_DECODING,
+    quantities: Sequence[str] = tuple(QUANTITIES),
 ) -> pd.DataFrame:
     """One row per position: place, strata, kinds by the three assignments, values and deltas.
 
-    Columns of `place_table`; `right_model`; `kind_mean`, `kind_baseline`, `kind_other`; those of
-    `event_columns`; `EXCHANGED_TOP1`; for every model quantity q: `q_baseline`, `q_other`,
-    `q_delta` (other - baseline, NaN where either is not finite); every pair quantity under its own
-    name.
+    Columns of `standing_table` and `value_columns`.
 
     Args:
         run: any committed state.
@@ -104,6 +102,31 @@ def comparison_table(
         decoding: temperature and truncation of the quantities.
         rule: thresholds of the kinds.
         kind_decoding: temperature and truncation under which kinds are taken.
+        quantities: those whose values are wanted.
+
+    Raises:
+        UsageFault: no such other model.
+        NoCarriersLeft: no unit is committed yet.
+        OutsideContract: a temperature or top-k the run cannot answer exactly.
+    """
+    standing = standing_table(run, other=other, rule=rule, kind_decoding=kind_decoding)
+    values = value_columns(run, other, decoding=decoding, rule=rule, quantities=quantities)
+    return standing.assign(**values)
+
+
+def standing_table(
+    run: Run, *, other: str, rule: KindRule, kind_decoding: Decoding = KIND_DECODING
+) -> pd.DataFrame:
+    """What of a comparison does not hang on the decoding of its quantities, one row per position.
+
+    Columns of `place_table`; `right_model`; `kind_mean`, `kind_baseline`, `kind_other`; those of
+    `event_columns`.
+
+    Args:
+        run: as `comparison_table`.
+        other: as `comparison_table`.
+        rule: as `comparison_table`.
+        kind_decoding: as `comparison_table`.
 
     Raises:
         UsageFault: no such other model.
@@ -112,20 +135,11 @@ def comparison_table(
     """
     other_index(run, other)
     _refuse_empty(run)
-    baseline = run.model_names[0]
-    stats: dict[str | int, Statistics] = {
-        name: run.statistics(name, decoding=decoding, rule=rule) for name in (baseline, other)
-    }
-    top_ids = stats[baseline].top1_id
-    values_a = model_columns(run, baseline, stats[baseline], top_ids, decoding=decoding)
-    values_b = model_columns(run, other, stats[other], top_ids, decoding=decoding)
-    at_hand = stats if kind_decoding == decoding else {}
     of_kinds = {
-        assignment: at_hand.get(measure)
-        or run.statistics(measure, decoding=kind_decoding, rule=rule)
+        assignment: run.statistics(measure, decoding=kind_decoding, rule=rule)
         for assignment, measure in (
             (Assignment.MEAN, mean_measure(run, other)),
-            (Assignment.BASELINE, baseline),
+            (Assignment.BASELINE, run.model_names[0]),
             (Assignment.OTHER, other),
         )
     }
@@ -144,42 +158,75 @@ def comparison_table(
         rule=rule,
         kind_decoding=kind_decoding,
     )
-    for name in MODEL_QUANTITIES:
-        columns[baseline_column(name)] = values_a[name]
-        columns[other_column(name)] = values_b[name]
-        columns[delta_column(name)] = delta(values_a[name], values_b[name])
-    columns |= exchanged_top1(run, other, stats[other].top1_id, decoding=decoding)
-    columns |= pair_columns(run, other, decoding=decoding)
     columns[Stratum.RIGHT] = right_models(run, other)
     return place_table(run).assign(**columns)
 
 
-def exchanged_top1(
-    run: Run, other: str, top_ids: PositionIds, *, decoding: Decoding
+def value_columns(
+    run: Run,
+    other: str,
+    *,
+    decoding: Decoding,
+    rule: KindRule,
+    quantities: Sequence[str] = tuple(QUANTITIES),
 ) -> dict[str, PerPosition]:
-    """What `baseline_top1_prob` would be in exchanged roles: of the *other's* top-1, under both.
+    """Values and deltas of one comparison.
+
+    For every model quantity q: `q_baseline`, `q_other`, `q_delta` (other - baseline, NaN where
+    either is not finite), with `baseline_top1_prob` also `EXCHANGED_TOP1`; every pair quantity
+    under its own name.
 
     Args:
         run: the run.
         other: name of the other model.
-        top_ids: its top-1 id of every position.
-        decoding: of the probabilities.
+        decoding: temperature and truncation.
+        rule: says which tokens are close.
+        quantities: those that are wanted.
+
+    Raises:
+        KeyError: an unknown quantity.
+        OutsideContract: a temperature or top-k the run cannot answer exactly.
     """
-    return {
-        column: _probabilities(run, model, top_ids, temperature=decoding.temperature)
-        for column, model in zip(EXCHANGED_TOP1, (run.model_names[0], other), strict=True)
-    }
+    wanted = {QUANTITIES[name].name for name in quantities}
+    columns: dict[str, PerPosition] = {}
+    if not wanted <= set(PAIR_QUANTITIES):
+        baseline = run.model_names[0]
+        sides = run.statistics_of((baseline, other), decoding=decoding, rule=rule)
+        values = [
+            model_columns(run, name, stats, decoding=decoding)
+            for name, stats in zip((baseline, other), sides, strict=True)
+        ]
+        if TOP in wanted:
+            crossed = crossed_top1(run, other, *sides, decoding=decoding)
+            values[0][TOP], values[1][TOP] = sides[0].top1_prob, crossed[0]
+            columns |= dict(zip(EXCHANGED_TOP1, (crossed[1], sides[1].top1_prob), strict=True))
+        for name in MODEL_QUANTITIES:
+            if name in wanted:
+                first, second = (side[name] for side in values)
+                columns[baseline_column(name)] = first
+                columns[other_column(name)] = second
+                columns[delta_column(name)] = delta(first, second)
+    pairs = [name for name in PAIR_QUANTITIES if name in wanted]
+    return columns | pair_columns(run, other, decoding=decoding, names=pairs)
 
 
-def _probabilities(run: Run, model: str, ids: PositionIds, *, temperature: float) -> PerPosition:
-    """`probability_of` for every row of the run."""
-    parts = side_by_side(
-        lambda rows: probability_of(
-            run.distributions(model, rows=rows), ids[rows], temperature=temperature
-        ),
-        run.row_blocks(),
-    )
-    return np.concatenate(parts)
+def crossed_top1(
+    run: Run, other: str, baseline_side: Statistics, other_side: Statistics, *, decoding: Decoding
+) -> tuple[PerPosition, PerPosition]:
+    """The probability of each model's top-1 token under the other model, before truncation.
+
+    First that of the baseline's token under the other, then that of the other's under the
+    baseline. NaN where the token is no candidate.
+    """
+    gaps = pair_gaps(run, other)
+    if decoding.temperature < GREEDY_BELOW:
+        same = (baseline_side.top1_id == other_side.top1_id).astype(np.float64)
+        first, second = (np.where(np.isnan(gap), np.nan, same) for gap in gaps.T)
+    else:
+        scaled = gaps / decoding.temperature
+        first = np.exp(scaled[:, 0]) * other_side.top1_prob
+        second = np.exp(scaled[:, 1]) * baseline_side.top1_prob
+    return first, second
 
 
 def _entropy_change(baseline: Statistics, other: Statistics) -> PerPosition:
@@ -207,7 +254,7 @@ def position_table(
     _refuse_empty(run)
     places = place_table(run)
     baseline = run.model_names[0]
-    top_ids = run.statistics(baseline, decoding=decoding, rule=rule).top1_id
+    first = run.statistics(baseline, decoding=decoding, rule=rule)
     parts = []
     for name in run.model_names:
         stats = run.statistics(name, decoding=decoding, rule=rule)
@@ -219,10 +266,12 @@ def position_table(
             "kind": kind_labels(kind_codes(run, name, rule=rule, decoding=kind_decoding)),
             "top1_id": stats.top1_id,
         }
-        own |= model_columns(run, name, stats, top_ids, decoding=decoding)
+        own |= model_columns(run, name, stats, decoding=decoding)
         if name == baseline:
+            own[TOP] = stats.top1_prob
             own |= dict.fromkeys(PAIR_QUANTITIES, np.nan)
         else:
+            own[TOP] = crossed_top1(run, name, first, stats, decoding=decoding)[0]
             own |= pair_columns(run, name, decoding=decoding)
         parts.append(places.assign(**own))
     table = pd.concat(parts, ignore_index=True)
@@ -241,20 +290,14 @@ def kind_labels(codes: PositionIds) -> "pd.Categorical[str]":
 
 
 def model_columns(
-    run: Run,
-    model: str,
-    stats: Statistics,
-    top_ids: PositionIds,
-    *,
-    decoding: Decoding,
+    run: Run, model: str, stats: Statistics, *, decoding: Decoding
 ) -> dict[str, PerPosition]:
-    """Every model quantity of one model, by name.
+    """Every quantity of one model alone, by name: all but `baseline_top1_prob`.
 
     Args:
         run: the run.
         model: name of the model.
         stats: of that model under `decoding`.
-        top_ids: the baseline's top-1 id of every position.
         decoding: as of `stats`.
     """
     index = run.measure_index(model)
@@ -264,7 +307,6 @@ def model_columns(
         if field.name in MODEL_QUANTITIES
     }
     return known | {
-        "baseline_top1_prob": _probabilities(run, model, top_ids, temperature=decoding.temperature),
         "realised_logprob": realised_logprob(
             run.array("realised_logit")[:, index],
             log_z=stats.log_z,
@@ -274,35 +316,36 @@ def model_columns(
     }
 
 
-@dataclass(frozen=True)
-class _PairBlock:
-    kl_baseline_other: PerPosition
-    kl_other_baseline: PerPosition
-    nucleus_jaccard: PerPosition
-
-
-def pair_columns(run: Run, other: str, *, decoding: Decoding) -> dict[str, PerPosition]:
-    """Every pair quantity of the baseline and one other model, by name.
+def pair_columns(
+    run: Run, other: str, *, decoding: Decoding, names: Sequence[str] = PAIR_QUANTITIES
+) -> dict[str, PerPosition]:
+    """Pair quantities of the baseline and one other model, by name.
 
     At the temperatures named when the run was scored, divergences are the exact stored ones; at
     others the KLs come from candidates and tail, and the JS is NaN, since it cannot be recovered.
     """
-    blocks = side_by_side(
-        lambda rows: _pair_block(run, other, rows, decoding=decoding), run.row_blocks()
-    )
-    columns = {
-        field.name: np.concatenate([getattr(block, field.name) for block in blocks])
-        for field in dataclasses.fields(_PairBlock)
-    }
-    columns["js"] = np.full(len(run), np.nan)
-    if decoding.temperature < GREEDY_BELOW:
-        # Between two single tokens a divergence is 0 or infinite, and no mean of it tells anything.
-        columns["kl_baseline_other"] = columns["kl_other_baseline"] = columns["js"]
+    columns: dict[str, PerPosition] = {}
+    if OVERLAP in names:
+        columns[OVERLAP] = pair_overlap(run, other, decoding=decoding)
+    divergences = [name for name in names if name != OVERLAP]
     named = named_temperature(run, decoding.temperature)
     if named is not None:
         pair = other_index(run, other) - 1
-        for name in ("kl_baseline_other", "kl_other_baseline", "js"):
+        for name in divergences:
             columns[name] = run.array(name)[:, pair, named].astype(np.float64)
+        return columns
+    # The JS is not known here, nor any divergence where greedy leaves two single tokens: it is 0
+    # or infinite then, and no mean of it tells anything.
+    columns |= {name: np.full(len(run), np.nan) for name in divergences}
+    if decoding.temperature >= GREEDY_BELOW and set(divergences) - {"js"}:
+        blocks = side_by_side(
+            lambda rows: _divergences(run, other, rows, temperature=decoding.temperature),
+            run.row_blocks(),
+        )
+        found = np.concatenate(blocks)
+        for column, name in enumerate(("kl_baseline_other", "kl_other_baseline")):
+            if name in divergences:
+                columns[name] = found[:, column]
     return columns
 
 
@@ -313,27 +356,23 @@ def named_temperature(run: Run, temperature: float) -> int | None:
     return int(same[0]) if len(same) else None
 
 
-def _pair_block(run: Run, other: str, rows: PositionIds, *, decoding: Decoding) -> _PairBlock:
-    baseline, temperature = run.model_names[0], decoding.temperature
-    a = run.distributions(baseline, rows=rows)
-    b = run.distributions(other, rows=rows)
-    return _PairBlock(
-        kl_baseline_other=kl_nats(
-            a,
-            b,
-            cross_mean=run.cross_mean(baseline, of=other, rows=rows),
+def _divergences(
+    run: Run, other: str, rows: PositionIds, *, temperature: float
+) -> Float[np.ndarray, "row direction"]:
+    """KL(baseline || other) and KL(other || baseline) at one temperature."""
+    names = (run.model_names[0], other)
+    sides = [run.distributions(name, rows=rows) for name in names]
+    found = [
+        kl_nats(
+            sides[first],
+            sides[second],
+            cross_mean=run.cross_mean(names[first], of=names[second], rows=rows),
             temperature_a=temperature,
             temperature_b=temperature,
-        ),
-        kl_other_baseline=kl_nats(
-            b,
-            a,
-            cross_mean=run.cross_mean(other, of=baseline, rows=rows),
-            temperature_a=temperature,
-            temperature_b=temperature,
-        ),
-        nucleus_jaccard=nucleus_jaccard(a, b, decoding=decoding),
-    )
+        )
+        for first, second in ((0, 1), (1, 0))
+    ]
+    return np.stack(found, axis=1)
 
 
 def _refuse_empty(run: Run) -> None:

@@ -30,6 +30,7 @@ from probing.reporting.quantities import (
     MODEL_QUANTITIES,
     PAIR_QUANTITIES,
     SHOWN_FIRST,
+    TOP,
     baseline_column,
     delta_column,
     other_column,
@@ -176,17 +177,17 @@ def contrast(
         columns[event_column(assignment)] = nothing
         columns[exchanged_event_column(assignment)] = nothing
     for name in MODEL_QUANTITIES:
-        first, second = against[other_column(name)], of[other_column(name)]
-        columns[baseline_column(name)], columns[other_column(name)] = first, second
-        columns[delta_column(name)] = delta(first.to_numpy(), second.to_numpy())
+        if delta_column(name) in of:
+            first, second = against[other_column(name)], of[other_column(name)]
+            columns[baseline_column(name)], columns[other_column(name)] = first, second
+            columns[delta_column(name)] = delta(first.to_numpy(), second.to_numpy())
     for name in PAIR_QUANTITIES:
-        columns[name] = delta(against[name].to_numpy(), of[name].to_numpy())
-    # The token is the run's baseline's in both roles: it does not change with them.
-    top = "baseline_top1_prob"
-    columns |= {
-        EXCHANGED_TOP1[0]: columns[baseline_column(top)],
-        EXCHANGED_TOP1[1]: columns[other_column(top)],
-    }
+        if name in of:
+            columns[name] = delta(against[name].to_numpy(), of[name].to_numpy())
+    if delta_column(TOP) in of:
+        # The token is the run's baseline's in both roles: it does not change with them.
+        columns[EXCHANGED_TOP1[0]] = columns[baseline_column(TOP)]
+        columns[EXCHANGED_TOP1[1]] = columns[other_column(TOP)]
     return of.assign(**columns)
 
 

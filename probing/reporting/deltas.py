@@ -11,8 +11,9 @@ from probing.analysis.inference import ClusterSums, ClusterTotals, PerColumn, in
 from probing.analysis.nulls import role_exchange_of
 from probing.analysis.testing import benjamini_hochberg
 from probing.reporting.comparison import kind_column
-from probing.reporting.exchange import TOP, changes_selection, exchanged, with_partners
+from probing.reporting.exchange import changes_selection, exchanged, with_partners
 from probing.reporting.filters import (
+    HELD,
     STRATUM_FILTERS,
     WEIGHED_BY,
     Filters,
@@ -20,7 +21,13 @@ from probing.reporting.filters import (
     selected,
 )
 from probing.reporting.happenings import event_column
-from probing.reporting.quantities import QUANTITIES, SHOWN_FIRST, baseline_column, delta_column
+from probing.reporting.quantities import (
+    QUANTITIES,
+    SHOWN_FIRST,
+    TOP,
+    baseline_column,
+    delta_column,
+)
 from probing.reporting.sums import ALL, GroupSums, counted_side, group_sums
 from probing.settings import Inference
 from probing.vocabulary import Assignment, PositionIds, PositionMask, Stratum
@@ -76,7 +83,8 @@ def delta_table(
 
     Args:
         comparison: of `comparison_table`, all positions: the null needs those that the filters
-            would keep if the models changed places.
+            would keep if the models changed places. Or its `cells`, which give the same but for
+            the last digits.
         by: strata to group by; `Stratum.KIND` is the kind and `Stratum.EVENT` the event by the
             filters' assignment; in `Stratum.SELECTOR` a position counts under each selector that
             chose it, so groups overlap. Groups that do not occur have no rows. Empty: only the row
@@ -219,6 +227,7 @@ def _needed(
 ) -> pd.DataFrame:
     """What a table needs of a comparison, problems and labels as codes."""
     wanted = [*WEIGHED_BY, *groups.values()]
+    wanted += [HELD] * (HELD in comparison)
     wanted += [column.value for column in STRATUM_FILTERS if getattr(filters, column.value)]
     wanted += [kind_column(filters.assignment)] * bool(filters.kind)
     wanted += [event_column(filters.assignment)] * bool(filters.event)

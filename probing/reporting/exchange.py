@@ -10,13 +10,12 @@ from probing.reporting.happenings import event_column, exchanged_event_column
 from probing.reporting.quantities import (
     MODEL_QUANTITIES,
     PAIR_QUANTITIES,
+    TOP,
     baseline_column,
     delta_column,
     other_column,
 )
 from probing.vocabulary import Assignment
-
-TOP = "baseline_top1_prob"
 
 
 def _partners() -> dict[str, str]:

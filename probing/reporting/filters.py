@@ -19,6 +19,7 @@ from probing.vocabulary import (
     Event,
     Kind,
     PerPosition,
+    PositionIds,
     PositionMask,
     Stratum,
 )
@@ -32,6 +33,9 @@ WEIGHED_BY = (
     "carrier",
 )
 """Columns of a comparison that `weights` reads."""
+
+HELD = "positions_held"
+"""Column of how many positions a row stands for (see `cells`); without it a row is a position."""
 
 HEADLINE = "headline"
 """Positions chosen by interval or random (or all): they do not select on content."""
@@ -188,7 +192,7 @@ def selected(comparison: pd.DataFrame, *, selector: str) -> PositionMask:
 def count(comparison: pd.DataFrame) -> Counts:
     """Positions, carriers and problems of a comparison or of a part of it."""
     return Counts(
-        positions=len(comparison),
+        positions=int(held(comparison).sum()),
         carriers=int(comparison["carrier"].nunique()),
         problems=int(comparison["problem_id"].nunique()),
     )
@@ -212,6 +216,13 @@ def selector_options(selector_names: Sequence[str]) -> list[str]:
     """What `Weighting.selector` can be in a run with these selectors."""
     markers = [name for name in selector_names if name not in CONTENT_FREE_SELECTORS]
     return [HEADLINE, EVERY, *markers]
+
+
+def held(comparison: pd.DataFrame) -> PositionIds:
+    """How many positions each row stands for."""
+    if HELD not in comparison:
+        return np.ones(len(comparison), dtype=np.int64)
+    return comparison[HELD].to_numpy(dtype=np.int64)
 
 
 def weights(comparison: pd.DataFrame, *, weighting: Weighting) -> PerPosition:
@@ -240,6 +251,7 @@ def weights(comparison: pd.DataFrame, *, weighting: Weighting) -> PerPosition:
     )
     inverse = np.zeros(len(comparison))
     np.divide(1.0, probability, out=inverse, where=chosen)
+    inverse *= held(comparison)
     sampling = comparison["sampling_probability"].to_numpy(dtype=np.float64)
     if weighting.average is Average.CARRIER:
         inverse = per_carrier_weights(inverse, comparison["carrier"].to_numpy())

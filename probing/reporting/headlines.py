@@ -36,6 +36,8 @@ HEADLINES = (
 )
 """What the theory speaks of: locks sharpen and lose their tail; forks stay open and lose theirs."""
 
+HEADLINE_QUANTITIES = tuple(dict.fromkeys(quantity for _, quantity, _ in HEADLINES))
+
 
 def headlines(table: pd.DataFrame) -> list[Headline]:
     """The headline deltas of a table of `delta_tables` by kind."""
@@ -64,8 +66,11 @@ def headline_tables(
     weighting: Weighting = DEFAULT_WEIGHTING,
     inference: Inference = DEFAULT_INFERENCE,
     drift: DriftNull | None = None,
+    known: Mapping[Assignment, pd.DataFrame] | None = None,
 ) -> dict[Assignment, pd.DataFrame]:
     """The headline quantities by kind, under each of the three assignments, beside both nulls.
+
+    Other than under the default assignment the first comparison alone: nothing else is looked at.
 
     Args:
         compared: of `comparisons`.
@@ -73,15 +78,19 @@ def headline_tables(
         weighting: as `delta_tables`.
         inference: as `delta_tables`.
         drift: of the same settings; without it the drift null is not known, nor any direction.
+        known: such tables that are at hand, with at least these quantities.
     """
-    quantities = list(dict.fromkeys(quantity for _, quantity, _ in HEADLINES))
-    found = {}
+    found = dict(known or {})
+    first = next(iter(compared))
     for assignment in Assignment:
+        if assignment in found:
+            continue
+        looked_at = assignment is DEFAULT_ASSIGNMENT
         table = delta_tables(
-            compared,
+            compared if looked_at else {first: compared[first]},
             by=[Stratum.KIND],
             filters=replace(filters, assignment=assignment),
-            quantities=quantities,
+            quantities=HEADLINE_QUANTITIES,
             weighting=weighting,
             inference=inference,
         )

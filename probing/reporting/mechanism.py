@@ -26,7 +26,6 @@ from probing.reporting.comparison import (
     kind_codes,
     kind_labels,
     mean_measure,
-    named_temperature,
     other_index,
     pair_columns,
     settled_rule,
@@ -245,11 +244,9 @@ def observed_kl(run: Run, place: int) -> PerPosition:
         run: the run.
         place: of the other model on the model axis.
     """
-    named = named_temperature(run, 1.0)
-    if named is None:
-        columns = pair_columns(run, run.model_names[place], decoding=KIND_DECODING)
-        return columns["kl_baseline_other"]
-    return run.array("kl_baseline_other")[:, place - 1, named].astype(np.float64)
+    name = "kl_baseline_other"
+    other = run.model_names[place]
+    return pair_columns(run, other, decoding=KIND_DECODING, names=[name])[name]
 
 
 BESIDE_TEMPERATURE = ("top1_prob", "entropy_nats", "entropy_kept_nats", "nucleus_size", "tail_mass")

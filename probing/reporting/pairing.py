@@ -12,7 +12,8 @@ from probing.analysis.kinds import KindCodes, kinds, with_entropy_cut
 from probing.reporting.comparison import KIND_DECODING, mean_measure
 from probing.reporting.places import headline_weights, place_table
 from probing.settings import Decoding, KindRule
-from probing.store.reader import CLOSE_FIELDS, Run
+from probing.store.finished import close_fields
+from probing.store.reader import Run
 from probing.vocabulary import PerPosition, PositionIds
 
 
@@ -98,7 +99,7 @@ class PairReader:
         self, measure: str | int, *, decoding: Decoding, rule: KindRule, keep: bool = True
     ) -> Statistics:
         """Of every position; kept ones serve every rule that counts close tokens alike."""
-        close = tuple(getattr(rule, name) for name in CLOSE_FIELDS)
+        close = close_fields(rule)
         key = (self.run.measure_index(measure), decoding, close)
         found = self._known.get(key)
         if found is None:

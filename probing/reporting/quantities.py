@@ -126,6 +126,9 @@ _ALL = (
 QUANTITIES: dict[str, Quantity] = {quantity.name: quantity for quantity in _ALL}
 """By name, in the order in which tables list them."""
 
+TOP = "baseline_top1_prob"
+"""The one whose token is the baseline's under both models."""
+
 MODEL_QUANTITIES = tuple(q.name for q in _ALL if q.of == "model")
 PAIR_QUANTITIES = tuple(q.name for q in _ALL if q.of == "pair")
 

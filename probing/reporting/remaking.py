@@ -61,6 +61,11 @@ class TableSettings:
     at: str | None = None
 
     @property
+    def values(self) -> tuple[str, ...]:
+        """The quantities whose values the table reads."""
+        return self.quantities or (() if self.ranking is None else (self.ranking.by,))
+
+    @property
     def drift(self) -> DriftAsked | None:
         """What the drift null beside this table depends on; None where the table has none."""
         by_kind = self.table == "deltas" and stands_beside(self.by or ())

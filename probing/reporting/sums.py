@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from probing.analysis.deltas import per_carrier_weights
 from probing.analysis.inference import ClusterTotals, Columns, cluster_totals
-from probing.reporting.filters import Average, Filters, Weighting, keep, weights
+from probing.reporting.filters import Average, Filters, Weighting, held, keep, weights
 from probing.reporting.quantities import QUANTITIES, baseline_column, delta_column
 from probing.vocabulary import PerPosition, PositionIds, PositionMask, Stratum
 
@@ -29,6 +29,7 @@ class Side:
         sampling: the probability that the position's carrier was sampled.
         problems: codes.
         carriers: codes.
+        held: how many positions each row stands for.
         groups: the grouping columns.
         average: over what means are taken.
     """
@@ -40,6 +41,7 @@ class Side:
     sampling: PerPosition
     problems: PositionIds
     carriers: PositionIds
+    held: PositionIds
     groups: pd.DataFrame
     average: Average
 
@@ -108,15 +110,16 @@ def counted_side(
     if weighting.average is Average.CARRIER:
         each = weights(kept, weighting=Weighting(selector=weighting.selector))
     names = [] if exchanged else list(quantities)
-    held = {name: baseline_column(name) for name in names if QUANTITIES[name].of == "model"}
+    of_models = {name: baseline_column(name) for name in names if QUANTITIES[name].of == "model"}
     return Side(
         values=_columns(kept, [delta_column(name) for name in quantities]),
-        baseline=_columns(kept, [held.get(name, "") for name in names]),
+        baseline=_columns(kept, [of_models.get(name, "") for name in names]),
         weight=weight,
         each=each,
         sampling=kept["sampling_probability"].to_numpy(dtype=np.float64),
         problems=kept["problem_code"].to_numpy(dtype=np.int64),
         carriers=kept["carrier"].to_numpy(dtype=np.int64),
+        held=held(kept),
         groups=kept[list(groups.values())],
         average=weighting.average,
     )
@@ -196,9 +199,10 @@ def _sums(side: Side, groups: Groups, *, problems: int) -> dict[tuple[str, ...],
     index, size = place[cells], len(present)
     totals = cluster_totals(values, own_weights, index, size=size)
     count = len(groups.keys)
-    counts = _counts(values, side.carriers[rows], codes, count)
+    held_here = side.held[rows]
+    counts = _counts(values, side.carriers[rows], held_here, codes, count)
     weight = np.bincount(codes, weights=side.weight[rows], minlength=count)
-    sizes = np.bincount(codes, minlength=count)
+    sizes = np.bincount(codes, weights=held_here, minlength=count)
     means = _means(side.baseline[rows], values, own_weights, codes=codes, groups=count)
     ends = np.searchsorted(present, np.arange(count + 1) * problems)
     found = {}
@@ -271,7 +275,11 @@ def _weights(
 
 
 def _counts(
-    values: Columns, carriers: PositionIds, codes: PositionIds, groups: int
+    values: Columns,
+    carriers: PositionIds,
+    held_here: PositionIds,
+    codes: PositionIds,
+    groups: int,
 ) -> tuple[Int[np.ndarray, "group quantity"], Int[np.ndarray, "group quantity"]]:
     """Measured positions, and carriers that have any, of every group and quantity."""
     each = int(carriers.max(initial=0)) + 1
@@ -286,7 +294,9 @@ def _counts(
             inside = slice(None) if here.all() else here
             seen = np.bincount(owners[inside], minlength=groups * each) > 0
             own = (
-                np.bincount(codes[inside], minlength=groups),
+                np.bincount(codes[inside], weights=held_here[inside], minlength=groups).astype(
+                    np.int64
+                ),
                 seen.reshape(groups, each).sum(axis=1),
             )
             whole = own if here.all() else whole

@@ -1,6 +1,12 @@
 """The tables that pages and commands ask for, in one place."""
 
-from probing.reporting.comparison import comparison_table, other_names, position_table
+from probing.reporting.comparison import (
+    comparison_table,
+    other_names,
+    position_table,
+    standing_table,
+    value_columns,
+)
 from probing.reporting.contrasts import (
     all_comparisons,
     comparisons,
@@ -66,8 +72,10 @@ __all__ = [
     "ranked_positions",
     "shown_context",
     "shown_prompt",
+    "standing_table",
     "sweep_table",
     "transition_tables",
     "transitions",
+    "value_columns",
     "with_drift",
 ]

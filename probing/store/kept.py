@@ -1,37 +1,60 @@
-"""Arrays that were read lately, within a budget of bytes: one table reads the same rows often."""
+"""Arrays and statistics that were asked for lately, within a budget of bytes."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from threading import Lock
-
-import numpy as np
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 KEPT_BYTES = 256 << 20
-"""What is kept at most; about 40,000 positions of a run with three models and K = 256."""
+"""Of arrays as they are read, at most; about 40,000 positions of a run with three models and
+K = 256. One table reads the same rows often."""
+
+KEPT_STATISTICS_BYTES = 640 << 20
+"""Of statistics, at most: six measures or settings of a million positions."""
 
 
-class KeptArrays:
-    """The arrays last asked for, read-only; safe to share over threads."""
+@runtime_checkable
+class Sized(Protocol):
+    """What tells how much memory it takes."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes."""
+
+
+Thing = TypeVar("Thing", bound=Sized)
+
+
+class Kept(Generic[Thing]):
+    """What was last asked for; safe to share over threads."""
 
     def __init__(self, budget_bytes: int) -> None:
         self._budget = budget_bytes
-        self._arrays: OrderedDict[Hashable, np.ndarray] = OrderedDict()
+        self._things: OrderedDict[Hashable, Thing] = OrderedDict()
         self._bytes = 0
         self._lock = Lock()
 
-    def get(self, key: Hashable, read: Callable[[], np.ndarray]) -> np.ndarray:
-        """The array of this key: kept, or read now and kept while there is room."""
+    def get(self, key: Hashable, make: Callable[[], Thing]) -> Thing:
+        """What has this key: kept, or made now and kept while there is room."""
+        found = self.find(key)
+        if found is None:
+            found = make()
+            self.keep(key, found)
+        return found
+
+    def find(self, key: Hashable) -> Thing | None:
+        """What is kept under this key, if it is."""
         with self._lock:
-            found = self._arrays.get(key)
+            found = self._things.get(key)
             if found is not None:
-                self._arrays.move_to_end(key)
-                return found
-        array = read()
-        array.setflags(write=False)
+                self._things.move_to_end(key)
+            return found
+
+    def keep(self, key: Hashable, thing: Thing) -> None:
+        """Keep it, and let go of what was asked for longest ago until there is room."""
         with self._lock:
-            if key not in self._arrays and array.nbytes <= self._budget:
-                self._arrays[key] = array
-                self._bytes += array.nbytes
+            if key not in self._things and thing.nbytes <= self._budget:
+                self._things[key] = thing
+                self._bytes += thing.nbytes
                 while self._bytes > self._budget:
-                    self._bytes -= self._arrays.popitem(last=False)[1].nbytes
-        return array
+                    self._bytes -= self._things.popitem(last=False)[1].nbytes

@@ -9,17 +9,18 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from probing.analysis.decoding import Statistics, statistics
+from probing.analysis.decoding import Statistics, joined, statistics
 from probing.analysis.distributions import Distributions, Tail
 from probing.analysis.grid import Grid, logit_grid
 from probing.analysis.side_by_side import side_by_side
 from probing.analysis.tail import tail_betas
 from probing.carriers.record import Carrier
-from probing.settings import Decoding, KindRule, as_json
+from probing.settings import Decoding, KindRule
 from probing.store.arrays import decoding as damage_named
 from probing.store.arrays import open_array, read_rows
 from probing.store.casting import Casting
-from probing.store.kept import KEPT_BYTES, KeptArrays
+from probing.store.finished import Finished, close_fields
+from probing.store.kept import KEPT_BYTES, KEPT_STATISTICS_BYTES, Kept
 from probing.store.manifest import Manifest
 from probing.store.noise import NoiseFloor
 from probing.store.opening import Opened, open_committed
@@ -53,10 +54,6 @@ class PositionTable:
     char_end: PositionIds
 
 
-CLOSE_FIELDS = ("close_ratio", "close_among")
-"""Of a `KindRule`, what statistics depend on."""
-
-
 class Run:
     """The committed state of a run when it was opened, read-only; safe to share over threads.
 
@@ -71,6 +68,7 @@ class Run:
         committed: the units that can be read.
         summary: what the scorer left when it finished; empty before.
         storage_rows: the place of each row in the arrays.
+        finished: what finishing left to open fast with; None before.
     """
 
     def __init__(self, place: Place, opened: Opened, *, kept_bytes: int = KEPT_BYTES) -> None:
@@ -88,9 +86,14 @@ class Run:
                 *(np.arange(c.row_start, c.row_start + c.rows) for c in opened.commits),
             ]
         )
-        self._finish = opened.finish
         self._store = CommittedStore(place.store(), opened.objects)
-        self._kept = KeptArrays(kept_bytes)
+        self._kept: Kept[np.ndarray] = Kept(kept_bytes)
+        self._statistics: Kept[Statistics] = Kept(KEPT_STATISTICS_BYTES)
+        self.finished = (
+            None
+            if opened.finish is None
+            else Finished(opened.finish, lambda name: self._read(f"{STATISTICS}/{name}", None))
+        )
         self._width = max((commit.candidates for commit in opened.commits), default=0)
 
     def __len__(self) -> int:
@@ -166,6 +169,9 @@ class Run:
         """
         if name not in POSITION_ARRAYS:
             raise ValueError(f"an array must be one of {', '.join(POSITION_ARRAYS)}, got {name!r}")
+        copy = self.finished.copy(name) if rows is None and self.finished else None
+        if copy is not None:
+            return copy
         width = None
         if name in PAD_CANDIDATES:
             width = self._width if candidates is None else min(candidates, self._width)
@@ -179,7 +185,9 @@ class Run:
     def _read(self, name: str, rows: Rows | None, *, candidates: int | None = None) -> np.ndarray:
         array, stored = self._open(name), self._stored(rows)
         with damage_named(name):
-            return read_rows(array, stored, candidates=candidates)
+            found = read_rows(array, stored, candidates=candidates)
+        found.setflags(write=False)
+        return found
 
     def _stored(self, rows: Rows | None) -> Int[np.ndarray, " row"]:
         if rows is None:
@@ -249,11 +257,32 @@ class Run:
         return means.astype(np.float64)
 
     def statistics(self, measure: str | int, *, decoding: Decoding, rule: KindRule) -> Statistics:
-        """Statistics of every row: stored ones where they were asked for alike, else computed."""
-        stored = self.default_statistics(measure, decoding=decoding, rule=rule)
-        if stored is not None:
-            return stored
-        return self.computed_statistics(measure, decoding=decoding, rule=rule)
+        """Statistics of every row: stored ones where they were asked for alike, else computed.
+
+        The last ones are kept. Do not write into them.
+        """
+        return self.statistics_of([measure], decoding=decoding, rule=rule)[0]
+
+    def statistics_of(
+        self, measures: Sequence[str | int], *, decoding: Decoding, rule: KindRule
+    ) -> list[Statistics]:
+        """`statistics` of several measures; those that must be computed share one reading."""
+        indices = [self.measure_index(one) for one in measures]
+        under = (decoding, *close_fields(rule))
+        found: dict[int, Statistics] = {}
+        for index in indices:
+            known = self._statistics.find((index, *under)) or self.default_statistics(
+                index, decoding=decoding, rule=rule
+            )
+            if known is not None:
+                found[index] = known
+        missing = [index for index in indices if index not in found]
+        found |= dict(
+            zip(missing, self._computed(missing, decoding=decoding, rule=rule), strict=True)
+        )
+        for index, one in found.items():
+            self._statistics.keep((index, *under), one)
+        return [found[index] for index in indices]
 
     def default_statistics(
         self,
@@ -268,17 +297,11 @@ class Run:
         when left out) is not the one they were stored under.
         """
         index = self.measure_index(measure)
-        asked = as_json(decoding or Decoding())
-        if self._finish is None or asked != {**as_json(Decoding()), **self._finish.decoding}:
+        if self.finished is None:
             return None
-        close = as_json(rule or KindRule())
-        if any(close[name] != self._finish.rule[name] for name in CLOSE_FIELDS):
-            return None
-        columns = {
-            field.name: self._read(f"{STATISTICS}/{field.name}", None)[:, index]
-            for field in dataclasses.fields(Statistics)
-        }
-        return Statistics(**columns)
+        return self.finished.statistics(
+            index, decoding=decoding or Decoding(), rule=rule or KindRule()
+        )
 
     def computed_statistics(
         self,
@@ -289,18 +312,24 @@ class Run:
         rows: Rows | None = None,
     ) -> Statistics:
         """Statistics of all or some rows, computed from the stored distributions, in blocks."""
-        parts = side_by_side(
-            lambda block: statistics(
-                self.distributions(measure, rows=block), decoding=decoding, rule=rule
-            ),
-            self.row_blocks() if rows is None else [rows],
+        if rows is None:
+            return self._computed([self.measure_index(measure)], decoding=decoding, rule=rule)[0]
+        return statistics(self.distributions(measure, rows=rows), decoding=decoding, rule=rule)
+
+    def _computed(
+        self, measures: Sequence[int], *, decoding: Decoding, rule: KindRule
+    ) -> list[Statistics]:
+        """Of every row and each measure, block after block: what is read serves all measures."""
+        if not measures:
+            return []
+        blocks = side_by_side(
+            lambda rows: [
+                self.computed_statistics(one, decoding=decoding, rule=rule, rows=rows)
+                for one in measures
+            ],
+            self.row_blocks(),
         )
-        return Statistics(
-            **{
-                field.name: np.concatenate([getattr(part, field.name) for part in parts])
-                for field in dataclasses.fields(Statistics)
-            }
-        )
+        return [joined(list(parts)) for parts in zip(*blocks, strict=True)]
 
     def row_blocks(self) -> list[Rows]:
         """All rows, so many at a time as are worked on at once; one empty block if there are none.

@@ -63,6 +63,24 @@ POSITION_ARRAYS: dict[str, PositionArray] = {
 }
 """`valid` and the fields of `UnitArrays`; the first axis of each is `position`."""
 
+COPIED = (
+    "carrier",
+    "position",
+    "token_id",
+    "selectors",
+    "inclusion",
+    "phase",
+    "char_start",
+    "char_end",
+    "realised_logit",
+    "realised_rank",
+    "kl_baseline_other",
+    "kl_other_baseline",
+    "js",
+)
+"""Small arrays of which a finished run has a copy in few, large shards: a page reads them whole,
+and a shard a unit takes a hundred times as long."""
+
 PAD_CANDIDATES: dict[str, float] = {"candidate_id": PADDING_ID, "logit": -np.inf}
 
 TAIL_RESOLUTION: dict[str, float] = {

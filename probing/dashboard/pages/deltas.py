@@ -95,7 +95,6 @@ def _drill(choice: Choice, picked: str, *, quantities: list[str], group: dict[st
     """Look into one group: how its deltas are spread, and its most changed positions."""
     with st.container(border=True):
         st.text(f"In {picked}")
-        parts = {name: _group(frame, choice, group) for name, frame in choice.compared.items()}
         quantity = quantities[0]
         if len(quantities) > 1:
             quantity = st.segmented_control(
@@ -106,6 +105,8 @@ def _drill(choice: Choice, picked: str, *, quantities: list[str], group: dict[st
                 format_func=lambda name: QUANTITIES[name].label,
                 key="spread",
             )
+        compared = choice.compared([quantity])
+        parts = {name: _group(frame, choice, group) for name, frame in compared.items()}
         color = charts.KIND_COLORS.get(picked.split(" / ")[0], charts.NEUTRAL)
         bins = _bins(choice, parts, quantity)
         for column, (name, own_bins) in zip(st.columns(len(bins) or 1), bins.items(), strict=False):
@@ -115,7 +116,7 @@ def _drill(choice: Choice, picked: str, *, quantities: list[str], group: dict[st
         own = parts[choice.other]
         ranked = tables.ranked_positions(own, by=quantity, order=Order.CHANGE)
         listed = tables.position_list(
-            choice.run, ranked.head(FEW_EXAMPLES), by=quantity, compared=choice.compared
+            choice.run, ranked.head(FEW_EXAMPLES), by=quantity, compared=compared
         )
         st.text(f"Most changed of them under {choice.other}: {QUANTITIES[quantity].label}")
         st.dataframe(

@@ -1,5 +1,7 @@
 """Single positions: ranked or drawn, their context, and the models' top tokens side by side."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 import streamlit as st
 
@@ -8,7 +10,8 @@ from probing.dashboard.filtering import URL
 from probing.dashboard.parts import column_help, downloads, opening
 from probing.reporting import display, tables
 from probing.reporting.examples import Order, position_name, position_named
-from probing.reporting.quantities import QUANTITIES
+from probing.reporting.filters import keep
+from probing.reporting.quantities import QUANTITIES, SHOWN_FIRST
 from probing.reporting.remaking import Ranking
 from probing.settings import require
 
@@ -25,8 +28,12 @@ def examples() -> None:
     if not opening(choice, title="Examples", question="What happened, at which token?"):
         return
     ranking = _ranking()
+    compared = choice.compared([ranking.by])
     ranked = tables.ranked_positions(
-        choice.kept, by=ranking.by, order=ranking.order, seed=ranking.seed
+        keep(compared[choice.other], filters=choice.filters),
+        by=ranking.by,
+        order=ranking.order,
+        seed=ranking.seed,
     )
     position = _pinned(choice)
     if position is None:
@@ -35,9 +42,9 @@ def examples() -> None:
                 "This quantity is not measured at any of these positions.", icon=":material/info:"
             )
             return
-        position = ranked.iloc[_place(choice, ranked, ranking)]
+        position = ranked.iloc[_place(choice, ranked, ranking, compared)]
     st.query_params[AT] = position_name(position)
-    _example(choice, position)
+    _example(choice, int(position["row"]))
 
 
 def _ranking() -> Ranking:
@@ -106,7 +113,9 @@ def _pinned(choice: Choice) -> pd.Series | None:
     return position
 
 
-def _place(choice: Choice, ranked: pd.DataFrame, ranking: Ranking) -> int:
+def _place(
+    choice: Choice, ranked: pd.DataFrame, ranking: Ranking, compared: Mapping[str, pd.DataFrame]
+) -> int:
     """Which place of the ranking is looked at: by its number, or by a click in the list."""
     number = st.number_input(
         f"Example, 1 to {len(ranked):,}",
@@ -119,7 +128,7 @@ def _place(choice: Choice, ranked: pd.DataFrame, ranking: Ranking) -> int:
     )
     first = (number - 1) // LISTED * LISTED
     listed = tables.position_list(
-        choice.run, ranked.iloc[first : first + LISTED], by=ranking.by, compared=choice.compared
+        choice.run, ranked.iloc[first : first + LISTED], by=ranking.by, compared=compared
     )
     st.dataframe(
         display.shown_list(listed, first=first + 1),
@@ -143,8 +152,8 @@ def _clicked(first: int) -> None:
         st.session_state["example"] = first + rows[0] + 1
 
 
-def _example(choice: Choice, position: pd.Series) -> None:
-    row = int(position["row"])
+def _example(choice: Choice, row: int) -> None:
+    position = _under(choice, choice.other, row)
     st.subheader(display.event_text(position), anchor=False)
     st.text(display.place_text(position))
     text, facts = st.columns(2)
@@ -152,7 +161,9 @@ def _example(choice: Choice, position: pd.Series) -> None:
         tables.shown_context(choice.run, row), language=None, wrap_lines=True
     )
     facts.dataframe(
-        display.shown_facts(position, beside=_beside(choice, row)),
+        display.shown_facts(
+            position, beside=None if choice.control is None else _under(choice, choice.control, row)
+        ),
         column_config=dict.fromkeys(
             ("Baseline", "Other", "Delta", "Control"), st.column_config.Column(alignment="right")
         ),
@@ -177,11 +188,9 @@ def _example(choice: Choice, position: pd.Series) -> None:
         st.code(tables.shown_prompt(choice.run, row), language=None, wrap_lines=True)
 
 
-def _beside(choice: Choice, row: int) -> pd.Series | None:
-    """The same position under the control."""
-    if choice.control is None:
-        return None
-    frame = choice.compared[choice.control]
+def _under(choice: Choice, name: str, row: int) -> pd.Series:
+    """One position with the values that are shown of it, under one of the comparisons."""
+    frame = choice.compared(SHOWN_FIRST)[name]
     require(int(frame["row"].iloc[row]) == row, "comparisons keep the order of the run", row)
     return frame.iloc[row]
 

@@ -38,7 +38,7 @@ def overview() -> None:
     _counts(choice)
     _headlines(choice, table)
     st.header("Deltas by kind", anchor=False)
-    st.text(charts.legend_text(list(choice.compared), drift=True))
+    st.text(charts.legend_text(list(choice.standing), drift=True))
     columns = st.columns(CHARTS_A_ROW)
     for place, name in enumerate(SHOWN_FIRST):
         with columns[place % CHARTS_A_ROW]:
@@ -52,7 +52,7 @@ def overview() -> None:
 def _sentence(choice: Choice, asked: TableSettings) -> str:
     """What may be said, of which positions."""
     said = headlines.headline_tables(
-        choice.compared,
+        choice.compared(headlines.HEADLINE_QUANTITIES),
         filters=choice.filters,
         weighting=choice.weighting,
         drift=choice.drift(asked),

@@ -7,8 +7,8 @@ from jaxtyping import Int
 
 from probing.analysis.events import LexiconTokens
 from probing.lexicon import SELF_CORRECTION, THINK_CLOSE, Group, Lexicon, candidate_word
-from probing.reporting.text import token_text
 from probing.store.reader import Run
+from probing.tokens.text import token_text
 from probing.vocabulary import PositionIds, PositionMask
 
 _MASKS: weakref.WeakKeyDictionary[Run, LexiconTokens] = weakref.WeakKeyDictionary()

@@ -1,0 +1,117 @@
+"""Positions that no table tells apart, held together: filters then look at cells, not positions.
+
+A cell is the positions of one carrier with the same kinds and the same way of being chosen, at
+which the same quantities are measured. Means over it are exact, and all that a delta table needs.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from probing.reporting.comparison import EXCHANGED_TOP1, kind_column
+from probing.reporting.filters import HELD, WEIGHED_BY
+from probing.reporting.places import CARRIER_COLUMNS
+from probing.reporting.quantities import (
+    QUANTITIES,
+    TOP,
+    baseline_column,
+    delta_column,
+    other_column,
+)
+from probing.vocabulary import Assignment, PositionIds, PositionMask, Stratum
+
+OF_CARRIERS = (
+    *CARRIER_COLUMNS,
+    *(
+        stratum.value
+        for stratum in (
+            Stratum.LENGTH,
+            Stratum.CORRECT,
+            Stratum.GENERATOR,
+            Stratum.RIGHT,
+            Stratum.SUBJECT,
+            Stratum.DIFFICULTY,
+            Stratum.SOURCE,
+            Stratum.SAMPLING_TEMPERATURE,
+        )
+    ),
+)
+"""Columns of a comparison that every position of a carrier has alike."""
+
+LARGEST_CODE = 1 << 62
+
+
+def cells(
+    comparison: pd.DataFrame, *, quantities: Sequence[str], by: Sequence[str] = ()
+) -> pd.DataFrame:
+    """The cells of a comparison, in the order in which they first occur.
+
+    Columns: those of `OF_CARRIERS` and `WEIGHED_BY`, the kinds by the three assignments, those of
+    `by`, `HELD` (how many positions the cell holds), and the means of the quantities' values.
+
+    Args:
+        comparison: of `comparison_table`, all positions.
+        quantities: whose values are wanted; the comparison has them.
+        by: further columns that positions of a cell must have alike: what a filter or a grouping
+            looks at.
+    """
+    apart = [*WEIGHED_BY, *(kind_column(each) for each in Assignment), *by]
+    apart = [name for name in dict.fromkeys(apart) if name not in OF_CARRIERS]
+    code = _measured(comparison, quantities)
+    for name in apart:
+        code = _with(code, _codes(comparison[name]))
+    cell, found = pd.factorize(code)
+    first = np.empty(len(found), dtype=np.int64)
+    first[cell[::-1]] = np.arange(len(cell))[::-1]
+    size = np.bincount(cell, minlength=len(found))
+    labels = dict.fromkeys([*OF_CARRIERS, *apart])
+    columns = {name: comparison[name].iloc[first].array for name in labels if name in comparison}
+    return pd.DataFrame(
+        {
+            **columns,
+            HELD: size,
+            **{
+                name: np.bincount(cell, weights=comparison[name].to_numpy(), minlength=len(found))
+                / size
+                for name in value_names(quantities)
+                if name in comparison
+            },
+        }
+    )
+
+
+def value_names(quantities: Sequence[str]) -> list[str]:
+    """The columns of a comparison that hold the values of these quantities."""
+    names = list(EXCHANGED_TOP1) if TOP in quantities else []
+    for name in quantities:
+        names.append(delta_column(name))
+        if QUANTITIES[name].of == "model":
+            names += [baseline_column(name), other_column(name)]
+    return names
+
+
+def _measured(comparison: pd.DataFrame, quantities: Sequence[str]) -> PositionIds:
+    """A code for which of the quantities are measured."""
+    code = np.zeros(len(comparison), dtype=np.int64)
+    for name in quantities:
+        measured: PositionMask = np.isfinite(comparison[delta_column(name)].to_numpy())
+        if not measured.all():
+            code = code * 2 + measured
+    return code
+
+
+def _codes(values: pd.Series) -> PositionIds:
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return values.cat.codes.to_numpy(dtype=np.int64) + 1
+    codes: PositionIds = pd.factorize(values)[0].astype(np.int64)
+    return codes
+
+
+def _with(code: PositionIds, further: PositionIds) -> PositionIds:
+    """One code for both; told anew from 0 where the product would be too large."""
+    size = int(further.max(initial=0)) + 1
+    if (int(code.max(initial=0)) + 1) * size >= LARGEST_CODE:
+        code = pd.factorize(code)[0].astype(np.int64)
+    found: PositionIds = code * size + further
+    return found
