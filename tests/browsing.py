@@ -288,7 +288,7 @@ def check(site: Site, page: Page, view: View) -> None:
         "missing",
     ):  # fmt: skip
         pd.testing.assert_series_equal(
-            found[name], table[name], check_dtype=False, check_exact=True, obj=name
+            found[name], table[name], check_dtype=False, rtol=1e-9, atol=1e-12, obj=name
         )
     shown = display.shown_deltas(table, by=[Stratum.KIND]).data
     for drawn, row in zip(cells(page, "overview"), shown.to_dict("records"), strict=False):

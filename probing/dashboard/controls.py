@@ -1,7 +1,7 @@
 """The sidebar: which run, which pair, which decoding, which positions. All of it in the URL."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import pandas as pd
@@ -11,9 +11,10 @@ from probing.dashboard import loaders
 from probing.dashboard.filtering import URL, chosen_filters
 from probing.errors import NoCarriersLeft, OutsideContract, ProbingError
 from probing.reporting import display, filters, tables
+from probing.reporting.cells import columns_apart
 from probing.reporting.comparison import KIND_DECODING, other_names
 from probing.reporting.deltas import DEFAULT_INFERENCE
-from probing.reporting.drifting import DriftNull
+from probing.reporting.drifting import NOT_KNOWN, DriftAsked, DriftNull
 from probing.reporting.filters import Average, Filters, Weighting
 from probing.reporting.remaking import Ranking, TableSettings, made
 from probing.settings import DEFAULT_ASSIGNMENT, KIND_PRESETS, Decoding, KindRule
@@ -25,6 +26,13 @@ CHOICE = "choice"
 """Where the frame leaves the choice for the page."""
 
 TEMPERATURE_STEP = 0.05
+
+DRAWN_AT_ONCE = 4_000
+"""Positions for which a drift null is drawn unasked: some two seconds."""
+
+NOT_DRAWN = replace(
+    NOT_KNOWN, note="The drift null of so many positions is drawn when it is asked for"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +82,26 @@ class Choice:
             quantities=quantities,
         )
 
+    def held(
+        self, quantities: Sequence[str], *, grouped: Sequence[str] = ()
+    ) -> Mapping[str, pd.DataFrame]:
+        """The same in cells: all that tables of means need, and many times fewer rows.
+
+        Args:
+            quantities: whose values are wanted.
+            grouped: strata by which a table groups; those of the filters are known.
+        """
+        settings = loaders.CellSettings(
+            other=self.other,
+            control=self.control,
+            decoding=self.decoding,
+            kind_decoding=self.kind_decoding,
+            rule=self.rule,
+            quantities=tuple(quantities),
+            by=columns_apart(self.filters, grouped),
+        )
+        return loaders.held(self.run, settings, lambda: self.compared(quantities))
+
     def asked(
         self,
         table: str,
@@ -110,11 +138,22 @@ class Choice:
 
     def made(self, asked: TableSettings) -> pd.DataFrame:
         """The table that is asked for."""
-        return made(self.run, self.compared(asked.values), asked, drifts=loaders.drift_null)
+        means = asked.quantities is not None
+        compared = (
+            self.held(asked.values, grouped=asked.by or ())
+            if means
+            else self.compared(asked.values)
+        )
+        return made(self.run, compared, asked, drifts=self.drifts)
 
     def drift(self, asked: TableSettings) -> DriftNull | None:
         """The drift null beside that table; None where the table has none."""
-        return None if asked.drift is None else loaders.drift_null(self.run, asked.drift)
+        return None if asked.drift is None else self.drifts(self.run, asked.drift)
+
+    def drifts(self, run: Run, asked: DriftAsked) -> DriftNull:
+        """The drift null, where it is quick to draw or was drawn already; see `drawing`."""
+        at_once = len(self.kept) <= DRAWN_AT_ONCE or loaders.is_drawn(run, asked)
+        return loaders.drift_null(run, asked) if at_once else NOT_DRAWN
 
 
 def chosen() -> Choice:

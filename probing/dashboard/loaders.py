@@ -3,13 +3,15 @@
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import streamlit as st
 
 from probing.reporting import tables
+from probing.reporting.cells import cells
 from probing.reporting.comparison import kind_column
 from probing.reporting.contrasts import contrast_name
 from probing.reporting.curves import CurvesAsked, CurveTables
@@ -79,6 +81,19 @@ def _opened(location: str, stamp: int) -> Run:
     return open_run(location)
 
 
+@dataclass(frozen=True, kw_only=True)
+class CellSettings:
+    """What the cells of a run's comparisons depend on; names as in `Choice`."""
+
+    other: str
+    control: str | None
+    decoding: Decoding
+    kind_decoding: Decoding
+    rule: KindRule
+    quantities: tuple[str, ...]
+    by: tuple[str, ...]
+
+
 def standing(
     run: Run, *, other: str, control: str | None, rule: KindRule, kind_decoding: Decoding
 ) -> dict[str, pd.DataFrame]:
@@ -139,6 +154,34 @@ def comparisons(
     )
 
 
+def held(
+    run: Run,
+    settings: CellSettings,
+    compared: Callable[[], Mapping[str, pd.DataFrame]],
+) -> dict[str, pd.DataFrame]:
+    """The cells of every comparison, made once per run and settings.
+
+    Args:
+        run: the run.
+        settings: everything that they depend on.
+        compared: makes the comparisons, if cells must be made.
+    """
+    return _held(run.fingerprint, settings, _compared=compared)
+
+
+@st.cache_resource(max_entries=12, show_spinner="Comparing the distributions …")
+def _held(
+    fingerprint: str,
+    settings: CellSettings,
+    *,
+    _compared: Callable[[], Mapping[str, pd.DataFrame]],
+) -> dict[str, pd.DataFrame]:
+    return {
+        name: cells(frame, quantities=settings.quantities, by=settings.by)
+        for name, frame in _compared().items()
+    }
+
+
 @st.cache_resource(max_entries=4, show_spinner="Comparing the distributions …")
 def _statistics(
     fingerprint: str, pair: tuple[str, str | None], decoding: Decoding, rule: KindRule, *, _run: Run
@@ -164,10 +207,22 @@ def _kinds_of_all(
 
 def drift_null(run: Run, asked: DriftAsked) -> DriftNull:
     """The drift null of deltas by kind, computed once per run and settings."""
-    return _drift_null(run.fingerprint, asked, _run=run)
+    found = _drift_null(run.fingerprint, asked, _run=run)
+    _drawn().add((run.fingerprint, asked))
+    return found
 
 
-@st.cache_data(max_entries=16, show_spinner="Drawing noise …")
+def is_drawn(run: Run, asked: DriftAsked) -> bool:
+    """Whether the drift null was computed before, in whatever session."""
+    return (run.fingerprint, asked) in _drawn()
+
+
+@st.cache_resource
+def _drawn() -> set[tuple[str, DriftAsked]]:
+    return set()
+
+
+@st.cache_data(max_entries=64, show_spinner="Drawing noise …")
 def _drift_null(fingerprint: str, asked: DriftAsked, *, _run: Run) -> DriftNull:
     return tables.drift_null(_run, asked)
 

@@ -7,10 +7,12 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from probing.dashboard.controls import Choice
+from probing.dashboard import loaders
+from probing.dashboard.controls import NOT_DRAWN, Choice
 from probing.reporting import charts, display, export, shares
 from probing.reporting.deltas import DEFAULT_INFERENCE
-from probing.reporting.drifting import BY_KIND_ALONE
+from probing.reporting.drifting import BY_KIND_ALONE, DriftAsked
+from probing.reporting.mechanism import MOST_POSITIONS
 from probing.reporting.quantities import QUANTITIES
 from probing.reporting.remaking import TableSettings
 from probing.vocabulary import Stratum
@@ -90,6 +92,8 @@ def rules(choice: Choice, asked: TableSettings) -> None:
         asked: what made the table of deltas.
     """
     by, null = asked.by or (), choice.drift(asked)
+    if null is NOT_DRAWN and asked.drift is not None:
+        _offer_drift(choice, asked.drift)
     beside = BY_KIND_ALONE if null is None else null.note
     alike = shares.symmetry_text(choice.filters) if Stratum.EVENT in by else ""
     st.caption(
@@ -102,6 +106,20 @@ def rules(choice: Choice, asked: TableSettings) -> None:
         + (f" {beside}." if beside else "")
         + (f" The null is 0 by symmetry where {alike}." if alike else "")
     )
+
+
+def _offer_drift(choice: Choice, asked: DriftAsked) -> None:
+    """A button that draws the drift null of many positions."""
+    count = min(len(choice.kept), MOST_POSITIONS)
+    if st.button(
+        "Draw the drift null",
+        icon=":material/casino:",
+        key="draw_drift",
+        help="What noise gives that costs as much KL, beside every delta by kind. At "
+        f"{count:,} positions it takes a while; then it is kept for everybody.",
+    ):
+        loaders.drift_null(choice.run, asked)
+        st.rerun()
 
 
 def quantity_chart(table: pd.DataFrame, *, quantity: str, by: list[str], pick: bool) -> str | None:

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from probing.reporting.comparison import EXCHANGED_TOP1, kind_column
-from probing.reporting.filters import HELD, WEIGHED_BY
+from probing.reporting.filters import FILTERED, HELD, WEIGHED_BY, Filters
+from probing.reporting.happenings import event_column, exchanged_event_column
 from probing.reporting.places import CARRIER_COLUMNS
 from probing.reporting.quantities import (
     QUANTITIES,
@@ -40,6 +41,22 @@ OF_CARRIERS = (
 """Columns of a comparison that every position of a carrier has alike."""
 
 LARGEST_CODE = 1 << 62
+
+
+def columns_apart(filters: Filters, grouped: Sequence[str] = ()) -> tuple[str, ...]:
+    """The columns that cells must have alike for these filters and groupings: `by` of `cells`.
+
+    The same whatever the labels, so that cells serve until another stratum is looked at.
+    """
+    used = [stratum.value for stratum in FILTERED if getattr(filters, stratum.value)]
+    apart: list[str] = []
+    for stratum in dict.fromkeys([*used, *grouped]):
+        if stratum == Stratum.EVENT:
+            for each in Assignment:
+                apart += [event_column(each), exchanged_event_column(each)]
+        elif stratum not in {*OF_CARRIERS, Stratum.KIND, Stratum.SELECTOR}:
+            apart.append(str(stratum))
+    return tuple(sorted(apart))
 
 
 def cells(

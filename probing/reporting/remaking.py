@@ -1,7 +1,7 @@
 """What a downloaded table was made with, in full, and the table made from that again."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
@@ -10,9 +10,10 @@ from pydantic import TypeAdapter
 
 from probing.errors import UsageFault
 from probing.reporting import tables
+from probing.reporting.cells import cells, columns_apart
 from probing.reporting.drifting import DriftAsked, Drifts, drift_null, stands_beside, with_drift
 from probing.reporting.examples import Order, position_named
-from probing.reporting.filters import Filters, Weighting, keep
+from probing.reporting.filters import HELD, Filters, Weighting, keep
 from probing.settings import DEFAULT_RANKING_SEED, Decoding, Inference, KindRule, require
 from probing.store.reader import Run
 
@@ -88,11 +89,21 @@ Setting = TypeVar("Setting")
 
 
 def _deltas(_: Run, compared: Compared, asked: TableSettings) -> pd.DataFrame:
-    return tables.delta_tables(compared, by=_known(asked.by), **_averaging(asked))
+    by = _known(asked.by)
+    return tables.delta_tables(_held(compared, asked, by), by=by, **_averaging(asked))
 
 
 def _assignments(_: Run, compared: Compared, asked: TableSettings) -> pd.DataFrame:
-    return tables.assignment_tables(compared, **_averaging(asked))
+    return tables.assignment_tables(_held(compared, asked, ()), **_averaging(asked))
+
+
+def _held(compared: Compared, asked: TableSettings, by: Sequence[str]) -> Compared:
+    """The comparisons in cells, made now if they are not: so a table's last digits are the same."""
+    apart, quantities = columns_apart(asked.filters, by), _known(asked.quantities)
+    return {
+        name: frame if HELD in frame else cells(frame, quantities=quantities, by=apart)
+        for name, frame in compared.items()
+    }
 
 
 def _transitions(_: Run, compared: Compared, asked: TableSettings) -> pd.DataFrame:

@@ -34,7 +34,7 @@ def overview() -> None:
     asked = choice.asked("deltas", by=by, quantities=SHOWN_FIRST)
     table = choice.made(asked)
     with st.container(border=True):
-        st.text(_sentence(choice, asked))
+        st.text(_sentence(choice, asked, table))
     _counts(choice)
     _headlines(choice, table)
     st.header("Deltas by kind", anchor=False)
@@ -49,13 +49,14 @@ def overview() -> None:
     _shares(choice)
 
 
-def _sentence(choice: Choice, asked: TableSettings) -> str:
-    """What may be said, of which positions."""
+def _sentence(choice: Choice, asked: TableSettings, table: pd.DataFrame) -> str:
+    """What may be said, of which positions; `table` is that of the assignment in force."""
     said = headlines.headline_tables(
-        choice.compared(headlines.HEADLINE_QUANTITIES),
+        choice.held(SHOWN_FIRST, grouped=[Stratum.KIND]),
         filters=choice.filters,
         weighting=choice.weighting,
         drift=choice.drift(asked),
+        known={choice.filters.assignment: table},
     )
     text = headlines.sentence(said, other=choice.other)
     everything = Filters(assignment=choice.filters.assignment)
