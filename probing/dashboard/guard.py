@@ -1,0 +1,147 @@
+"""What stands before the server's addresses: what a page shows, only its visitor can load.
+
+Streamlit serves a download to whoever has its address. Here the cookie of the sign-in is asked for.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
+from starlette.requests import HTTPConnection
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from streamlit import config
+from streamlit.auth_util import get_cookie_with_chunks, get_origin_from_redirect_uri
+from streamlit.web.server.server_util import get_cookie_secret
+from streamlit.web.server.starlette.starlette_app_utils import decode_signed_value
+from streamlit.web.server.starlette.starlette_server_config import USER_COOKIE_NAME
+
+from probing.dashboard import returning, visiting
+from probing.dashboard.access import Ruling, Standing
+from probing.errors import AccessNotSetUp
+
+CORE: Final = "_stcore"
+CLOSED: Final = frozenset({"media", "component", "app", CORE})
+"""First parts of the addresses that carry what pages show, take files, or drive the server."""
+
+OPEN_CORE: Final = frozenset({"health", "host-config", "stream"})
+"""What a page needs before its visitor signs in; over the stream goes what the frame draws."""
+
+LOGIN, LOGOUT, CALLBACK = "auth/login", "auth/logout", "oauth2callback"
+POLICY_VIOLATION: Final = 1008
+
+
+class Guard:
+    """Between the web server and Streamlit: refuses what a visitor may not have."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        visiting.guard_stands()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer it with 403."""
+        if scope["type"] == "websocket":
+            stream = _Stream(visitor(scope), receive, send)
+            await self.app(scope, stream.receive, stream.send)
+        elif scope["type"] == "http":
+            await self._answer(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        place = _below_base(scope["path"])
+        if place == LOGOUT:
+            visiting.end_sign_in(visitor(scope))
+        if place in {LOGIN, CALLBACK}:
+            send = returning.to_the_page(scope, send, signs_in=place == LOGIN)
+        if not _is_closed(scope["path"]):
+            await self.app(scope, receive, send)
+            return
+        ruled = _ruled(visitor(scope))
+        if ruled.enters:
+            await self.app(scope, receive, _private(send) if ruled.address else send)
+        else:
+            refusal = PlainTextResponse(
+                "Sign in to the dashboard first.\n", 403, headers={"Cache-Control": "no-store"}
+            )
+            await refusal(scope, receive, send)
+
+
+MIDDLEWARE: Final = (Middleware(Guard),)
+
+
+def visitor(scope: Scope) -> Mapping[str, Any]:
+    """Claims of who signed in, from the cookie that Streamlit signed; empty for anybody else."""
+    cookies, secret = HTTPConnection(scope).cookies, get_cookie_secret()
+
+    def signed(name: str) -> bytes | None:
+        raw = cookies.get(name)
+        return decode_signed_value(secret, name, raw) if raw and secret else None
+
+    content = get_cookie_with_chunks(signed, USER_COOKIE_NAME)
+    user = json.loads(content) if content else {}
+    # As on the stream: a cookie counts where it was made.
+    return user if user and user.pop("origin", None) == get_origin_from_redirect_uri() else {}
+
+
+def _ruled(user: Mapping[str, Any]) -> Ruling:
+    try:
+        return visiting.ruling(user)
+    except AccessNotSetUp:
+        return Ruling(Standing.REFUSED)
+
+
+def _below_base(path: str) -> str:
+    """A path without its slashes and the part that `server.baseUrlPath` adds."""
+    base = (config.get_option("server.baseUrlPath") or "").strip("/")
+    inner = path.strip("/")
+    if base and (inner == base or inner.startswith(f"{base}/")):
+        return inner[len(base) :].strip("/")
+    return inner
+
+
+def _is_closed(path: str) -> bool:
+    """Whether an address needs a visitor who enters; addresses of pages and their code do not."""
+    for place in {path, _below_base(path)}:
+        parts = [part for part in place.split("/") if part not in {"", ".", ".."}]
+        if parts and parts[0] in CLOSED and not (parts[0] == CORE and set(parts[1:]) <= OPEN_CORE):
+            return True
+    return False
+
+
+class _Stream:
+    """A page's websocket, until its visitor signs out elsewhere or is taken off the list.
+
+    The page then connects again and meets the frame, which rules anew.
+    """
+
+    def __init__(self, user: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        self.user, self._receive, self._send = user, receive, send
+        self.entered, self.over = bool(_ruled(user).address), False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if self.over or not self.entered or _ruled(self.user).enters:
+            return message
+        if message["type"] == "websocket.receive":
+            self.over = True
+            await self._send({"type": "websocket.close", "code": POLICY_VIOLATION})
+            return {"type": "websocket.disconnect", "code": POLICY_VIOLATION}
+        return message
+
+    async def send(self, message: Message) -> None:
+        if not self.over:
+            await self._send(message)
+
+
+def _private(send: Send) -> Send:
+    """Nothing between the server and this visitor keeps a copy."""
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message)["Cache-Control"] = "private, no-store"
+        await send(message)
+
+    return sent
