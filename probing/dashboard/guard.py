@@ -56,7 +56,7 @@ class Guard:
             visiting.end_sign_in(visitor(scope))
         if place in {LOGIN, CALLBACK}:
             send = returning.to_the_page(scope, send, signs_in=place == LOGIN)
-        if not _is_closed(scope["path"]):
+        if not is_closed(scope["path"]):
             await self.app(scope, receive, send)
             return
         ruled = _ruled(visitor(scope))
@@ -102,7 +102,7 @@ def _below_base(path: str) -> str:
     return inner
 
 
-def _is_closed(path: str) -> bool:
+def is_closed(path: str) -> bool:
     """Whether an address needs a visitor who enters; addresses of pages and their code do not."""
     for place in {path, _below_base(path)}:
         parts = [part for part in place.split("/") if part not in {"", ".", ".."}]
@@ -119,7 +119,7 @@ class _Stream:
 
     def __init__(self, user: Mapping[str, Any], receive: Receive, send: Send) -> None:
         self.user, self._receive, self._send = user, receive, send
-        self.entered, self.over = bool(_ruled(user).address), False
+        self.entered, self.over = _ruled(user).enters, False
 
     async def receive(self) -> Message:
         message = await self._receive()

@@ -1,4 +1,4 @@
-"""Signing in on the way to a link: the visitor ends up where the link leads, not on the first page."""
+"""Signing in on the way to a link: the visitor ends up where the link leads."""
 
 from typing import Final
 from urllib.parse import quote, unquote, urlsplit
