@@ -78,10 +78,24 @@ class Hosted:
 
 
 @contextmanager
+def opened_browser() -> Iterator[Browser]:
+    path = str(CHROMIUM) if CHROMIUM.exists() else None
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+@contextmanager
 def hosted(
-    run: PagesRun, folder: Path, *, listed: str = LISTED, script: str = "streamlit_app.py"
+    run: PagesRun,
+    folder: Path,
+    *,
+    browser: Browser,
+    listed: str = LISTED,
+    script: str = "streamlit_app.py",
 ) -> Iterator[Hosted]:
-    """A dashboard over one run, with a provider, and a browser."""
+    """A dashboard over one run, with a provider."""
     port, provider = free_port(), free_port()
     address, written, log = f"http://127.0.0.1:{port}", folder / "secrets.toml", folder / "log.txt"
     auth = f"""[auth]
@@ -93,15 +107,11 @@ server_metadata_url = "http://127.0.0.1:{provider}/o/.well-known/openid-configur
 """
     written.write_text(f"{auth}\n{listed}")
     place = f"--secrets.files={written}"
-    path = str(CHROMIUM) if CHROMIUM.exists() else None
     with (
         _provider(provider, folder, f"{address}/oauth2callback"),
         served({RUN_NAME: run}, log, script=script, port=port, options=(place,)),
-        sync_playwright() as playwright,
     ):
-        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
         yield Hosted(address, written, auth, log, browser)
-        browser.close()
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from google.protobuf.message import DecodeError
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection
@@ -14,6 +15,8 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit import config
 from streamlit.auth_util import get_cookie_with_chunks, get_origin_from_redirect_uri
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ClientState_pb2 import ClientState
 from streamlit.web.server.server_util import get_cookie_secret
 from streamlit.web.server.starlette.starlette_app_utils import decode_signed_value
 from streamlit.web.server.starlette.starlette_server_config import USER_COOKIE_NAME
@@ -30,7 +33,6 @@ OPEN_CORE: Final = frozenset({"health", "host-config", "stream"})
 """What a page needs before its visitor signs in; over the stream goes what the frame draws."""
 
 LOGIN, LOGOUT, CALLBACK = "auth/login", "auth/logout", "oauth2callback"
-POLICY_VIOLATION: Final = 1008
 
 
 class Guard:
@@ -43,8 +45,7 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it with 403."""
         if scope["type"] == "websocket":
-            stream = _Stream(visitor(scope), receive, send)
-            await self.app(scope, stream.receive, stream.send)
+            await self.app(scope, _Stream(visitor(scope), receive).receive, send)
         elif scope["type"] == "http":
             await self._answer(scope, receive, send)
         else:
@@ -112,28 +113,44 @@ def is_closed(path: str) -> bool:
 
 
 class _Stream:
-    """A page's websocket, until its visitor signs out elsewhere or is taken off the list.
+    """A page's websocket. Who may not enter, or no longer, gets whole runs of the frame alone.
 
-    The page then connects again and meets the frame, which rules anew.
+    A fragment, a callback or a deferred file would pass by the frame's door.
     """
 
-    def __init__(self, user: Mapping[str, Any], receive: Receive, send: Send) -> None:
-        self.user, self._receive, self._send = user, receive, send
-        self.entered, self.over = _ruled(user).enters, False
+    def __init__(self, user: Mapping[str, Any], receive: Receive) -> None:
+        self.user, self._receive = user, receive
+        self.entered = _ruled(user).enters
 
     async def receive(self) -> Message:
-        message = await self._receive()
-        if self.over or not self.entered or _ruled(self.user).enters:
-            return message
-        if message["type"] == "websocket.receive":
-            self.over = True
-            await self._send({"type": "websocket.close", "code": POLICY_VIOLATION})
-            return {"type": "websocket.disconnect", "code": POLICY_VIOLATION}
-        return message
+        """The next message that this visitor may send."""
+        while True:
+            message = await self._receive()
+            if message["type"] != "websocket.receive" or _ruled(self.user).enters:
+                return message
+            if whole := whole_run(message.get("bytes") or b"", afresh=self.entered):
+                self.entered = False
+                return {"type": "websocket.receive", "bytes": whole}
 
-    async def send(self, message: Message) -> None:
-        if not self.over:
-            await self._send(message)
+
+def whole_run(content: bytes, *, afresh: bool) -> bytes:
+    """What a page sends, with nothing in it but a run of the whole frame; empty for the rest.
+
+    Args:
+        content: a serialised message to Streamlit.
+        afresh: whether it comes from a page drawn for a visitor who could enter: then no widget of
+            that page is heard.
+    """
+    try:
+        asked = BackMsg.FromString(content)
+    except DecodeError:
+        return b""
+    if afresh:
+        return bytes(BackMsg(rerun_script=ClientState()).SerializeToString())
+    if asked.WhichOneof("type") != "rerun_script":
+        return b""
+    asked.rerun_script.ClearField("fragment_id")
+    return bytes(asked.SerializeToString())
 
 
 def _private(send: Send) -> Send:
