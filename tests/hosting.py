@@ -25,7 +25,7 @@ from browsing import (
 )
 from oidc_provider import CLIENT, SECRET
 from pages_run import PagesRun
-from playwright.sync_api import Browser, Page, Route, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 RUN_NAME = "secret-run.zarr"
 LISTED = '[access]\naddresses = ["ann@EXAMPLE.org"]\ndomains = ["Team.example"]\n'
@@ -167,20 +167,10 @@ def cookies_of(page: Page) -> dict[str, str]:
 
 
 def address_of_download(page: Page, key: str) -> str:
-    """Where a download button gets its file, which is then not taken."""
-    found: list[str] = []
-
-    def keep(route: Route) -> None:
-        found.append(route.request.url)
-        route.abort()
-
-    page.route("**/media/**", keep)
-    page.locator(f".st-key-{key} button:visible").click()
-    deadline = time.monotonic() + PATIENCE_MS / 1000
-    while not found and time.monotonic() < deadline:
-        page.wait_for_timeout(100)
-    page.unroute("**/media/**")
-    return found[0]
+    """Where a download button gets its file."""
+    with page.expect_download() as waiting:
+        page.locator(f".st-key-{key} button:visible").click()
+    return waiting.value.url
 
 
 def everything(page: Page) -> str:

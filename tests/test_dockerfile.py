@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from browsing import BUNDLED, ROOT, free_port, wait_for
@@ -101,11 +100,17 @@ def image() -> Iterator[Image]:
                 _copy(step.words, found.folder)
             elif step.name == "RUN" and step.words.startswith("python "):
                 line = step.words.replace("python", str(found.python), 1)
-                line = line.replace("--no-cache-dir", "--quiet")
-                subprocess.run(line, shell=True, cwd=found.folder, check=True)
+                line = line.replace("--no-cache-dir", "--quiet --no-compile")
+                subprocess.run(line, shell=True, cwd=found.folder, env=bare(), check=True)
         shutil.copytree(BUNDLED, found.folder / "cache" / BUNDLED.name)
-        _close(prefix)
+        _close(found.folder)
+        prefix.chmod(0o755)
         yield found
+
+
+def bare() -> dict[str, str]:
+    """The environment without paths to the packages of who runs the test."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
 def _copy(words: str, folder: Path) -> None:
@@ -120,17 +125,25 @@ def _copy(words: str, folder: Path) -> None:
             shutil.copy(source, place)
 
 
-def _close(prefix: Path) -> None:
-    for path in [*prefix.rglob("*"), prefix]:
+def _close(folder: Path) -> None:
+    """Nobody may write there."""
+    for path in [*folder.rglob("*"), folder]:
         if not path.is_symlink():
             path.chmod(path.stat().st_mode & 0o555 | 0o444 | (0o111 if path.is_dir() else 0))
 
 
-def nobody() -> dict[str, Any]:
-    """Arguments of a process without privileges, also where the tests run as root."""
+def without_privileges(python: Path) -> list[str]:
+    """What comes before a command so that no right of root is left to it.
+
+    Another user where that one can run this Python, which may lie in root's home; else root without
+    its capabilities, for whom the bits of a file count as for anybody.
+    """
     if os.getuid() != 0:
-        return {}
-    return {"user": 65534, "group": 65534, "extra_groups": []}
+        return []
+    other = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    reached = subprocess.run([*other, str(python), "-c", ""], capture_output=True, check=False)
+    none = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
+    return other if reached.returncode == 0 else none
 
 
 @contextmanager
@@ -143,12 +156,11 @@ def started(image: Image, log: Path, **variables: str) -> Iterator[str]:
     with (
         log.open("wb") as out,
         subprocess.Popen(
-            [str(image.python), *command[1:]],
+            [*without_privileges(image.python), str(image.python), *command[1:]],
             cwd=image.folder,
             env=environment,
             stdout=out,
             stderr=subprocess.STDOUT,
-            **nobody(),
         ) as server,
     ):
         try:
@@ -163,6 +175,7 @@ def started(image: Image, log: Path, **variables: str) -> Iterator[str]:
 def test_only_what_the_dashboard_needs_is_installed(image: Image) -> None:
     listed = subprocess.run(
         [image.python, "-m", "pip", "list", "--format=freeze"],
+        env=bare(),
         capture_output=True,
         text=True,
         check=True,
@@ -177,7 +190,11 @@ def test_what_it_serves_is_healthy_and_opens_a_read_only_cache(
     image: Image, tmp_path: Path
 ) -> None:
     run = image.folder / "cache" / BUNDLED.name
-    trial = subprocess.run(["touch", str(run / "x")], check=False, capture_output=True, **nobody())
+    trial = subprocess.run(
+        [*without_privileges(image.python), "touch", str(run / "x")],
+        check=False,
+        capture_output=True,
+    )
     assert trial.returncode != 0
     with opened_browser() as browser:
         page = browser.new_page()

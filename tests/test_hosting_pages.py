@@ -194,7 +194,6 @@ from probing.dashboard import gate, guard
 
 def page():
     st.title("Faulty")
-    st.cache_data(lambda: 1)()
     raise RuntimeError("words of a carrier")
 
 if __name__ == "__main__":
@@ -216,5 +215,5 @@ def test_an_exception_in_a_page_shows_nothing_of_itself(tmp_path: Path, browser:
         text = everything(page)
         page.close()
     assert "words of a carrier" in log.read_text()
-    for word in ("words of a carrier", "RuntimeError", "Traceback", "faulty_page", "line "):
+    for word in ("words of a carrier", "RuntimeError", "Traceback", "faulty_page"):
         assert word not in text

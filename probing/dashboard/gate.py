@@ -3,6 +3,8 @@
 import logging
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 
 import streamlit as st
 
@@ -11,7 +13,7 @@ from probing.dashboard.access import TO_WRITE, Ruling, Standing
 from probing.errors import AccessNotSetUp
 from probing.reporting import text
 
-SEEN, RULED = "seen", "ruled"
+SEEN, RULED, ENTERED = "seen", "ruled", "entered"
 NOBODY = "-"
 LONGEST = 200
 """Characters of a name in the log."""
@@ -22,16 +24,23 @@ def entered() -> bool:
     try:
         ruled = visiting.ruling(st.user.to_dict())
     except AccessNotSetUp as error:
-        _closed(error)
+        _door(partial(_closed, error))
         return False
     st.session_state[RULED] = ruled
     if ruled.enters:
+        st.session_state[ENTERED] = True
         return True
-    if ruled.standing is Standing.SIGNED_OUT:
-        _sign_in()
-    else:
-        _refused(ruled)
+    _door(_sign_in if ruled.standing is Standing.SIGNED_OUT else partial(_refused, ruled))
     return False
+
+
+def _door(draw: Callable[[], None]) -> None:
+    """Draw what stands before the runs, in place of all that a page may still show."""
+    if ENTERED in st.session_state:
+        # The links to the pages stay until others are drawn.
+        st.navigation([st.Page(draw, title="Probing", url_path="door")], position="hidden").run()
+    else:
+        draw()
 
 
 def who() -> None:
