@@ -117,6 +117,9 @@ def _refused(ruled: Ruling) -> None:
 def _closed(error: AccessNotSetUp) -> None:
     st.title("Probing", anchor=False)
     st.error("Nobody can get in yet.", icon=":material/lock:")
-    st.text(f"{error}.\nWho gets in is written in .streamlit/secrets.toml (docs/hosting.md):")
+    said = str(error)
+    st.text(
+        f"{said[:1].upper()}{said[1:]}.\nWho gets in is written in .streamlit/secrets.toml (docs/hosting.md):"
+    )
     st.code(TO_WRITE, language="toml")
     note("closed", "")
