@@ -100,7 +100,7 @@ def image() -> Iterator[Image]:
                 _copy(step.words, found.folder)
             elif step.name == "RUN" and step.words.startswith("python "):
                 line = step.words.replace("python", str(found.python), 1)
-                line = line.replace("--no-cache-dir", "--quiet --no-compile")
+                line = line.replace("--no-cache-dir", "--quiet")
                 subprocess.run(line, shell=True, cwd=found.folder, env=bare(), check=True)
         shutil.copytree(BUNDLED, found.folder / "cache" / BUNDLED.name)
         _close(found.folder)

@@ -15,6 +15,7 @@ from probing.reporting import text
 
 SEEN, RULED, ENTERED = "seen", "ruled", "entered"
 NOBODY = "-"
+WRITTEN_IN = ".streamlit/secrets.toml"
 LONGEST = 200
 """Characters of a name in the log."""
 
@@ -119,7 +120,7 @@ def _closed(error: AccessNotSetUp) -> None:
     st.error("Nobody can get in yet.", icon=":material/lock:")
     said = str(error)
     st.text(
-        f"{said[:1].upper()}{said[1:]}.\nWho gets in is written in .streamlit/secrets.toml (docs/hosting.md):"
+        f"{said[:1].upper()}{said[1:]}.\nWho gets in is written in {WRITTEN_IN} (docs/hosting.md):"
     )
     st.code(TO_WRITE, language="toml")
     note("closed", "")
