@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pages_run import HIDDEN
+from streamlit import config
 
 from probing.dashboard import gate, guard, returning
 from probing.dashboard.access import Rules, Standing, judge, mark, read_rules
@@ -212,6 +213,21 @@ def test_addresses_that_carry_something_are_closed(path: str) -> None:
 )
 def test_addresses_that_signing_in_needs_are_open(path: str) -> None:
     assert not guard.is_closed(path)
+
+
+@pytest.mark.parametrize("path", ["/media/a.csv", "/_stcore/metrics", "/component/x"])
+def test_they_are_closed_below_a_path_too(path: str) -> None:
+    before = config.get_option("server.baseUrlPath")
+    config.set_option("server.baseUrlPath", "/team/probing/")
+    try:
+        assert guard.is_closed(f"/team/probing{path}")
+        assert guard.is_closed(path)
+        assert guard.is_closed(f"/mount/team/probing{path}", root="/mount")
+        assert not guard.is_closed("/team/probing/deltas")
+        assert not guard.is_closed("/team/probing/_stcore/health")
+    finally:
+        config.set_option("server.baseUrlPath", before)
+    assert guard.is_closed(f"/mount{path}", root="/mount")
 
 
 @pytest.mark.parametrize(

@@ -55,10 +55,8 @@ def stays_out(page: Page) -> None:
     text = everything(page)
     assert [word for word in OF_A_RUN if word in text] == []
     # A sidebar that was there stays, empty.
-    assert page.get_by_test_id("stSidebar").all_inner_texts() in ([], [""])
-    expect(page.locator("[data-testid=stSidebar] [data-testid=stElementContainer]")).to_have_count(
-        0
-    )
+    assert "".join(page.get_by_test_id("stSidebarUserContent").all_inner_texts()) == ""
+    expect(page.locator("[data-testid=stSidebarUserContent] :is(button, input)")).to_have_count(0)
     expect(page.get_by_test_id("stTopNavLink")).to_have_count(0)
 
 

@@ -52,12 +52,13 @@ class Guard:
             await self.app(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        place = _below_base(scope["path"])
+        root = scope.get("root_path", "")
+        place = _below_base(scope["path"], root)
         if place == LOGOUT:
             visiting.end_sign_in(visitor(scope))
         if place in {LOGIN, CALLBACK}:
             send = returning.to_the_page(scope, send, signs_in=place == LOGIN)
-        if not is_closed(scope["path"]):
+        if not is_closed(scope["path"], root=root):
             await self.app(scope, receive, send)
             return
         ruled = _ruled(visitor(scope))
@@ -94,18 +95,24 @@ def _ruled(user: Mapping[str, Any]) -> Ruling:
         return Ruling(Standing.REFUSED)
 
 
-def _below_base(path: str) -> str:
-    """A path without its slashes and the part that `server.baseUrlPath` adds."""
-    base = (config.get_option("server.baseUrlPath") or "").strip("/")
+def _below_base(path: str, root: str) -> str:
+    """A path without its slashes and what a server and `server.baseUrlPath` put before it."""
     inner = path.strip("/")
-    if base and (inner == base or inner.startswith(f"{base}/")):
-        return inner[len(base) :].strip("/")
+    for before in (root, config.get_option("server.baseUrlPath") or ""):
+        base = before.strip("/")
+        if base and (inner == base or inner.startswith(f"{base}/")):
+            inner = inner[len(base) :].strip("/")
     return inner
 
 
-def is_closed(path: str) -> bool:
-    """Whether an address needs a visitor who enters; addresses of pages and their code do not."""
-    for place in {path, _below_base(path)}:
+def is_closed(path: str, *, root: str = "") -> bool:
+    """Whether an address needs a visitor who enters; those of pages and their code do not.
+
+    Args:
+        path: of the request.
+        root: where the server is mounted, if it is.
+    """
+    for place in {path, _below_base(path, root)}:
         parts = [part for part in place.split("/") if part not in {"", ".", ".."}]
         if parts and parts[0] in CLOSED and not (parts[0] == CORE and set(parts[1:]) <= OPEN_CORE):
             return True
