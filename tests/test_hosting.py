@@ -1,5 +1,8 @@
 """Signing in by a real provider and a real browser: who sees figures, and who gets a file."""
 
+import json
+import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from hosting import (
     hosted,
     opened_browser,
 )
+from itsdangerous import TimestampSigner, URLSafeTimedSerializer
 from pages_run import PagesRun, write_pages_run
 from playwright.sync_api import Page, expect
 
@@ -146,6 +150,27 @@ def test_a_cookie_that_was_changed_is_nobodys(site: Hosted, ann: Page) -> None:
     page.get_by_role("button", name="Sign in").wait_for()
     stays_out(page)
     page.context.close()
+
+
+class Old(TimestampSigner):
+    """Signs as it would have 32 days ago."""
+
+    def get_timestamp(self) -> int:
+        return int(time.time()) - 32 * 24 * 3600
+
+
+def test_a_cookie_counts_where_and_as_long_as_it_should(site: Hosted, ann: Page) -> None:
+    address = address_of_download(ann, "overview_csv")
+    secret = tomllib.loads(site.auth)["auth"]["cookie_secret"]
+    user = {"is_logged_in": True, "email": "ann@example.org", "email_verified": True}
+    for origin, signer, status in (
+        (site.address, TimestampSigner, 200),
+        ("http://127.0.0.1:1", TimestampSigner, 403),
+        (site.address, Old, 403),
+    ):
+        signing = URLSafeTimedSerializer(secret, salt=USER_COOKIE, signer=signer)
+        cookie = signing.dumps(json.dumps(user | {"origin": origin}))
+        assert asked(address, cookies={USER_COOKIE: str(cookie)}).status == status
 
 
 def test_signing_out_ends_every_tab_and_every_copy_of_the_cookie(site: Hosted) -> None:
