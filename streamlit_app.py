@@ -1,13 +1,15 @@
-"""The dashboard's frame: page settings, shared controls, navigation.
+"""The dashboard: the server, and the frame of every page.
 
 streamlit run streamlit_app.py [-- RUN…]
+
+Streamlit imports this file once and serves `app`; for each visit it runs the file as a script.
 """
 
 from pathlib import Path
 
 import streamlit as st
 
-from probing.dashboard import controls, loaders, pages
+from probing.dashboard import guard, visiting
 
 HERE = Path(__file__).resolve()
 
@@ -18,22 +20,37 @@ ICON = (
     '<rect x="9" y="2" width="5" height="12" rx="1" fill="#3662d9"/></svg>'
 )
 
-st.set_page_config(
-    page_title="Probing",
-    page_icon=ICON,
-    layout="wide",
-    initial_sidebar_state=300,
-)
 
-page = st.navigation(
-    [
-        st.Page(pages.OVERVIEW, title="Overview", icon=":material/summarize:", default=True),
-        st.Page(pages.DELTAS, title="Deltas", icon=":material/bar_chart:"),
-        st.Page(pages.EXAMPLES, title="Examples", icon=":material/manage_search:"),
-        st.Page(pages.MECHANISM, title="Mechanism", icon=":material/science:"),
-        st.Page(pages.METHODS, title="Methods", icon=":material/menu_book:"),
-    ],
-    position="top",
-)
-if controls.draw(loaders.listed_runs(HERE.parent / "cache", page=HERE.name)):
-    page.run()
+def _frame() -> None:
+    # Their caches look for the runtime, which is not there yet when the server imports this file.
+    from probing.dashboard import controls, gate, loaders, pages
+
+    st.set_page_config(
+        page_title="Probing",
+        page_icon=ICON,
+        layout="wide",
+        initial_sidebar_state=300,
+    )
+    if not gate.entered():
+        return
+    page = st.navigation(
+        [
+            st.Page(pages.OVERVIEW, title="Overview", icon=":material/summarize:", default=True),
+            st.Page(pages.DELTAS, title="Deltas", icon=":material/bar_chart:"),
+            st.Page(pages.EXAMPLES, title="Examples", icon=":material/manage_search:"),
+            st.Page(pages.MECHANISM, title="Mechanism", icon=":material/science:"),
+            st.Page(pages.METHODS, title="Methods", icon=":material/menu_book:"),
+        ],
+        position="top",
+    )
+    shown = controls.draw(loaders.listed_runs(HERE.parent / "cache", page=HERE.name))
+    gate.who()
+    gate.note(page.title, st.session_state.get("run") or "")
+    if shown:
+        page.run()
+
+
+if __name__ == "__main__":
+    _frame()
+else:
+    app = st.App(HERE, middleware=guard.MIDDLEWARE, secrets=visiting.secrets_of_environment())

@@ -97,5 +97,9 @@ class PortTaken(ProbingError):
     """The port that the dashboard should listen on cannot be had."""
 
 
+class AccessNotSetUp(ProbingError):
+    """A dashboard's secrets ask for signing in, and do not say readably who gets in."""
+
+
 class OutsideContract(ProbingError):
     """A temperature or rank is asked for that the store cannot answer exactly."""

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import io
+import os
 import socket
 import subprocess
 import sys
@@ -147,34 +148,52 @@ def opened_site(folder: Path) -> Iterator[Site]:
 
 
 @contextmanager
-def served(runs: dict[str, PagesRun], log: Path) -> Iterator[str]:
-    """The address of a dashboard over these runs, the bundled one last."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", "streamlit_app.py"]
+def served(
+    runs: dict[str, PagesRun],
+    log: Path,
+    *,
+    script: str = "streamlit_app.py",
+    port: int | None = None,
+    options: tuple[str, ...] = (),
+    variables: dict[str, str] | None = None,
+    faults: bool = False,
+) -> Iterator[str]:
+    """The address of a dashboard over these runs, the bundled one last.
+
+    `script` is what is served, `options` are Streamlit's, `variables` go to the environment,
+    `faults` says that its log may tell of exceptions.
+    """
+    port = port or free_port()
+    command = [sys.executable, "-m", "streamlit", "run", script]
     shown = [*(str(run.path) for run in runs.values()), *([str(BUNDLED)] * BUNDLED.exists())]
     with (
         log.open("wb") as out,
         subprocess.Popen(
-            [*command, "--server.port", str(port), "--", *shown],
+            [*command, "--server.port", str(port), *options, "--", *shown],
             cwd=ROOT,
+            env={**os.environ, **(variables or {})},
             stdout=out,
             stderr=subprocess.STDOUT,
         ) as server,
     ):
         try:
-            _wait_for(f"http://127.0.0.1:{port}/_stcore/health", server, log)
+            wait_for(f"http://127.0.0.1:{port}/_stcore/health", server, log)
             yield f"http://127.0.0.1:{port}"
         finally:
             server.terminate()
             server.wait(timeout=30)
     text = log.read_text(encoding="utf-8", errors="replace")
-    assert "Traceback" not in text, text
+    assert faults or "Traceback" not in text, text
     assert "External URL" not in text, text
 
 
-def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
     for _ in range(300):
         try:
             with urllib.request.urlopen(url, timeout=5):
