@@ -1,4 +1,4 @@
-"""Labels by people: the file beside a run, which of its lines count, what comes in from elsewhere."""
+"""Labels by people: the file beside a run, which lines count, what comes in from elsewhere."""
 
 import dataclasses
 import hashlib
