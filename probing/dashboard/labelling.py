@@ -36,8 +36,8 @@ from probing.vocabulary import Event, Kind
 PINNED = "pinned"
 """The name of the position that a link or the draw shows, in place of the ranking's."""
 
-DRAWN = "drawn"
-"""The name of the position that was last drawn at random."""
+DRAWN, DRAWN_AS = "drawn", "drawn_as"
+"""The name of the position that was last drawn at random, and among which it was drawn."""
 
 NAME, KEPT_HERE, SAID = "labeller", "labels_here", "label_said"
 """Of the session: the typed name, labels that cannot be kept beside their run, the last message."""
@@ -158,6 +158,12 @@ def draw_next(choice: Choice, seed: int) -> None:
         name = position_name(choice.kept.iloc[place])
         if name not in done:
             st.session_state[PINNED] = st.session_state[DRAWN] = name
+            st.session_state[DRAWN_AS] = Offer(
+                how=Offered.RANDOM,
+                seed=seed,
+                among=choice.filters.selector,
+                filtered=_filtered(choice),
+            )
             return
     st.session_state[SAID] = "You have labelled every position that passes these filters."
 
@@ -208,22 +214,27 @@ def seen(choice: Choice, position: pd.Series) -> Seen:
 
 def offer_of(choice: Choice, ranking: Ranking, shown: Seen, *, narrowed_by: str) -> Offer:
     """How the position came before the eyes of the person."""
-    chosen = choice.filters
-    all_of = Filters(selector=chosen.selector, assignment=chosen.assignment)
     if shown.drawn:
-        offer = Offer(how=Offered.RANDOM, seed=ranking.seed, blind=shown.blind)
-        return replace(offer, among=chosen.selector, filtered=chosen != all_of)
+        # As it was when the draw was made: filters may have changed since.
+        drawn: Offer = st.session_state[DRAWN_AS]
+        return replace(drawn, blind=shown.blind)
     if st.session_state.get(PINNED) is not None:
         return Offer(how=Offered.LINK)
     among = Offer(
         how=Offered.RANKED,
         by=f"{ranking.order} of {QUANTITIES[ranking.by].label}",
-        among=chosen.selector,
-        filtered=chosen != all_of or narrowed_by != ANY,
+        among=choice.filters.selector,
+        filtered=_filtered(choice) or narrowed_by != ANY,
     )
     if ranking.order is Order.RANDOM:
         return replace(among, how=Offered.RANDOM, by="", seed=ranking.seed)
     return among
+
+
+def _filtered(choice: Choice) -> bool:
+    """Whether the sidebar leaves out some of the positions that its selector chose."""
+    chosen = choice.filters
+    return chosen != Filters(selector=chosen.selector, assignment=chosen.assignment)
 
 
 # The form
