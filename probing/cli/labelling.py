@@ -152,10 +152,8 @@ def _print(table: LabelTable, found: "pd.DataFrame") -> None:
 
     if table is LabelTable.AGREEMENT:
         print_table(labels_shown.shown_agreement(found).drop(columns="Note"), tight=True)
-        notes = found.loc[found["note"] != "", ["basis", "of", "first", "second", "note"]]
-        for row in notes.itertuples(index=False):
-            who = f"{row.basis}, {row.of}, {row.first} against {row.second}"
-            out.print(f"note: {line(who)}: {row.note}", markup=False)
+        for note in labels_shown.agreement_notes(found):
+            out.print(f"note: {note}", markup=False)
     elif table is LabelTable.DELTAS:
         print_table(labels_shown.shown_label_deltas(found), tight=True)
     elif table is LabelTable.CONFUSION:

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from probing.reporting.display import Column, labelled, number, percent, signed, whole
+from probing.reporting.display import Column, bounded, labelled, number, percent, whole
 from probing.reporting.labels import DRAWN, NAMES
 from probing.reporting.quantities import QUANTITIES
 from probing.reporting.text import line
@@ -64,7 +64,7 @@ def shown_agreement(table: pd.DataFrame) -> pd.DataFrame:
         "first": table["first"].map(line),
         "second": table["second"].map(line),
         "share": table["share"].map(percent),
-        "interval": _joined(table["low"].map(percent), table["high"].map(percent)),
+        "interval": table["low"].map(percent) + " to " + table["high"].map(percent),
         "kappa": table["kappa"].map(number),
     }
     return labelled(table.assign(**texts)[[*AGREEMENT_LABELS]], AGREEMENT_LABELS)
@@ -78,13 +78,10 @@ def shown_label_deltas(table: pd.DataFrame) -> pd.DataFrame:
     """
     texts = {"quantity": table["quantity"].map(lambda name: QUANTITIES[name].label)}
     for side in (PEOPLE, HEURISTIC, "difference"):
-        ends = _joined(table[f"{side}_low"].map(signed), table[f"{side}_high"].map(signed))
-        texts[side] = table[side].map(signed) + " [" + ends + "]"
+        ends = [table[name].astype(float) for name in (side, f"{side}_low", f"{side}_high")]
+        found = [bounded(*each) for each in zip(*ends, strict=True)]
+        texts[side] = pd.Series(found, index=table.index, dtype="str")
     return labelled(table.assign(**texts)[[*DELTA_LABELS]], DELTA_LABELS)
-
-
-def _joined(low: pd.Series, high: pd.Series) -> pd.Series:
-    return low + ", " + high
 
 
 def shown_confusion(table: pd.DataFrame, *, of: str, basis: str) -> pd.DataFrame:
@@ -150,3 +147,15 @@ def basis_text(table: pd.DataFrame) -> str:
             f"none of a position {DRAWN}: agreement is that of these positions, not of the run"
         )
     return "; ".join(texts)
+
+
+def agreement_notes(table: pd.DataFrame) -> list[str]:
+    """The warnings of a table of agreement, each once, with whom it is about.
+
+    Args:
+        table: of `agreement_table`.
+    """
+    noted = table[table["note"] != ""]
+    whose = noted["first"].map(line) + " against " + noted["second"].map(line)
+    grouped = whose.groupby(noted["note"], sort=False)
+    return [f"{', '.join(dict.fromkeys(names))}: {note}" for note, names in grouped]
