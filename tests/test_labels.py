@@ -7,6 +7,7 @@ import random
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -346,6 +347,34 @@ def test_a_place_that_cannot_be_written_is_told_before_and_after(tmp_path: Path)
     with pytest.raises(UnwritablePath, match=r"labels are kept beside their run, .* copy the run"):
         file.append([FIRST])
     assert not beside(tmp_path / "absent" / "run.zarr").writable
+
+
+def test_a_folder_that_one_may_only_read_is_known_for_one() -> None:
+    program = (
+        "import os, sys\nfrom pathlib import Path\n"
+        "from probing.errors import UnwritablePath\n"
+        "from probing.store.labels import LabelFile, read_lines\n"
+        "file = LabelFile(Path(sys.argv[1]))\n"
+        "(label,) = read_lines(sys.stdin.buffer.read(), name='').labels\n"
+        "os.geteuid() or os.setuid(65534)\n"  # Root may write anywhere.
+        "print(file.writable, len(file.read().labels))\n"
+        "try:\n    file.append([label])\nexcept UnwritablePath as fault:\n    print(fault)\n"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        file = beside(Path(folder) / "run.zarr")
+        for there in (0, 1):
+            if there:
+                file.append([FIRST])
+                file.path.chmod(0o444)
+            Path(folder).chmod(0o555)
+            done = subprocess.run(
+                [sys.executable, "-c", program, str(file.path)],
+                input=line_of(FIRST), capture_output=True, check=True, cwd=ROOT,
+            )  # fmt: skip
+            said = done.stdout.decode().splitlines()
+            assert said[0] == f"False {there}"
+            assert "cannot be written: Permission denied" in said[1]
+            Path(folder).chmod(0o755)
 
 
 # From elsewhere

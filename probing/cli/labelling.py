@@ -155,7 +155,11 @@ def _print(table: LabelTable, found: "pd.DataFrame") -> None:
         for note in labels_shown.agreement_notes(found):
             out.print(f"note: {note}", markup=False)
     elif table is LabelTable.DELTAS:
-        print_table(labels_shown.shown_label_deltas(found), tight=True)
+        for basis in dict.fromkeys(found["basis"]):
+            out.print(f"{basis}:", markup=False)
+            print_table(labels_shown.shown_label_deltas(found, basis=basis), tight=True)
+        for note in labels_shown.delta_notes(found):
+            out.print(f"note: {note}", markup=False)
     elif table is LabelTable.CONFUSION:
         print_table(found[found["labels"] > 0])
     else:

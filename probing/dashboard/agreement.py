@@ -53,11 +53,15 @@ def _tables(choice: Choice, table: pd.DataFrame) -> None:
         for column, basis in zip(columns, bases, strict=False):
             _confusion(column, confusion, of=of, basis=basis)
     deltas = labels.label_deltas(table, choice.every)
-    if not deltas.empty:
-        st.caption("Deltas of the labelled positions, by people's kinds and by the heuristic's.")
+    for basis in dict.fromkeys(deltas["basis"]):
+        st.caption(f"Deltas by people's kinds and by the heuristic's, {basis}.")
         text_frame(
-            labels_shown.shown_label_deltas(deltas), labels_shown.DELTA_LABELS, key="label_deltas"
+            labels_shown.shown_label_deltas(deltas, basis=basis),
+            labels_shown.DELTA_LABELS,
+            key=f"label_deltas_{basis.replace(' ', '_')}",
         )
+    if notes := labels_shown.delta_notes(deltas):
+        st.text("; ".join(notes))
     with st.container(horizontal=True):
         csv_button(found, name="agreement", label="Agreement")
         csv_button(confusion, name="confusion", label="Confusion")

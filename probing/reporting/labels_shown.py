@@ -23,16 +23,13 @@ AGREEMENT_LABELS = {
 }
 
 DELTA_LABELS = {
-    "basis": Column("Labels", "Only those drawn at random speak for the run."),
     "kind": Column("Kind", "As people or as the heuristic give it."),
     "quantity": Column("Quantity", "Its mean delta, other − baseline."),
     PEOPLE: Column("By people", "Where people say this kind, with its 95 % interval."),
     HEURISTIC: Column("By heuristic", "Where the heuristic says it, of the same labels."),
     "difference": Column("Difference", "People less heuristic; a problem is drawn for both."),
-    f"{PEOPLE}_labels": Column("n people", "Labels with this kind by people."),
-    f"{HEURISTIC}_labels": Column("n heuristic", "Labels with this kind by the heuristic."),
+    "labels": Column("Labels", "With this kind by people / by the heuristic."),
     "problems": Column("Problems", "Of the side that has fewer."),
-    "note": Column("Note", "What to beware of."),
 }
 
 HERE_LABELS = {
@@ -70,13 +67,19 @@ def shown_agreement(table: pd.DataFrame) -> pd.DataFrame:
     return labelled(table.assign(**texts)[[*AGREEMENT_LABELS]], AGREEMENT_LABELS)
 
 
-def shown_label_deltas(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of deltas by people's and by the heuristic's kinds, as text.
+def shown_label_deltas(table: pd.DataFrame, *, basis: str) -> pd.DataFrame:
+    """Deltas by people's and by the heuristic's kinds, as text.
 
     Args:
         table: of `label_deltas`.
+        basis: on which labels they rest.
     """
-    texts = {"quantity": table["quantity"].map(lambda name: QUANTITIES[name].label)}
+    table = table[table["basis"] == basis]
+    counts = (table[f"{side}_labels"].map(whole) for side in (PEOPLE, HEURISTIC))
+    texts = {
+        "quantity": table["quantity"].map(lambda name: QUANTITIES[name].label),
+        "labels": next(counts) + " / " + next(counts),
+    }
     for side in (PEOPLE, HEURISTIC, "difference"):
         ends = [table[name].astype(float) for name in (side, f"{side}_low", f"{side}_high")]
         found = [bounded(*each) for each in zip(*ends, strict=True)]
@@ -147,6 +150,17 @@ def basis_text(table: pd.DataFrame) -> str:
             f"none of a position {DRAWN}: agreement is that of these positions, not of the run"
         )
     return "; ".join(texts)
+
+
+def delta_notes(table: pd.DataFrame) -> list[str]:
+    """The warnings of a table of deltas, each once, with the kinds it is about.
+
+    Args:
+        table: of `label_deltas`.
+    """
+    noted = table[table["note"] != ""]
+    grouped = noted["kind"].groupby(noted["note"], sort=False)
+    return [f"{', '.join(dict.fromkeys(kinds))}: {note}" for note, kinds in grouped]
 
 
 def agreement_notes(table: pd.DataFrame) -> list[str]:
