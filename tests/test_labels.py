@@ -178,7 +178,19 @@ def test_a_label_given_in_python_is_held_to_the_same_rules() -> None:
 # Which count
 
 
-@given(st.lists(labels, max_size=12), st.randoms())
+rivals = st.builds(
+    Label,
+    run=st.just("r"),
+    other=st.sampled_from(["ssd", "control"]),
+    position=st.just("c1:4"),
+    who=st.sampled_from(["Ada", "Bob"]),
+    time=times,
+    order=st.just(DRAWN),
+    kind=st.none() | st.sampled_from(Kind),
+)
+
+
+@given(st.lists(rivals, max_size=12), st.randoms())
 def test_the_newest_counts_in_whatever_order_files_are_joined(
     given: list[Label], chance: random.Random
 ) -> None:
@@ -189,8 +201,8 @@ def test_the_newest_counts_in_whatever_order_files_are_joined(
     assert {*current(shuffled)} == {*found}
     assert {*current([*distinct, *shuffled])} == {*found}
     for one in found:
-        rivals = [other for other in distinct if other.of == one.of]
-        assert one.time == max(other.time for other in rivals)
+        same = [other for other in distinct if other.of == one.of]
+        assert one.time == max(other.time for other in same)
         assert not one.withdrawn
     assert len({one.of for one in found}) == len(found)
 
@@ -257,8 +269,11 @@ from probing.store.labels import LabelFile, read_lines
 file, start, count = LabelFile(Path(sys.argv[1])), int(sys.argv[2]), int(sys.argv[3])
 (label,) = read_lines(sys.stdin.buffer.read(), name="").labels
 print("ready", flush=True)
+while not file.path.with_suffix(".go").exists():
+    pass
 for place in range(start, start + count):
-    file.append([replace(label, position=f"c:{place}", note="n" * (place % 300))])
+    both = replace(label, position=f"c:{place % count}", who="both")
+    file.append([both, replace(label, position=f"c:{place}", note="n" * (place % 300))])
 """
 
 
@@ -275,31 +290,43 @@ def writer(file: LabelFile, start: int, count: int) -> subprocess.Popen[bytes]:
     return found
 
 
+def begin(file: LabelFile, *writers: subprocess.Popen[bytes]) -> None:
+    """Let them write, all at once."""
+    for one in writers:
+        assert one.stdout is not None
+        one.stdout.readline()
+    file.path.with_suffix(".go").touch()
+
+
+def ended(one: subprocess.Popen[bytes]) -> int:
+    assert one.stdout is not None
+    one.stdout.close()
+    return one.wait()
+
+
 def test_sessions_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
     file, count, several = beside(tmp_path / "run.zarr"), 60, 4
     writers = [writer(file, place * count, count) for place in range(several)]
+    begin(file, *writers)
     while any(one.poll() is None for one in writers):
         assert file.read().skipped == ()  # nobody reads half a line either
     for one in writers:
-        assert one.wait() == 0
-        assert one.stdout is not None
-        one.stdout.close()
+        assert ended(one) == 0
     found = file.read()
     assert found.skipped == ()
-    got = sorted(int(label.position.removeprefix("c:")) for label in found.labels)
-    assert got == list(range(count * several))
+    for who, wanted in (("Ada", count * several), ("both", count)):  # All gave those of both.
+        own = [label.position for label in found.labels if label.who == who]
+        assert sorted(own) == sorted(f"c:{place}" for place in range(wanted))
 
 
 def test_a_killed_writer_leaves_whole_lines_and_no_lock(tmp_path: Path) -> None:
     file = beside(tmp_path / "run.zarr")
     one = writer(file, 0, 1_000_000)
-    assert one.stdout is not None
-    one.stdout.readline()
+    begin(file, one)
     while len(file.read().labels) < 5:
         time.sleep(0.01)
     one.kill()
-    one.wait()
-    one.stdout.close()
+    ended(one)
     before = len(file.read().labels)
     assert file.append([FIRST]) == 1
     found = file.read()
