@@ -92,7 +92,7 @@ def test_a_label_is_kept_beside_the_run_and_is_there_again(site: Site, file: Lab
     assert not label.order.blind
     page.reload()
     settle(page)
-    table = page.locator(".st-key-labels_of_position table")
+    table = page.locator(".st-key-given_labels table")
     table.scroll_into_view_if_needed()
     expect(table).to_contain_text("Ada")
     expect(table).to_contain_text(HOSTILE[0])
@@ -136,10 +136,10 @@ def test_the_draw_is_blind_and_its_agreement_is_the_stores(site: Site, file: Lab
         expect(main).to_contain_text("What happened here?")
         expect(main).not_to_contain_text(event_text(position))
         expect(main).not_to_contain_text("by mean")
-        expect(page.locator(".st-key-labels_of_position")).to_have_count(0)
+        expect(page.locator(".st-key-given_labels")).to_have_count(0)
         save(page, kind=kind, who="" if place else "Ada")
         expect(main).to_contain_text(event_text(position))
-        expect(page.locator(".st-key-labels_of_position")).to_have_count(1)
+        expect(page.locator(".st-key-given_labels")).to_have_count(1)
     labels = file.read().labels
     assert all(one.order.how == "random" and one.order.blind for one in labels)
     comparison = compared(site, View())["ssd"]
@@ -158,7 +158,7 @@ def test_the_draw_is_blind_and_its_agreement_is_the_stores(site: Site, file: Lab
         assert got.columns.tolist() == want.columns.tolist()
         for column in want.select_dtypes("number"):
             assert got[column].tolist() == pytest.approx(want[column].tolist(), nan_ok=True)
-    shown = page.locator(".st-key-label_agreement table")
+    shown = page.locator(".st-key-agreed table")
     shown.scroll_into_view_if_needed()
     rows = shown.locator("tbody [role=row]")
     rows.first.wait_for(state="attached")
@@ -225,7 +225,7 @@ def test_beside_a_run_that_is_read_only_labels_stay_in_the_session(
         expect(page.get_by_text("Labels cannot be kept beside this run")).to_be_visible()
         save(page, who="Ada", kind="mixed")
         expect(page.get_by_text("Saved.", exact=True)).to_be_visible()
-        expect(page.locator(".st-key-labels_of_position")).to_have_count(1)
+        expect(page.locator(".st-key-given_labels")).to_have_count(1)
         page.get_by_role("link", name="Methods", exact=True).click()
         page.locator("h1", has_text="Methods").wait_for()
         settle(page)

@@ -43,9 +43,9 @@ def _tables(choice: Choice, table: pd.DataFrame) -> None:
         "in the sidebar; its filters do not apply here. Intervals resample problems."
     )
     found = labels.agreement_table(table)
-    text_frame(
-        labels_shown.shown_agreement(found), labels_shown.AGREEMENT_LABELS, key="label_agreement"
-    )
+    with st.container(key="agreed"):
+        shown = labels_shown.shown_agreement(found)
+        text_frame(shown, labels_shown.AGREEMENT_LABELS, key="agreement")
     confusion = labels.confusion_table(table)
     bases = list(dict.fromkeys(confusion["basis"]))
     for of in ("kind", "event"):

@@ -258,7 +258,8 @@ def form(choice: Choice, shown: Seen, offer: Offer) -> None:
             st.text(said)
         if shown.others and not shown.blind:
             table = labels_shown.shown_labels(shown.others)
-            text_frame(table, labels_shown.HERE_LABELS, key="labels_of_position")
+            with st.container(key="given_labels"):
+                text_frame(table, labels_shown.HERE_LABELS, key="labels of this position")
         if shown.blind:
             st.caption("What the heuristic and other people say is hidden until you save yours.")
 
