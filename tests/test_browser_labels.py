@@ -66,6 +66,18 @@ def save(page: Page, *, kind: str = "", event: str = "", note: str = "", who: st
     settle(page)
 
 
+def rows(page: Page, key: str) -> list[list[str]]:
+    """What the drawn part of the table in this place says."""
+    table = page.locator(f".st-key-{key}").get_by_test_id("stDataFrame")
+    table.scroll_into_view_if_needed()
+    found = table.locator("tbody [role=row]")
+    found.first.wait_for(state="attached")
+    return [
+        [cell.strip() for cell in row.locator("[role=gridcell]").all_text_contents()]
+        for row in found.all()
+    ]
+
+
 def opened(site: Site, place: str, query: str = "") -> Page:
     page = site.visit(query, place=place)
     page.locator("h1").first.wait_for()
@@ -92,10 +104,8 @@ def test_a_label_is_kept_beside_the_run_and_is_there_again(site: Site, file: Lab
     assert not label.order.blind
     page.reload()
     settle(page)
-    table = page.locator(".st-key-given_labels table")
-    table.scroll_into_view_if_needed()
-    expect(table).to_contain_text("Ada")
-    expect(table).to_contain_text(HOSTILE[0])
+    (given,) = rows(page, "given_labels")
+    assert given[:4] == ["Ada", "fork-like", "swap", HOSTILE[0]]
     assert page.locator("[data-testid=stMain] script, [data-testid=stMain] img").count() == 0
     # A second session, of another person.
     other = opened(site, "examples", f"run=pages.zarr&at={name}")
@@ -158,15 +168,9 @@ def test_the_draw_is_blind_and_its_agreement_is_the_stores(site: Site, file: Lab
         assert got.columns.tolist() == want.columns.tolist()
         for column in want.select_dtypes("number"):
             assert got[column].tolist() == pytest.approx(want[column].tolist(), nan_ok=True)
-    shown = page.locator(".st-key-agreed table")
-    shown.scroll_into_view_if_needed()
-    rows = shown.locator("tbody [role=row]")
-    rows.first.wait_for(state="attached")
-    drawn_cells = [
-        cell.strip() for cell in rows.first.locator("[role=gridcell]").all_text_contents()
-    ]
+    cells = rows(page, "agreed")[0]
     first = labels_shown.shown_agreement(tables.agreement_table(table)).iloc[0].tolist()
-    assert drawn_cells[:6] == [str(cell) for cell in first[:6]]
+    assert cells[:6] == [str(cell) for cell in first[:6]]
     assert downloaded(page, "labels_jsonl").encode() == lines_of(labels)
     page.context.close()
     assert site.complaints == []

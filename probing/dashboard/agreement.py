@@ -58,7 +58,7 @@ def _tables(choice: Choice, table: pd.DataFrame) -> None:
         text_frame(
             labels_shown.shown_label_deltas(deltas, basis=basis),
             labels_shown.DELTA_LABELS,
-            key=f"label_deltas_{basis.replace(' ', '_')}",
+            key=f"deltas, {basis}",
         )
     if notes := labels_shown.delta_notes(deltas):
         st.text("; ".join(notes))
@@ -153,4 +153,4 @@ def _said(received: _Received) -> None:
         more = len(received.skipped) - MOST_LISTED
         st.text(f"{len(received.skipped)} lines left out" + (":" if more <= 0 else ", the first:"))
         shown = display.labelled(received.skipped.head(MOST_LISTED), labels_shown.SKIPPED_LABELS)
-        text_frame(shown, labels_shown.SKIPPED_LABELS, key="labels_left_out")
+        text_frame(shown, labels_shown.SKIPPED_LABELS, key="lines left out")
