@@ -17,7 +17,7 @@ help:
 	@echo "make test            install what tests need and run them all"
 	@echo "make check           ruff, format, mypy, import-linter"
 	@echo "make bundled         make cache/bundled.zarr again, the small run that ships"
-	@echo "make clean           remove the environment and every run in cache/ but the bundled one"
+	@echo "make clean           remove the environment and every run in cache/ but the bundled one; labels stay"
 
 demo: $(VENV)/.demo
 	$(BIN)/probing demo $(if $(filter yes,$(ALL)),--all)
@@ -35,7 +35,7 @@ check: $(VENV)/.test
 	$(BIN)/lint-imports
 
 bundled: $(VENV)/.demo
-	rm -rf cache/bundled.zarr cache/bundled.zarr.*
+	find cache -maxdepth 1 -name 'bundled.zarr*' ! -name '*.labels.jsonl' -exec rm -rf {} +
 	$(BIN)/probing demo --bundled
 
 # torch comes first and by its exact version: a range would pull gigabytes of GPU libraries.
@@ -62,4 +62,5 @@ $(VENV)/.test: $(VENV)/.demo
 	@touch $@
 
 clean:
-	rm -rf $(VENV) cache/demo*.zarr* cache/models
+	rm -rf $(VENV) cache/models
+	find cache -maxdepth 1 -name 'demo*.zarr*' ! -name '*.labels.jsonl' -exec rm -rf {} +

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from probing.cli import inputs, judging, planning, reading, scoring, serving, sweeping
+from probing.cli import inputs, judging, labelling, planning, reading, scoring, serving, sweeping
 from probing.cli.console import (
     EXIT_FAULT,
     EXIT_INTERRUPTED,
@@ -48,6 +48,7 @@ for command in (
     reading.examples,
     judging.verdict,
     judging.report,
+    labelling.labels,
     sweeping.sweep,
     sweeping.multiverse,
     serving.dashboard,

@@ -417,8 +417,11 @@ def family_notes(table: pd.DataFrame, *, inference: Inference) -> list[str]:
     ]
 
 
-def place_text(position: pd.Series) -> str:
-    """Where a position stands, who wrote it, its kinds, and why it was chosen: one line."""
+def place_text(position: pd.Series, *, blind: bool = False) -> str:
+    """Where a position stands, who wrote it, its kinds, and why it was chosen: one line.
+
+    Blind, it leaves the kinds out.
+    """
     kinds = ", ".join(f"{position[kind_column(a)]} by {a}" for a in Assignment)
     return " · ".join(
         [
@@ -426,7 +429,7 @@ def place_text(position: pd.Series) -> str:
             f"written by {position['generator']}",
             f"answer {position['correct']}",
             f"token {position['position'] + 1} of {position['response_tokens']}",
-            kinds,
+            *([] if blind else [kinds]),
             f"chosen by {position['selectors'].replace(' ', ', ')}",
         ]
     )

@@ -26,6 +26,7 @@ STATISTICS = "statistics"
 
 PARTIAL_SUFFIX = ".partial"
 LOCK_SUFFIX = ".lock"
+LABELS_SUFFIX = ".labels.jsonl"
 LOG_SUFFIX = ".log.jsonl"
 
 

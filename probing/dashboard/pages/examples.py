@@ -1,17 +1,16 @@
 """Single positions: ranked or drawn, their context, and the models' top tokens side by side."""
 
-from collections.abc import Mapping
-
 import pandas as pd
 import streamlit as st
 
+from probing.dashboard import labelling
 from probing.dashboard.controls import Choice, chosen
 from probing.dashboard.filtering import URL
-from probing.dashboard.parts import column_help, downloads, opening
+from probing.dashboard.labelling import PINNED
+from probing.dashboard.parts import column_help, csv_button, downloads, opening
 from probing.reporting import display, tables
 from probing.reporting.examples import Order, position_name, position_named
-from probing.reporting.filters import keep
-from probing.reporting.quantities import QUANTITIES, SHOWN_FIRST
+from probing.reporting.quantities import QUANTITIES
 from probing.reporting.remaking import Ranking
 from probing.settings import require
 
@@ -19,7 +18,7 @@ AT = "at"
 """The part of the address that names one position: a permalink."""
 
 LISTED = 10
-PINNED = "pinned"
+BLIND = "What happened here?"
 
 
 def examples() -> None:
@@ -27,29 +26,28 @@ def examples() -> None:
     choice = chosen()
     if not opening(choice, title="Examples", question="What happened, at which token?"):
         return
-    ranking = _ranking()
-    compared = choice.compared([ranking.by])
+    ranking, narrowed = _ranking()
     ranked = tables.ranked_positions(
-        keep(compared[choice.other], filters=choice.filters),
+        labelling.narrowed(choice, narrowed),
         by=ranking.by,
         order=ranking.order,
         seed=ranking.seed,
     )
-    position = _pinned(choice)
+    position = _pinned(choice, ranking)
     if position is None:
         if ranked.empty:
-            st.info(
-                "This quantity is not measured at any of these positions.", icon=":material/info:"
-            )
+            st.info("This quantity is not measured at any such position.", icon=":material/info:")
             return
-        position = ranked.iloc[_place(choice, ranked, ranking, compared)]
+        position = ranked.iloc[_place(choice, ranked, ranking, narrowed=narrowed)]
     st.query_params[AT] = position_name(position)
-    _example(choice, int(position["row"]))
+    seen = labelling.seen(choice, position)
+    _example(choice, position, blind=seen.blind)
+    labelling.form(choice, seen, labelling.offer_of(choice, ranking, seen, narrowed_by=narrowed))
 
 
-def _ranking() -> Ranking:
-    """In which order the kept positions are offered."""
-    by_box, order_box, seed_box = st.columns([3, 2, 1])
+def _ranking() -> tuple[Ranking, str]:
+    """In which order the kept positions are offered, and which of them by their labels."""
+    by_box, order_box, seed_box, labels_box = st.columns([3, 2, 1, 2])
     by = by_box.selectbox(
         "Rank by",
         list(QUANTITIES),
@@ -77,10 +75,11 @@ def _ranking() -> Ranking:
         key="example_seed",
         bind=URL,
         on_change=_restart,
-        disabled=order is not Order.RANDOM,
-        help="Of the random order.",
+        help="Of the random order, and of what is drawn to be labelled.",
     )
-    return Ranking(by=by, order=order, seed=seed)
+    with labels_box:
+        narrowed = labelling.filter_box()
+    return Ranking(by=by, order=order, seed=seed), narrowed
 
 
 def _unpin() -> None:
@@ -94,28 +93,30 @@ def _restart() -> None:
     st.session_state["example"] = 1
 
 
-def _pinned(choice: Choice) -> pd.Series | None:
-    """The position of a permalink, until another is asked for."""
+def _pinned(choice: Choice, ranking: Ranking) -> pd.Series | None:
+    """The position of a permalink or of the draw, until another is asked for."""
     if PINNED not in st.session_state:
         st.session_state[PINNED] = st.query_params.get(AT)
     name = st.session_state[PINNED]
     if name is None:
+        labelling.draw_button(choice, ranking.seed)
         return None
     position = position_named(choice.every, name)
     with st.container(horizontal=True, vertical_alignment="center"):
-        if position is None:
+        if name == st.session_state.get(labelling.DRAWN):
+            st.caption(f":material/casino: Drawn at random, seed {ranking.seed}.")
+        elif position is None:
             st.warning(
                 "The position that this link names is not in this run.", icon=":material/link_off:"
             )
         else:
             st.caption(":material/link: This is the position that the link names.")
+        labelling.draw_button(choice, ranking.seed)
         st.button("Back to the ranking", on_click=_unpin, icon=":material/format_list_numbered:")
     return position
 
 
-def _place(
-    choice: Choice, ranked: pd.DataFrame, ranking: Ranking, compared: Mapping[str, pd.DataFrame]
-) -> int:
+def _place(choice: Choice, ranked: pd.DataFrame, ranking: Ranking, *, narrowed: str) -> int:
     """Which place of the ranking is looked at: by its number, or by a click in the list."""
     number = st.number_input(
         f"Example, 1 to {len(ranked):,}",
@@ -128,7 +129,7 @@ def _place(
     )
     first = (number - 1) // LISTED * LISTED
     listed = tables.position_list(
-        choice.run, ranked.iloc[first : first + LISTED], by=ranking.by, compared=compared
+        choice.run, ranked.iloc[first : first + LISTED], by=ranking.by, compared=choice.compared
     )
     st.dataframe(
         display.shown_list(listed, first=first + 1),
@@ -141,7 +142,11 @@ def _place(
         placeholder=display.NOT_MEASURED,
         alt="Positions in this order",
     )
-    downloads(choice, choice.asked("positions", ranking=ranking), name="positions")
+    if narrowed == labelling.ANY:
+        downloads(choice, choice.asked("positions", ranking=ranking), name="positions")
+    else:  # Settings do not hold labels: the list could not be made again from them.
+        every = tables.position_list(choice.run, ranked, by=ranking.by, compared=choice.compared)
+        csv_button(every, name="positions")
     return int(number) - 1
 
 
@@ -152,18 +157,16 @@ def _clicked(first: int) -> None:
         st.session_state["example"] = first + rows[0] + 1
 
 
-def _example(choice: Choice, row: int) -> None:
-    position = _under(choice, choice.other, row)
-    st.subheader(display.event_text(position), anchor=False)
-    st.text(display.place_text(position))
+def _example(choice: Choice, position: pd.Series, *, blind: bool) -> None:
+    row = int(position["row"])
+    st.subheader(BLIND if blind else display.event_text(position), anchor=False)
+    st.text(display.place_text(position, blind=blind))
     text, facts = st.columns(2)
     text.container(key="example_context").code(
         tables.shown_context(choice.run, row), language=None, wrap_lines=True
     )
     facts.dataframe(
-        display.shown_facts(
-            position, beside=None if choice.control is None else _under(choice, choice.control, row)
-        ),
+        display.shown_facts(position, beside=_beside(choice, row)),
         column_config=dict.fromkeys(
             ("Baseline", "Other", "Delta", "Control"), st.column_config.Column(alignment="right")
         ),
@@ -188,9 +191,11 @@ def _example(choice: Choice, row: int) -> None:
         st.code(tables.shown_prompt(choice.run, row), language=None, wrap_lines=True)
 
 
-def _under(choice: Choice, name: str, row: int) -> pd.Series:
-    """One position with the values that are shown of it, under one of the comparisons."""
-    frame = choice.compared(SHOWN_FIRST)[name]
+def _beside(choice: Choice, row: int) -> pd.Series | None:
+    """The same position under the control."""
+    if choice.control is None:
+        return None
+    frame = choice.compared[choice.control]
     require(int(frame["row"].iloc[row]) == row, "comparisons keep the order of the run", row)
     return frame.iloc[row]
 

@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from probing.dashboard import agreement
 from probing.dashboard.controls import Choice, chosen
 from probing.dashboard.parts import csv_button, opening, text_frame
 from probing.reporting import methods, provenance
@@ -18,6 +19,7 @@ def page() -> None:
     _noise(choice)
     _sample(choice)
     _skipped(choice)
+    agreement.section(choice)
     st.header("What the quantities are", anchor=False)
     text_frame(methods.definitions(), methods.DEFINITION_LABELS, key="definitions")
 
