@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 
 from probing.analysis.decoding import Kept, kept_probabilities
 from probing.reporting.comparison import kind_column, other_index
@@ -167,9 +167,12 @@ def example_table(
 
     Columns: `rank` (place in the list, 1-based; ties by id); for each side `baseline`, `other` and,
     where there is a control, `control`: `_token`, `_id`, `_prob` (at T, before truncation),
-    `_kept_prob` (after; 0 = cut); then `other_baseline_rank`, the rank that the other's token has
-    under the baseline, and `rank_change`, that rank less the token's own (positive: it moved up).
-    Both are missing where the token lies beyond the ranks that the run knows exactly.
+    `_kept_prob` (after; 0 = cut), `_tied` (another token has the same logit), `_change` (`ENTERS`
+    or `LEAVES`, by the baseline's nucleus against this side's; of the baseline's tokens, against
+    the other's; else empty, missing where a nucleus is not known); then `other_baseline_rank`, the
+    rank that the other's token has under the baseline, and `rank_change`, that rank less the
+    token's own (positive: it moved up). Both are missing where the token lies beyond the ranks that
+    the run knows exactly.
 
     Args:
         run: the run.
@@ -205,6 +208,11 @@ def example_table(
         columns[f"{side}_id"] = pd.Series(ids[places], dtype="Int64")
         columns[f"{side}_prob"] = pd.Series(kept.probability[0, places])
         columns[f"{side}_kept_prob"] = pd.Series(kept.kept[0, places])
+        columns[f"{side}_tied"] = pd.Series(_tied(kept.rank[0])[places], dtype="boolean")
+        after = found["other" if side == "baseline" else side]
+        columns[f"{side}_change"] = _changes(
+            found["baseline"].kept[0, places], after.kept[0, places]
+        )
     own = leading["other"]
     before, now = _known(found["baseline"].rank[0, own]), _known(found["other"].rank[0, own])
     columns["other_baseline_rank"] = before
@@ -218,6 +226,23 @@ def _leading(kept: Kept, ids: PositionIds, *, top: int) -> Int[np.ndarray, " pla
     order = np.lexsort((ids, rank))
     usable = order[(rank[order] > 0) & (ids[order] != PADDING_ID)]
     return np.asarray(usable[:top])
+
+
+ENTERS, LEAVES = "enters", "leaves"
+"""What a token does that only the other's nucleus holds, or only the baseline's."""
+
+
+def _tied(ranks: Int[np.ndarray, " candidate"]) -> Bool[np.ndarray, " candidate"]:
+    """Whether another candidate has the same exact rank, and so the same logit."""
+    _, place, count = np.unique(ranks, return_inverse=True, return_counts=True)
+    return np.asarray((count[place] > 1) & (ranks > 0))
+
+
+def _changes(before: Float[np.ndarray, " place"], after: Float[np.ndarray, " place"]) -> pd.Series:
+    """Which tokens come into the nucleus and which go, by their probability in each (0 = cut)."""
+    enters, leaves = (before == 0) & (after > 0), (before > 0) & (after == 0)
+    words = np.select([enters, leaves], [ENTERS, LEAVES], "")
+    return pd.Series(words, dtype="str").mask(np.isnan(before) | np.isnan(after))
 
 
 def _known(ranks: Int[np.ndarray, " place"]) -> pd.Series:

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from probing.errors import UsageFault
 from probing.reporting import tables
+from probing.reporting.carrier import carrier_positions
 from probing.reporting.drifting import DriftAsked, Drifts, drift_null, stands_beside, with_drift
 from probing.reporting.examples import Order, position_named
 from probing.reporting.filters import Filters, Weighting, keep
@@ -44,6 +45,7 @@ class TableSettings:
         inference: level, draws and seed of the intervals.
         ranking: of a list of positions.
         at: name of the one position that is shown.
+        carrier: id of the one response that is shown.
     """
 
     table: str
@@ -59,6 +61,7 @@ class TableSettings:
     inference: Inference | None = None
     ranking: Ranking | None = None
     at: str | None = None
+    carrier: str | None = None
 
     @property
     def drift(self) -> DriftAsked | None:
@@ -117,6 +120,10 @@ def _example(run: Run, compared: Compared, asked: TableSettings) -> pd.DataFrame
     )
 
 
+def _carrier(_: Run, compared: Compared, asked: TableSettings) -> pd.DataFrame:
+    return carrier_positions(compared[asked.other], _known(asked.carrier))
+
+
 MAKERS: dict[str, Callable[[Run, Compared, TableSettings], pd.DataFrame]] = {
     "deltas": _deltas,
     "assignments": _assignments,
@@ -124,6 +131,7 @@ MAKERS: dict[str, Callable[[Run, Compared, TableSettings], pd.DataFrame]] = {
     "events": _events,
     "positions": _positions,
     "example": _example,
+    "carrier": _carrier,
 }
 """The tables that pages download, by name."""
 

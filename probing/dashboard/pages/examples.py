@@ -5,18 +5,24 @@ import streamlit as st
 
 from probing.dashboard.controls import Choice, chosen
 from probing.dashboard.filtering import URL
+from probing.dashboard.pages import CARRIER
 from probing.dashboard.parts import column_help, downloads, opening
+from probing.dashboard.position import (
+    AT,
+    PINNED,
+    figures,
+    heading,
+    look_at,
+    previews,
+    remember,
+    top_tokens,
+)
 from probing.reporting import display, tables
 from probing.reporting.examples import Order, position_name, position_named
 from probing.reporting.quantities import QUANTITIES
 from probing.reporting.remaking import Ranking
-from probing.settings import require
-
-AT = "at"
-"""The part of the address that names one position: a permalink."""
 
 LISTED = 10
-PINNED = "pinned"
 
 
 def examples() -> None:
@@ -36,7 +42,7 @@ def examples() -> None:
             )
             return
         position = ranked.iloc[_place(choice, ranked, ranking)]
-    st.query_params[AT] = position_name(position)
+    remember(position_name(position))
     _example(choice, position)
 
 
@@ -145,45 +151,26 @@ def _clicked(first: int) -> None:
 
 def _example(choice: Choice, position: pd.Series) -> None:
     row = int(position["row"])
-    st.subheader(display.event_text(position), anchor=False)
-    st.text(display.place_text(position))
+    heading(position)
     text, facts = st.columns(2)
     text.container(key="example_context").code(
         tables.shown_context(choice.run, row), language=None, wrap_lines=True
     )
-    facts.dataframe(
-        display.shown_facts(position, beside=_beside(choice, row)),
-        column_config=dict.fromkeys(
-            ("Baseline", "Other", "Delta", "Control"), st.column_config.Column(alignment="right")
-        ),
-        hide_index=True,
-        key="example_facts",
-        placeholder=display.NOT_MEASURED,
-        alt="This position",
-    )
-    asked = choice.asked("example", at=position_name(position))
-    table = choice.made(asked)
-    labels = display.example_labels(table)
-    st.dataframe(
-        display.shown_example(table),
-        column_config=column_help(labels),
-        hide_index=True,
-        key="example_tokens",
-        placeholder=display.NOT_MEASURED,
-        alt="Top tokens of the models",
-    )
-    downloads(choice, asked, name="example", table=table)
+    with facts:
+        figures(choice, position)
+    top_tokens(choice, position)
+    if st.button(
+        "Open in carrier",
+        on_click=look_at,
+        args=(position,),
+        icon=":material/article:",
+        help="The whole response, coloured, at this token.",
+    ):
+        # An empty address: the sidebar writes its own part of it again.
+        st.switch_page(CARRIER, query_params={})
+    previews(choice, row)
     with st.expander("Prompt"):
         st.code(tables.shown_prompt(choice.run, row), language=None, wrap_lines=True)
-
-
-def _beside(choice: Choice, row: int) -> pd.Series | None:
-    """The same position under the control."""
-    if choice.control is None:
-        return None
-    frame = choice.compared[choice.control]
-    require(int(frame["row"].iloc[row]) == row, "comparisons keep the order of the run", row)
-    return frame.iloc[row]
 
 
 examples()
