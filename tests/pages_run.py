@@ -6,7 +6,7 @@ Its full-vocabulary logits are returned too, so that figures can be worked out a
 import dataclasses
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,8 +85,9 @@ def write_pages_run(
     shard_rows: int = 256,
     measured: Mapping[str, Any] | None = None,
     known: Mapping[str, Any] | None = None,
+    more: Sequence[Carrier] = (),
 ) -> PagesRun:
-    """Write a run of `problems` problems, one or two carriers each.
+    """Write a run of `problems` problems, one or two carriers each, and `more` carriers.
 
     The same arguments give the same run. `take` says whose logits each model gets: (1, 0) swaps two
     models, (0, 0) makes them the same. Without `finish` the last unit and the default statistics
@@ -94,7 +95,7 @@ def write_pages_run(
     `known` further parts of the manifest.
     """
     rng = np.random.default_rng(0)
-    carriers = _carriers(problems, models, rng)
+    carriers = [*_carriers(problems, models, rng), *more]
     vocabulary = _vocabulary(carriers)
     encoded = [_encode(carrier, vocabulary) for carrier in carriers]
     lexicon, selection = Lexicon.load(), Selection(interval_every=6, random_count=6)
@@ -152,6 +153,25 @@ def write_pages_run(
             writer.finish(dict(measured or {}))
     nothing = np.empty((0, len(models), len(vocabulary)), dtype=np.float32)
     return PagesRun(path=path, logits=np.concatenate([nothing, *logits]), vocabulary=vocabulary)
+
+
+def long_carrier(tokens: int) -> Carrier:
+    """A response of at least so many tokens, its last hundred after the thought, hostile in places."""
+    text, count = "<think>\n", 2
+    for turn in range(tokens):
+        line = f"Wait, box {turn} holds {turn * 7 % 100} pens. {HOSTILE[turn % len(HOSTILE)]}\n"
+        text, count = text + line, count + len(_pieces(line))
+        if count >= tokens - 100:
+            break
+    ending = "</think>\n\nSo the answer is **12**, \\boxed{12}." + " Let it be so." * 20
+    return Carrier(
+        carrier_id="long",
+        problem_id="p-long",
+        prompt="How many pens are in the boxes?",
+        response=text + ending,
+        generator="ssd",
+        correct=True,
+    )
 
 
 def _carriers(problems: int, models: tuple[str, ...], rng: np.random.Generator) -> list[Carrier]:

@@ -85,12 +85,15 @@ def _controls(choice: Choice) -> tuple[str, str, Aspect]:
 
 
 def _follow_link(choice: Choice, names: list[str]) -> None:
-    """Open the response of the position that was looked at last, unless the address names one."""
+    """Open the response of the position that was looked at last, unless the address names one.
+
+    Without any, the response of which the filters leave most positions.
+    """
     if CARRIER_KEY in st.session_state or st.query_params.get(CARRIER_KEY) in names:
         return
     position = position_named(choice.every, _looked_at())
-    if position is not None:
-        st.session_state[CARRIER_KEY] = str(position["carrier_id"])
+    most = choice.kept["carrier_id"].value_counts().index[0]
+    st.session_state[CARRIER_KEY] = str(most if position is None else position["carrier_id"])
 
 
 def _looked_at() -> str:
