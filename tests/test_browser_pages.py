@@ -230,10 +230,11 @@ PICTURES = {
     "overview": "",
     "deltas": "deltas",
     "examples": "examples",
+    "carrier": "carrier",
     "mechanism": "mechanism",
     "methods": "methods",
 }
-WITHOUT_CHARTS = {"examples", "methods"}
+WITHOUT_CHARTS = {"examples", "carrier", "methods"}
 
 TRAINED = "train_temperature=1.6&train_top_k=20&train_top_p=0.8"
 """How the demo's samples were drawn."""

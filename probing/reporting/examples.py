@@ -9,6 +9,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from probing.analysis.decoding import Kept, kept_probabilities
+from probing.analysis.distributions import Distributions
 from probing.reporting.comparison import kind_column, other_index
 from probing.reporting.happenings import event_column
 from probing.reporting.places import token_texts
@@ -195,10 +196,8 @@ def example_table(
             other_index(run, name)
     rows = np.array([row])
     ids = run.array("candidate_id", rows)[0]
-    found = {
-        side: kept_probabilities(run.distributions(name, rows=rows), decoding=decoding)
-        for side, name in names.items()
-    }
+    read = {side: run.distributions(name, rows=rows) for side, name in names.items()}
+    found = {side: kept_probabilities(one, decoding=decoding) for side, one in read.items()}
     leading = {side: _leading(kept, ids, top=top) for side, kept in found.items()}
     shown = max(len(places) for places in leading.values())
     columns: dict[str, object] = {"rank": np.arange(1, shown + 1)}
@@ -208,7 +207,7 @@ def example_table(
         columns[f"{side}_id"] = pd.Series(ids[places], dtype="Int64")
         columns[f"{side}_prob"] = pd.Series(kept.probability[0, places])
         columns[f"{side}_kept_prob"] = pd.Series(kept.kept[0, places])
-        columns[f"{side}_tied"] = pd.Series(_tied(kept.rank[0])[places], dtype="boolean")
+        columns[f"{side}_tied"] = pd.Series(_tied(read[side])[places], dtype="boolean")
         after = found["other" if side == "baseline" else side]
         columns[f"{side}_change"] = _changes(
             found["baseline"].kept[0, places], after.kept[0, places]
@@ -232,10 +231,11 @@ ENTERS, LEAVES = "enters", "leaves"
 """What a token does that only the other's nucleus holds, or only the baseline's."""
 
 
-def _tied(ranks: Int[np.ndarray, " candidate"]) -> Bool[np.ndarray, " candidate"]:
-    """Whether another candidate has the same exact rank, and so the same logit."""
-    _, place, count = np.unique(ranks, return_inverse=True, return_counts=True)
-    return np.asarray((count[place] > 1) & (ranks > 0))
+def _tied(rows: Distributions) -> Bool[np.ndarray, " candidate"]:
+    """Whether another token, a candidate of the one row or not, has the same logit."""
+    logits = rows.logits[0]
+    _, place, count = np.unique(logits, return_inverse=True, return_counts=True)
+    return np.asarray((count[place] > 1) | (logits == rows.tail.reference[0]))
 
 
 def _changes(before: Float[np.ndarray, " place"], after: Float[np.ndarray, " place"]) -> pd.Series:
