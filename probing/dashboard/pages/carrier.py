@@ -45,12 +45,12 @@ def page() -> None:
             wrap_lines=True,
         )
     _coloured(choice, positions, by, aspect, _opened(choice, positions))
-    _siblings(choice, carrier_id)
+    _siblings(choice, carrier_id, int(positions["carrier"].iloc[0]))
 
 
 def _controls(choice: Choice) -> tuple[str, str, Aspect]:
     """Which response, and by what it is coloured."""
-    names = list(dict.fromkeys(choice.every["carrier_id"]))
+    names = choice.every["carrier_id"].unique().tolist()
     _follow_link(choice, names)
     left, middle, right = st.columns([2, 3, 2])
     carrier_id = left.selectbox(
@@ -167,14 +167,14 @@ def _position(choice: Choice, position: pd.Series) -> None:
         st.switch_page(EXAMPLES, query_params={})
 
 
-def _siblings(choice: Choice, carrier_id: str) -> None:
+def _siblings(choice: Choice, carrier_id: str, index: int) -> None:
     """The same problem's other responses, each one click away."""
     st.header("Other responses to this problem", anchor=False)
     table = carrier.sibling_table(choice.every, carrier_id)
     if table.empty:
         st.text("The run has no other scored response to it.")
         return
-    key = f"siblings_{list(choice.every['carrier_id']).index(carrier_id)}"
+    key = f"siblings_{index}"
     st.dataframe(
         carrier.shown_siblings(table),
         column_config=column_help(carrier.SIBLING_LABELS),
