@@ -68,7 +68,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         browser.close()
 
 
-THOUGHT = "c001-0"
+THOUGHT = "c009-0"
 """A response with a thought, and with a sibling."""
 
 
@@ -149,7 +149,7 @@ def test_the_response_is_drawn_whole_in_the_stores_colours(site: Site) -> None:
     page.context.close()
 
 
-def test_a_click_shows_that_position(site: Site, page: Page) -> None:
+def test_a_click_shows_that_position(site: Site) -> None:
     page = opened(site)
     positions = own(site)
     page.locator(".response summary").click()
@@ -224,7 +224,7 @@ def test_a_link_opens_the_same_token_again(site: Site) -> None:
     settle(page)
     name = position_name(positions.iloc[1])
     assert address(page)["at"] == [name]
-    assert address(page)["colored_by"] == ["entropy_nats"]
+    assert address(page)["colored_by"] == ["Entropy (nats)"]
     for query in (urlsplit(page.url).query, f"at={quote(name)}"):
         again = opened(site, query)
         expect(again.locator(".response [aria-pressed=true]")).to_have_attribute("data-place", "1")
