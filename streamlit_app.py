@@ -38,6 +38,7 @@ def _frame() -> None:
             st.Page(pages.OVERVIEW, title="Overview", icon=":material/summarize:", default=True),
             st.Page(pages.DELTAS, title="Deltas", icon=":material/bar_chart:"),
             st.Page(pages.EXAMPLES, title="Examples", icon=":material/manage_search:"),
+            st.Page(pages.CARRIER, title="Carrier", icon=":material/article:"),
             st.Page(pages.MECHANISM, title="Mechanism", icon=":material/science:"),
             st.Page(pages.METHODS, title="Methods", icon=":material/menu_book:"),
         ],

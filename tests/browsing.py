@@ -49,7 +49,7 @@ FLAGS = (
     "--disable-sync",
 )
 DECODING, RULE, FILTERS = Decoding(), KindRule(), Filters()
-TABLES = {"overview": 0, "list": 0, "facts": 1, "example": 2}
+TABLES = {"overview": 0, "list": 0, "facts": 1, "example": 2, "own": 0, "top": 1, "siblings": 2}
 """Place of a table on its page."""
 WIDTH, HEIGHT = 1400, 1000
 PATIENCE_MS = 120_000

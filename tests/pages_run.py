@@ -6,7 +6,7 @@ Its full-vocabulary logits are returned too, so that figures can be worked out a
 import dataclasses
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,9 @@ HOSTILE = (
 )
 HIDDEN = ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp")
 BROKEN = (b"\xe2\x9c", b"\x93", b"\xff")
+HALVES = {"✓": BROKEN[:2]}
+"""A character that two tokens share."""
+
 TEMPLATE = (
     "<think>\nLet x be the number of {things}. Each box holds {a} {things}; there are {b} boxes, "
     "so we multiply {a} by {b}. Wait, let me check: {a} times {b} is {c}.\n\nSuppose one box is "
@@ -85,16 +88,18 @@ def write_pages_run(
     shard_rows: int = 256,
     measured: Mapping[str, Any] | None = None,
     known: Mapping[str, Any] | None = None,
+    more: Sequence[Carrier] = (),
+    coarse: bool = False,
 ) -> PagesRun:
-    """Write a run of `problems` problems, one or two carriers each.
+    """Write a run of `problems` problems, one or two carriers each, and `more` carriers.
 
     The same arguments give the same run. `take` says whose logits each model gets: (1, 0) swaps two
     models, (0, 0) makes them the same. Without `finish` the last unit and the default statistics
     are missing, as in a run that is being written. `measured` is what scoring writes at its end,
-    `known` further parts of the manifest.
+    `known` further parts of the manifest. `coarse` rounds logits to halves, so that many are tied.
     """
     rng = np.random.default_rng(0)
-    carriers = _carriers(problems, models, rng)
+    carriers = [*_carriers(problems, models, rng), *more]
     vocabulary = _vocabulary(carriers)
     encoded = [_encode(carrier, vocabulary) for carrier in carriers]
     lexicon, selection = Lexicon.load(), Selection(interval_every=6, random_count=6)
@@ -146,12 +151,32 @@ def write_pages_run(
         for unit in plan.units if finish else plan.units[:-1]:
             rows = _logits(unit, encoded, chosen, size=len(vocabulary), models=models, rng=rng)
             rows = rows if take is None else rows[:, take]
+            rows = np.round(2 * rows) / 2 if coarse else rows
             writer.write_unit(unit, _unit_arrays(unit, rows, encoded, chosen, settings=settings))
             logits.append(rows)
         if finish:
             writer.finish(dict(measured or {}))
     nothing = np.empty((0, len(models), len(vocabulary)), dtype=np.float32)
     return PagesRun(path=path, logits=np.concatenate([nothing, *logits]), vocabulary=vocabulary)
+
+
+def long_carrier(tokens: int) -> Carrier:
+    """A response of so many tokens or a few more, nearly all of them thought; hostile in places."""
+    text, count = "<think>\n", 2
+    for turn in range(tokens):
+        line = f"Wait, box {turn} holds {turn * 7 % 100} pens. {HOSTILE[turn % len(HOSTILE)]}\n"
+        text, count = text + line, count + len(_pieces(line))
+        if count >= tokens - 100:
+            break
+    ending = "</think>\n\nSo the answer is **12**, \\boxed{12}." + " Let it be so." * 20
+    return Carrier(
+        carrier_id="long",
+        problem_id="p-long",
+        prompt="How many pens are in the boxes?",
+        response=text + ending,
+        generator="ssd",
+        correct=True,
+    )
 
 
 def _carriers(problems: int, models: tuple[str, ...], rng: np.random.Generator) -> list[Carrier]:
@@ -200,13 +225,15 @@ def _encode(carrier: Carrier, vocabulary: list[bytes]) -> EncodedCarrier:
     response = _pieces(carrier.response)
     assert "".join(response) == carrier.response
     ends = np.cumsum([len(piece) for piece in response])
+    spans = np.stack([np.concatenate([[0], ends[:-1]]), ends], axis=1)
+    raw = [HALVES.get(piece, (piece.encode(),)) for piece in response]
     return EncodedCarrier(
         carrier_id=carrier.carrier_id,
         token_ids=np.array(
-            [*prompt, *(place[piece.encode()] for piece in response)], dtype=np.int32
+            [*prompt, *(place[half] for halves in raw for half in halves)], dtype=np.int32
         ),
         response_start=len(prompt),
-        char_spans=np.stack([np.concatenate([[0], ends[:-1]]), ends], axis=1),
+        char_spans=np.repeat(spans, [len(halves) for halves in raw], axis=0),
         response_text=carrier.response,
         seam_moved=False,
     )

@@ -233,10 +233,14 @@ PICTURES = {
     "overview": "",
     "deltas": "deltas",
     "examples": "examples",
+    "carrier": "carrier",
     "mechanism": "mechanism",
     "methods": "methods",
 }
-WITHOUT_CHARTS = {"examples", "methods"}
+LOOKED_AT = {"carrier": "&at=gcd-0076/smollm2-135m-maths/T0.6:25"}
+"""What a page shows at first, of the run that ships."""
+
+WITHOUT_CHARTS = {"examples", "carrier", "methods"}
 
 TRAINED = "train_temperature=1.6&train_top_k=20&train_top_p=0.8"
 """How the demo's samples were drawn."""
@@ -248,6 +252,7 @@ def test_screenshots(site: Site, name: str, scheme: str, tmp_path: Path) -> None
     folder = Path(os.environ.get("PROBING_SCREENSHOTS") or tmp_path)
     folder.mkdir(parents=True, exist_ok=True)
     query = f"run={BUNDLED.name}" if BUNDLED.exists() else "run=pages.zarr"
+    query += LOOKED_AT.get(name, "")
     page = site.visit(f"{query}&{TRAINED}", scheme=scheme, place=PICTURES[name])
     if name not in WITHOUT_CHARTS:
         page.get_by_test_id("stVegaLiteChart").last.locator("svg, canvas").first.wait_for()

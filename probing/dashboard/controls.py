@@ -110,6 +110,7 @@ class Choice:
         quantities: Sequence[str] | None = None,
         ranking: Ranking | None = None,
         at: str | None = None,
+        carrier: str | None = None,
     ) -> TableSettings:
         """Everything behind one table: what the sidebar says, and what its page adds.
 
@@ -119,6 +120,7 @@ class Choice:
             quantities: what is averaged, with intervals; None where nothing is.
             ranking: of a list of positions.
             at: name of the one position.
+            carrier: id of the one response.
         """
         return TableSettings(
             table=table,
@@ -134,6 +136,7 @@ class Choice:
             inference=None if quantities is None else DEFAULT_INFERENCE,
             ranking=ranking,
             at=at,
+            carrier=carrier,
         )
 
     def made(self, asked: TableSettings) -> pd.DataFrame:

@@ -11,6 +11,7 @@ import streamlit as st
 from probing.dashboard.controls import Choice
 from probing.dashboard.filtering import URL
 from probing.dashboard.parts import text_frame
+from probing.dashboard.position import PINNED
 from probing.errors import ProbingError
 from probing.reporting import labels_shown
 from probing.reporting.examples import Order, position_name
@@ -32,9 +33,6 @@ from probing.store.labels import (
 )
 from probing.store.reader import Run
 from probing.vocabulary import Event, Kind
-
-PINNED = "pinned"
-"""The name of the position that a link or the draw shows, in place of the ranking's."""
 
 DRAWN, DRAWN_AS = "drawn", "drawn_as"
 """The name of the position that was last drawn at random, and among which it was drawn."""
@@ -111,10 +109,10 @@ def table_of(choice: Choice) -> pd.DataFrame:
 # Which positions
 
 
-def narrowed(choice: Choice, wanted: str) -> pd.DataFrame:
+def narrowed(choice: Choice, kept: pd.DataFrame, wanted: str) -> pd.DataFrame:
     """Of the kept positions, those that people did or did not label."""
     if wanted == ANY:
-        return choice.kept
+        return kept
     table = table_of(choice)
     if wanted == DISAGREE:
         apart = [
@@ -122,9 +120,9 @@ def narrowed(choice: Choice, wanted: str) -> pd.DataFrame:
         ]
         table = table[apart[0] | apart[1]]
     known = pd.MultiIndex.from_frame(table[["carrier_id", "position"]])
-    own = pd.MultiIndex.from_frame(choice.kept[["carrier_id", "position"]])
+    own = pd.MultiIndex.from_frame(kept[["carrier_id", "position"]])
     inside = own.isin(known)
-    return choice.kept[~inside if wanted == UNLABELLED else inside]
+    return kept[~inside if wanted == UNLABELLED else inside]
 
 
 def filter_box() -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from probing.reporting import tables
+from probing.reporting import carrier, tables
 from probing.reporting.cells import cells
 from probing.reporting.comparison import kind_column
 from probing.reporting.contrasts import contrast_name
@@ -301,3 +301,13 @@ def multiverse(run: Run, other: str) -> pd.DataFrame:
 @st.cache_data(max_entries=8, show_spinner="Combining the settings …")
 def _multiverse(fingerprint: str, other: str, *, _run: Run) -> pd.DataFrame:
     return tables.multiverse_table(_run, other)
+
+
+def carrier_text(run: Run, index: int) -> carrier.CarrierText:
+    """One response in pieces, cut once per run."""
+    return _carrier_text(run.fingerprint, index, _run=run)
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _carrier_text(fingerprint: str, index: int, *, _run: Run) -> carrier.CarrierText:
+    return carrier.carrier_text(_run, index)

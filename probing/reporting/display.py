@@ -16,6 +16,7 @@ from probing.reporting.deltas import joined
 from probing.reporting.examples import BESIDE
 from probing.reporting.filters import EVERY, HEADLINE
 from probing.reporting.happenings import event_column
+from probing.reporting.marking import with_marks
 from probing.reporting.quantities import (
     QUANTITIES,
     SHOWN_FIRST,
@@ -120,6 +121,10 @@ LIST_LABELS: dict[str, Column] = {
 }
 
 
+TIE = "tie = as likely as another token"
+CHANGES = "enters, leaves = kept by one model, cut by the other"
+
+
 def example_labels(table: pd.DataFrame) -> dict[str, Column]:
     """Columns of an example table that a page shows, each model's own three together.
 
@@ -134,10 +139,8 @@ def example_labels(table: pd.DataFrame) -> dict[str, Column]:
             f"{side}_token": Column(
                 f"{side.capitalize()} token", "␣ space, ↵ line break, ⇥ tab; \\x.. odd bytes."
             ),
-            f"{side}_prob": Column(
-                f"Probability{pad}", "At the chosen temperature, before truncation."
-            ),
-            f"{side}_kept_prob": Column(f"Truncated{pad}", "After top-k and top-p, renormalised."),
+            f"{side}_prob": Column(f"Probability{pad}", f"At T, before truncation; {TIE}."),
+            f"{side}_kept_prob": Column(f"Truncated{pad}", f"After it, renormalised; {CHANGES}."),
         }
     return labels | {
         "other_baseline_rank": Column(
@@ -307,13 +310,11 @@ def shown_example(table: pd.DataFrame) -> Styler:
     """An example table for a page: tokens with nothing hidden, rounded probabilities."""
     labels = example_labels(table)
     shown = table[list(labels)].copy()
-    tokens = [name for name in labels if name.endswith("_token")]
-    for name in tokens:
+    for name in (name for name in labels if name.endswith("_token")):
         shown[name] = [token if pd.isna(token) else visible(str(token)) for token in shown[name]]
-    styler = labelled(shown, labels).style
-    for name in (name.removesuffix("_token") for name in tokens):
-        styler = styler.format(number, subset=[labels[f"{name}_prob"].label])
-        styler = styler.format(kept, subset=[labels[f"{name}_kept_prob"].label])
+    named = {name: column.label for name, column in labels.items()}
+    forms = {"prob": number, "kept_prob": kept}
+    styler = with_marks(labelled(shown, labels).style, table, labels=named, forms=forms)
     styler = styler.format(whole, subset=[labels["other_baseline_rank"].label])
     return styler.format(moved, subset=[labels["rank_change"].label])
 
@@ -359,8 +360,8 @@ def shown_facts(
     """
     rows = []
     for name in names:
-        form, change = (whole, moved) if name in COUNTS else (number, signed)
-        shown = form if QUANTITIES[name].of == "pair" else change
+        form = quantity_form(name, change=False)
+        shown = quantity_form(name, change=QUANTITIES[name].of == "model")
         own = position.reindex([baseline_column(name), other_column(name)])
         row = {
             "Quantity": QUANTITIES[name].label,
@@ -373,6 +374,13 @@ def shown_facts(
             row["Control"] = form(beside[column])
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def quantity_form(name: str, *, change: bool) -> Callable[[Any], str]:
+    """How a value of a quantity, or a change of it, is written."""
+    if name in COUNTS:
+        return moved if change else whole
+    return signed if change else number
 
 
 def event_text(position: pd.Series) -> str:

@@ -6,9 +6,10 @@ from enum import StrEnum
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 
 from probing.analysis.decoding import Kept, kept_probabilities
+from probing.analysis.distributions import Distributions
 from probing.reporting.comparison import kind_column, other_index
 from probing.reporting.happenings import event_column
 from probing.reporting.places import token_texts
@@ -167,9 +168,12 @@ def example_table(
 
     Columns: `rank` (place in the list, 1-based; ties by id); for each side `baseline`, `other` and,
     where there is a control, `control`: `_token`, `_id`, `_prob` (at T, before truncation),
-    `_kept_prob` (after; 0 = cut); then `other_baseline_rank`, the rank that the other's token has
-    under the baseline, and `rank_change`, that rank less the token's own (positive: it moved up).
-    Both are missing where the token lies beyond the ranks that the run knows exactly.
+    `_kept_prob` (after; 0 = cut), `_tied` (another token has the same logit), `_change` (`ENTERS`
+    or `LEAVES`, by the baseline's nucleus against this side's; of the baseline's tokens, against
+    the other's; else empty, missing where a nucleus is not known); then `other_baseline_rank`, the
+    rank that the other's token has under the baseline, and `rank_change`, that rank less the
+    token's own (positive: it moved up). Both are missing where the token lies beyond the ranks that
+    the run knows exactly.
 
     Args:
         run: the run.
@@ -192,10 +196,8 @@ def example_table(
             other_index(run, name)
     rows = np.array([row])
     ids = run.array("candidate_id", rows)[0]
-    found = {
-        side: kept_probabilities(run.distributions(name, rows=rows), decoding=decoding)
-        for side, name in names.items()
-    }
+    read = {side: run.distributions(name, rows=rows) for side, name in names.items()}
+    found = {side: kept_probabilities(one, decoding=decoding) for side, one in read.items()}
     leading = {side: _leading(kept, ids, top=top) for side, kept in found.items()}
     shown = max(len(places) for places in leading.values())
     columns: dict[str, object] = {"rank": np.arange(1, shown + 1)}
@@ -205,6 +207,11 @@ def example_table(
         columns[f"{side}_id"] = pd.Series(ids[places], dtype="Int64")
         columns[f"{side}_prob"] = pd.Series(kept.probability[0, places])
         columns[f"{side}_kept_prob"] = pd.Series(kept.kept[0, places])
+        columns[f"{side}_tied"] = pd.Series(_tied(read[side])[places], dtype="boolean")
+        after = found["other" if side == "baseline" else side]
+        columns[f"{side}_change"] = _changes(
+            found["baseline"].kept[0, places], after.kept[0, places]
+        )
     own = leading["other"]
     before, now = _known(found["baseline"].rank[0, own]), _known(found["other"].rank[0, own])
     columns["other_baseline_rank"] = before
@@ -218,6 +225,24 @@ def _leading(kept: Kept, ids: PositionIds, *, top: int) -> Int[np.ndarray, " pla
     order = np.lexsort((ids, rank))
     usable = order[(rank[order] > 0) & (ids[order] != PADDING_ID)]
     return np.asarray(usable[:top])
+
+
+ENTERS, LEAVES = "enters", "leaves"
+"""What a token does that only the other's nucleus holds, or only the baseline's."""
+
+
+def _tied(rows: Distributions) -> Bool[np.ndarray, " candidate"]:
+    """Whether another token, a candidate of the one row or not, has the same logit."""
+    logits = rows.logits[0]
+    _, place, count = np.unique(logits, return_inverse=True, return_counts=True)
+    return np.asarray((count[place] > 1) | (logits == rows.tail.reference[0]))
+
+
+def _changes(before: Float[np.ndarray, " place"], after: Float[np.ndarray, " place"]) -> pd.Series:
+    """Which tokens come into the nucleus and which go, by their probability in each (0 = cut)."""
+    enters, leaves = (before == 0) & (after > 0), (before > 0) & (after == 0)
+    words = np.select([enters, leaves], [ENTERS, LEAVES], "")
+    return pd.Series(words, dtype="str").mask(np.isnan(before) | np.isnan(after))
 
 
 def _known(ranks: Int[np.ndarray, " place"]) -> pd.Series:

@@ -10,10 +10,12 @@ from pydantic import TypeAdapter
 
 from probing.errors import UsageFault
 from probing.reporting import tables
+from probing.reporting.carrier import carrier_positions
 from probing.reporting.cells import cells, columns_apart
 from probing.reporting.drifting import DriftAsked, Drifts, drift_null, stands_beside, with_drift
 from probing.reporting.examples import Order, position_named
 from probing.reporting.filters import HELD, Filters, Weighting, keep
+from probing.reporting.quantities import QUANTITIES
 from probing.settings import DEFAULT_RANKING_SEED, Decoding, Inference, KindRule, require
 from probing.store.reader import Run
 
@@ -45,6 +47,7 @@ class TableSettings:
         inference: level, draws and seed of the intervals.
         ranking: of a list of positions.
         at: name of the one position that is shown.
+        carrier: id of the one response that is shown.
     """
 
     table: str
@@ -60,10 +63,13 @@ class TableSettings:
     inference: Inference | None = None
     ranking: Ranking | None = None
     at: str | None = None
+    carrier: str | None = None
 
     @property
     def values(self) -> tuple[str, ...]:
         """The quantities whose values the table reads."""
+        if self.carrier is not None:
+            return tuple(QUANTITIES)
         return self.quantities or (() if self.ranking is None else (self.ranking.by,))
 
     @property
@@ -133,6 +139,10 @@ def _example(run: Run, compared: Compared, asked: TableSettings) -> pd.DataFrame
     )
 
 
+def _carrier(_: Run, compared: Compared, asked: TableSettings) -> pd.DataFrame:
+    return carrier_positions(compared[asked.other], _known(asked.carrier))
+
+
 MAKERS: dict[str, Callable[[Run, Compared, TableSettings], pd.DataFrame]] = {
     "deltas": _deltas,
     "assignments": _assignments,
@@ -140,6 +150,7 @@ MAKERS: dict[str, Callable[[Run, Compared, TableSettings], pd.DataFrame]] = {
     "events": _events,
     "positions": _positions,
     "example": _example,
+    "carrier": _carrier,
 }
 """The tables that pages download, by name."""
 

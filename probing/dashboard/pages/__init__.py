@@ -3,6 +3,7 @@
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
-OVERVIEW, DELTAS, EXAMPLES, MECHANISM, METHODS = (
-    FOLDER / f"{name}.py" for name in ("overview", "deltas", "examples", "mechanism", "methods")
+OVERVIEW, DELTAS, EXAMPLES, CARRIER, MECHANISM, METHODS = (
+    FOLDER / f"{name}.py"
+    for name in ("overview", "deltas", "examples", "carrier", "mechanism", "methods")
 )

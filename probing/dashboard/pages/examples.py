@@ -1,24 +1,32 @@
 """Single positions: ranked or drawn, their context, and the models' top tokens side by side."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 import streamlit as st
 
 from probing.dashboard import labelling
 from probing.dashboard.controls import Choice, chosen
 from probing.dashboard.filtering import URL
-from probing.dashboard.labelling import PINNED
+from probing.dashboard.pages import CARRIER
 from probing.dashboard.parts import column_help, csv_button, downloads, opening
+from probing.dashboard.position import (
+    AT,
+    PINNED,
+    figures,
+    heading,
+    look_at,
+    previews,
+    remember,
+    top_tokens,
+)
 from probing.reporting import display, tables
 from probing.reporting.examples import Order, position_name, position_named
+from probing.reporting.filters import keep
 from probing.reporting.quantities import QUANTITIES
 from probing.reporting.remaking import Ranking
-from probing.settings import require
-
-AT = "at"
-"""The part of the address that names one position: a permalink."""
 
 LISTED = 10
-BLIND = "What happened here?"
 
 
 def examples() -> None:
@@ -27,8 +35,10 @@ def examples() -> None:
     if not opening(choice, title="Examples", question="What happened, at which token?"):
         return
     ranking, narrowed = _ranking()
+    compared = choice.compared([ranking.by])
+    kept = keep(compared[choice.other], filters=choice.filters)
     ranked = tables.ranked_positions(
-        labelling.narrowed(choice, narrowed),
+        labelling.narrowed(choice, kept, narrowed),
         by=ranking.by,
         order=ranking.order,
         seed=ranking.seed,
@@ -38,8 +48,9 @@ def examples() -> None:
         if ranked.empty:
             st.info("This quantity is not measured at any such position.", icon=":material/info:")
             return
-        position = ranked.iloc[_place(choice, ranked, ranking, narrowed=narrowed)]
-    st.query_params[AT] = position_name(position)
+        place = _place(choice, ranked, ranking, compared=compared, narrowed=narrowed)
+        position = ranked.iloc[place]
+    remember(position_name(position))
     seen = labelling.seen(choice, position)
     _example(choice, position, blind=seen.blind)
     labelling.form(choice, seen, labelling.offer_of(choice, ranking, seen, narrowed_by=narrowed))
@@ -116,7 +127,14 @@ def _pinned(choice: Choice, ranking: Ranking) -> pd.Series | None:
     return position
 
 
-def _place(choice: Choice, ranked: pd.DataFrame, ranking: Ranking, *, narrowed: str) -> int:
+def _place(
+    choice: Choice,
+    ranked: pd.DataFrame,
+    ranking: Ranking,
+    *,
+    compared: Mapping[str, pd.DataFrame],
+    narrowed: str,
+) -> int:
     """Which place of the ranking is looked at: by its number, or by a click in the list."""
     number = st.number_input(
         f"Example, 1 to {len(ranked):,}",
@@ -129,7 +147,7 @@ def _place(choice: Choice, ranked: pd.DataFrame, ranking: Ranking, *, narrowed: 
     )
     first = (number - 1) // LISTED * LISTED
     listed = tables.position_list(
-        choice.run, ranked.iloc[first : first + LISTED], by=ranking.by, compared=choice.compared
+        choice.run, ranked.iloc[first : first + LISTED], by=ranking.by, compared=compared
     )
     st.dataframe(
         display.shown_list(listed, first=first + 1),
@@ -145,7 +163,7 @@ def _place(choice: Choice, ranked: pd.DataFrame, ranking: Ranking, *, narrowed: 
     if narrowed == labelling.ANY:
         downloads(choice, choice.asked("positions", ranking=ranking), name="positions")
     else:  # Settings do not hold labels: the list could not be made again from them.
-        every = tables.position_list(choice.run, ranked, by=ranking.by, compared=choice.compared)
+        every = tables.position_list(choice.run, ranked, by=ranking.by, compared=compared)
         csv_button(every, name="positions")
     return int(number) - 1
 
@@ -159,45 +177,26 @@ def _clicked(first: int) -> None:
 
 def _example(choice: Choice, position: pd.Series, *, blind: bool) -> None:
     row = int(position["row"])
-    st.subheader(BLIND if blind else display.event_text(position), anchor=False)
-    st.text(display.place_text(position, blind=blind))
+    heading(position, blind=blind)
     text, facts = st.columns(2)
     text.container(key="example_context").code(
         tables.shown_context(choice.run, row), language=None, wrap_lines=True
     )
-    facts.dataframe(
-        display.shown_facts(position, beside=_beside(choice, row)),
-        column_config=dict.fromkeys(
-            ("Baseline", "Other", "Delta", "Control"), st.column_config.Column(alignment="right")
-        ),
-        hide_index=True,
-        key="example_facts",
-        placeholder=display.NOT_MEASURED,
-        alt="This position",
-    )
-    asked = choice.asked("example", at=position_name(position))
-    table = choice.made(asked)
-    labels = display.example_labels(table)
-    st.dataframe(
-        display.shown_example(table),
-        column_config=column_help(labels),
-        hide_index=True,
-        key="example_tokens",
-        placeholder=display.NOT_MEASURED,
-        alt="Top tokens of the models",
-    )
-    downloads(choice, asked, name="example", table=table)
+    with facts:
+        figures(choice, row)
+    top_tokens(choice, position)
+    if st.button(
+        "Open in carrier",
+        on_click=look_at,
+        args=(position,),
+        icon=":material/article:",
+        help="The whole response, coloured, at this token.",
+    ):
+        # An empty address: the sidebar writes its own part of it again.
+        st.switch_page(CARRIER, query_params={})
+    previews(choice, row)
     with st.expander("Prompt"):
         st.code(tables.shown_prompt(choice.run, row), language=None, wrap_lines=True)
-
-
-def _beside(choice: Choice, row: int) -> pd.Series | None:
-    """The same position under the control."""
-    if choice.control is None:
-        return None
-    frame = choice.compared[choice.control]
-    require(int(frame["row"].iloc[row]) == row, "comparisons keep the order of the run", row)
-    return frame.iloc[row]
 
 
 examples()
