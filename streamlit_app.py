@@ -49,6 +49,7 @@ def _frame() -> None:
     gate.note(page.title, st.session_state.get("run") or "")
     if shown:
         page.run()
+        controls.foot()
 
 
 if __name__ == "__main__":

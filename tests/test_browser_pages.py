@@ -30,7 +30,7 @@ from playwright.sync_api import Page, expect
 from probing.reporting import display, export, tables
 from probing.reporting.contrasts import COMPARISON
 from probing.reporting.examples import Order, position_name
-from probing.reporting.filters import EVERY, Filters
+from probing.reporting.filters import EVERY, Filters, count
 from probing.reporting.remaking import made_again
 from probing.settings import Decoding
 from probing.vocabulary import Stratum
@@ -91,6 +91,30 @@ def test_the_sidebar_and_the_address_follow_from_page_to_page(site: Site, page: 
     page.reload()
     settle(page)
     assert parse_qs(urlsplit(page.url).query)["kind"] == ["lock-like"]
+
+
+def test_the_foot_counts_links_and_resets(site: Site, page: Page) -> None:
+    press(page, "kind", "fork-like")
+    slide(page, "temperature", 2)
+    go(page, "Deltas")
+    foot = page.locator(".st-key-foot")
+    kept = count(kept_positions(site, View(kept=Filters(kind=("fork-like",)))))
+    whole = count(kept_positions(site, View(kept=Filters(selector=EVERY))))
+    expect(foot).to_contain_text(f"{kept.positions:,} of {whole.positions:,} positions")
+    expect(foot).to_contain_text(f"{kept.problems:,} of {whole.problems:,} problems")
+    foot.get_by_role("button", name="Link").click()
+    link = page.get_by_test_id("stPopoverBody").locator("code").inner_text().replace("\n", "")
+    assert parse_qs(urlsplit(link).query) == parse_qs(urlsplit(page.url).query)
+    assert urlsplit(link).path == urlsplit(page.url).path
+    page.keyboard.press("Escape")
+    foot.get_by_role("button", name="Reset").click()
+    settle(page)
+    assert set(parse_qs(urlsplit(page.url).query)) <= {"run"}
+    first = count(kept_positions(site, View()))
+    expect(foot).to_contain_text(f"{first.positions:,} of {whole.positions:,} positions")
+    page.goto(link)
+    settle(page)
+    expect(foot).to_contain_text(f"{kept.positions:,} of {whole.positions:,} positions")
 
 
 def test_deltas_group_by_two_strata(site: Site, page: Page) -> None:

@@ -15,7 +15,7 @@ from probing.reporting.exchange import exchanged
 from probing.reporting.filters import Filters
 from probing.reporting.outcomes import symmetric_events
 from probing.reporting.quantities import delta_column
-from probing.settings import DEFAULT_ASSIGNMENT, Inference
+from probing.settings import Inference
 from probing.store.reader import Run
 from probing.vocabulary import Assignment, Kind
 
@@ -240,12 +240,15 @@ def test_headline_tables_are_the_delta_tables_of_each_assignment(
     alone = headlines.headline_tables(trio, filters=filters, inference=FEW_DRAWS)
     assert list(made) == list(alone) == list(Assignment)
     known = {Assignment.OTHER: made[Assignment.OTHER]}
-    again = headlines.headline_tables(trio, filters=filters, known=known)
+    again = headlines.headline_tables(
+        trio, filters=filters, inference=FEW_DRAWS, drift=null, known=known, for_sentence=True
+    )
     assert again[Assignment.OTHER] is known[Assignment.OTHER]
+    assert headlines.sentence(again, other="ssd") == headlines.sentence(made, other="ssd")
+    assert len(again[Assignment.BASELINE]) < len(made[Assignment.BASELINE])
     for assignment, table in made.items():
-        looked_at = assignment is DEFAULT_ASSIGNMENT
         expected = tables.delta_tables(
-            trio if looked_at else {"ssd": trio["ssd"]},
+            trio,
             by=["kind"],
             filters=dataclasses.replace(filters, assignment=assignment),
             quantities=["top1_prob", "tail_mass", "entropy_kept_nats"],

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
+from urllib.parse import urlencode
 
 import pandas as pd
 import streamlit as st
@@ -22,6 +23,9 @@ from probing.store.reader import Run
 from probing.vocabulary import Assignment
 
 NO_CONTROL = "none"
+PINNED = "pinned"
+"""Where Examples keeps the position that it shows apart from its ranking."""
+
 CHOICE = "choice"
 """Where the frame leaves the choice for the page."""
 
@@ -184,6 +188,53 @@ def draw(runs: Mapping[str, str]) -> bool:
     except ProbingError as error:
         return _refuse("This run cannot be opened.", error)
     return True
+
+
+def foot() -> None:
+    """Below the controls: how much the filters leave, the way back, and the link to all of it.
+
+    Drawn after the page, which may have written its own part of the address.
+    """
+    choice = chosen()
+    left, whole = filters.count(choice.kept), filters.count(choice.every)
+    with st.sidebar, st.container(key="foot"):
+        st.caption(
+            f"{left.positions:,} of {whole.positions:,} positions, {left.carriers:,} of "
+            f"{whole.carriers:,} responses, {left.problems:,} of {whole.problems:,} problems"
+        )
+        with st.container(horizontal=True):
+            with st.popover(
+                "Link",
+                icon=":material/link:",
+                help="The address of what you see: run, settings, filters, and the position.",
+            ):
+                st.code(_address(), language=None, wrap_lines=True)
+            st.button(
+                "Reset",
+                icon=":material/restart_alt:",
+                on_click=_reset,
+                help="Every control as it was at first; the run stays.",
+            )
+
+
+def _address() -> str:
+    """The address that leads here, with a button beside it that copies it."""
+    asked = [(name, value) for name in st.query_params for value in st.query_params.get_all(name)]
+    query = urlencode(asked)
+    plain = str(st.context.url or "").partition("?")[0]
+    return f"{plain}?{query}" if query else plain
+
+
+def _reset() -> None:
+    """Forget what the address says, but for the run: every control opens as it did at first."""
+    asked = dict.fromkeys([*st.query_params, PINNED])
+    run = st.query_params.get("run")
+    st.query_params.clear()
+    for key in asked:
+        if key != "run" and key in st.session_state:
+            del st.session_state[key]
+    if run is not None:
+        st.query_params["run"] = run
 
 
 def _refuse(what: str, error: ProbingError) -> bool:

@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from probing.dashboard.controls import Choice
+from probing.dashboard.controls import PINNED, Choice
 from probing.dashboard.filtering import URL
 from probing.dashboard.parts import text_frame
-from probing.dashboard.position import PINNED
 from probing.errors import ProbingError
 from probing.reporting import labels_shown
 from probing.reporting.examples import Order, position_name

@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from probing.dashboard.controls import Choice
+from probing.dashboard.controls import PINNED, Choice
 from probing.dashboard.parts import column_help, downloads
 from probing.reporting import display, formulas
 from probing.reporting.examples import example_context, position_name
@@ -17,9 +17,6 @@ CARRIER_KEY = "carrier"
 """The control, and the part of the address, that names a response."""
 
 BLIND = "What happened here?"
-
-PINNED = "pinned"
-"""Where Examples keeps the position that it shows apart from its ranking."""
 
 
 def remember(name: str) -> None:

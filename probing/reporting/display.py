@@ -336,8 +336,9 @@ def shown_list(table: pd.DataFrame, *, first: int) -> Styler:
 
 def labelled(frame: pd.DataFrame, labels: dict[str, Column]) -> pd.DataFrame:
     """A table under its columns' labels, numbered from 0."""
-    named = {name: column.label for name, column in labels.items()}
-    return frame.rename(columns=named).reset_index(drop=True)
+    return frame.rename(columns={n: each.label for n, each in labels.items()}).reset_index(
+        drop=True
+    )
 
 
 def kind_style(kind: Any) -> str:
@@ -426,10 +427,7 @@ def family_notes(table: pd.DataFrame, *, inference: Inference) -> list[str]:
 
 
 def place_text(position: pd.Series, *, blind: bool = False) -> str:
-    """Where a position stands, who wrote it, its kinds, and why it was chosen: one line.
-
-    Blind, it leaves the kinds out.
-    """
+    """Where a position stands, who wrote it, its kinds unless blind, why it was chosen."""
     kinds = ", ".join(f"{position[kind_column(a)]} by {a}" for a in Assignment)
     return " · ".join(
         [

@@ -67,10 +67,9 @@ def headline_tables(
     inference: Inference = DEFAULT_INFERENCE,
     drift: DriftNull | None = None,
     known: Mapping[Assignment, pd.DataFrame] | None = None,
+    for_sentence: bool = False,
 ) -> dict[Assignment, pd.DataFrame]:
     """The headline quantities by kind, under each of the three assignments, beside both nulls.
-
-    Other than under the default assignment the first comparison alone: nothing else is looked at.
 
     Args:
         compared: of `comparisons`.
@@ -79,15 +78,17 @@ def headline_tables(
         inference: as `delta_tables`.
         drift: of the same settings; without it the drift null is not known, nor any direction.
         known: such tables that are at hand, with at least these quantities.
+        for_sentence: leave out what `sentence` does not read: all but the first comparison, other
+            than under the default assignment.
     """
     found = dict(known or {})
     first = next(iter(compared))
     for assignment in Assignment:
         if assignment in found:
             continue
-        looked_at = assignment is DEFAULT_ASSIGNMENT
+        whole = assignment is DEFAULT_ASSIGNMENT or not for_sentence
         table = delta_tables(
-            compared if looked_at else {first: compared[first]},
+            compared if whole else {first: compared[first]},
             by=[Stratum.KIND],
             filters=replace(filters, assignment=assignment),
             quantities=HEADLINE_QUANTITIES,

@@ -4,14 +4,13 @@ import pandas as pd
 import streamlit as st
 
 from probing.dashboard import loaders
-from probing.dashboard.controls import Choice, chosen
+from probing.dashboard.controls import PINNED, Choice, chosen
 from probing.dashboard.filtering import URL
 from probing.dashboard.pages import EXAMPLES
 from probing.dashboard.parts import column_help, csv_button, downloads, opening
 from probing.dashboard.position import (
     AT,
     CARRIER_KEY,
-    PINNED,
     figures,
     heading,
     pin,

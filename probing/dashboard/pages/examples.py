@@ -6,13 +6,12 @@ import pandas as pd
 import streamlit as st
 
 from probing.dashboard import labelling
-from probing.dashboard.controls import Choice, chosen
+from probing.dashboard.controls import PINNED, Choice, chosen
 from probing.dashboard.filtering import URL
 from probing.dashboard.pages import CARRIER
 from probing.dashboard.parts import column_help, csv_button, downloads, opening
 from probing.dashboard.position import (
     AT,
-    PINNED,
     figures,
     heading,
     look_at,
