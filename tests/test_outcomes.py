@@ -241,7 +241,7 @@ def test_headline_tables_are_the_delta_tables_of_each_assignment(
     assert list(made) == list(alone) == list(Assignment)
     known = {Assignment.OTHER: made[Assignment.OTHER]}
     again = headlines.headline_tables(
-        trio, filters=filters, inference=FEW_DRAWS, drift=null, known=known, for_sentence=True
+        trio, filters=filters, inference=FEW_DRAWS, drift=null, known=known
     )
     assert again[Assignment.OTHER] is known[Assignment.OTHER]
     assert headlines.sentence(again, other="ssd") == headlines.sentence(made, other="ssd")

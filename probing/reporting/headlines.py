@@ -67,7 +67,6 @@ def headline_tables(
     inference: Inference = DEFAULT_INFERENCE,
     drift: DriftNull | None = None,
     known: Mapping[Assignment, pd.DataFrame] | None = None,
-    for_sentence: bool = False,
 ) -> dict[Assignment, pd.DataFrame]:
     """The headline quantities by kind, under each of the three assignments, beside both nulls.
 
@@ -77,16 +76,16 @@ def headline_tables(
         weighting: as `delta_tables`.
         inference: as `delta_tables`.
         drift: of the same settings; without it the drift null is not known, nor any direction.
-        known: such tables that are at hand, with at least these quantities.
-        for_sentence: leave out what `sentence` does not read: all but the first comparison, other
-            than under the default assignment.
+        known: such tables that are at hand, with at least these quantities. What is found beside
+            them is what `sentence` reads: other than under the default assignment, the first
+            comparison alone.
     """
     found = dict(known or {})
     first = next(iter(compared))
     for assignment in Assignment:
         if assignment in found:
             continue
-        whole = assignment is DEFAULT_ASSIGNMENT or not for_sentence
+        whole = assignment is DEFAULT_ASSIGNMENT or known is None
         table = delta_tables(
             compared if whole else {first: compared[first]},
             by=[Stratum.KIND],

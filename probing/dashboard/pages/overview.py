@@ -57,7 +57,6 @@ def _sentence(choice: Choice, asked: TableSettings, table: pd.DataFrame) -> str:
         weighting=choice.weighting,
         drift=choice.drift(asked),
         known={choice.filters.assignment: table},
-        for_sentence=True,
     )
     text = headlines.sentence(said, other=choice.other)
     everything = Filters(assignment=choice.filters.assignment)
