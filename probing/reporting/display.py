@@ -140,7 +140,9 @@ def example_labels(table: pd.DataFrame) -> dict[str, Column]:
                 f"{side.capitalize()} token", "␣ space, ↵ line break, ⇥ tab; \\x.. odd bytes."
             ),
             f"{side}_prob": Column(f"Probability{pad}", f"At T, before truncation; {TIE}."),
-            f"{side}_kept_prob": Column(f"Truncated{pad}", f"After it, renormalised; {CHANGES}."),
+            f"{side}_kept_prob": Column(
+                f"Truncated{pad}", f"After it, renormalised; {CHANGES}.", width=104
+            ),
         }
     return labels | {
         "other_baseline_rank": Column(
