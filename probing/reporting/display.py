@@ -16,7 +16,7 @@ from probing.reporting.deltas import joined
 from probing.reporting.examples import BESIDE
 from probing.reporting.filters import EVERY, HEADLINE
 from probing.reporting.happenings import event_column
-from probing.reporting.marking import with_marks
+from probing.reporting.marking import CHANGES, TIE, with_marks
 from probing.reporting.quantities import (
     QUANTITIES,
     SHOWN_FIRST,
@@ -119,10 +119,6 @@ LIST_LABELS: dict[str, Column] = {
     "carrier_id": Column("Response", "Its id."),
     "generator": Column("Written by", "The model that wrote the response."),
 }
-
-
-TIE = "tie = as likely as another token"
-CHANGES = "enters, leaves = kept by one model, cut by the other"
 
 
 def example_labels(table: pd.DataFrame) -> dict[str, Column]:
