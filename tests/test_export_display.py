@@ -97,6 +97,7 @@ EVERY_TABLE = {
         BOTH, ranking=Ranking(by="tail_mass", order=Order.RANDOM, seed=3)
     ),
     "example": dataclasses.replace(BOTH, at="NAME"),
+    "carrier": dataclasses.replace(BOTH, carrier="c013-0"),
 }
 
 
@@ -129,6 +130,7 @@ def asked_for(run: Run) -> tuple[str, dict[str, pd.DataFrame]]:
         "events": tables.event_tables(compared, **shares_of),
         "positions": tables.position_list(run, ranked, by="tail_mass", compared=compared),
         "example": tables.example_table(run, 41, other="ssd", control="control", decoding=WARM),
+        "carrier": compared["ssd"].query("carrier_id == 'c013-0'").sort_values("position"),
     }
 
 
@@ -186,6 +188,9 @@ def test_settings_of_another_run_or_table_are_refused(run: Run) -> None:
     nowhere = dataclasses.replace(ASKED, table="example", at="nothing:1")
     with pytest.raises(UsageFault, match="must name a position"):
         made_again(run, export.settings_json(run, asked=nowhere))
+    unknown = dataclasses.replace(ASKED, table="carrier", carrier="nothing")
+    with pytest.raises(UsageFault, match="must name a scored response"):
+        made_again(run, export.settings_json(run, asked=unknown))
 
 
 # Charts and display

@@ -16,7 +16,7 @@ from probing.reporting.deltas import joined
 from probing.reporting.examples import BESIDE
 from probing.reporting.filters import EVERY, HEADLINE
 from probing.reporting.happenings import event_column
-from probing.reporting.marking import with_marks
+from probing.reporting.marking import CHANGES, TIE, with_marks
 from probing.reporting.quantities import (
     QUANTITIES,
     SHOWN_FIRST,
@@ -121,10 +121,6 @@ LIST_LABELS: dict[str, Column] = {
 }
 
 
-TIE = "tie = as likely as another token"
-CHANGES = "enters, leaves = kept by one model, cut by the other"
-
-
 def example_labels(table: pd.DataFrame) -> dict[str, Column]:
     """Columns of an example table that a page shows, each model's own three together.
 
@@ -140,7 +136,9 @@ def example_labels(table: pd.DataFrame) -> dict[str, Column]:
                 f"{side.capitalize()} token", "␣ space, ↵ line break, ⇥ tab; \\x.. odd bytes."
             ),
             f"{side}_prob": Column(f"Probability{pad}", f"At T, before truncation; {TIE}."),
-            f"{side}_kept_prob": Column(f"Truncated{pad}", f"After it, renormalised; {CHANGES}."),
+            f"{side}_kept_prob": Column(
+                f"Truncated{pad}", f"After it, renormalised; {CHANGES}.", width=104
+            ),
         }
     return labels | {
         "other_baseline_rank": Column(

@@ -140,7 +140,9 @@ def _example(run: Run, compared: Compared, asked: TableSettings) -> pd.DataFrame
 
 
 def _carrier(_: Run, compared: Compared, asked: TableSettings) -> pd.DataFrame:
-    return carrier_positions(compared[asked.other], _known(asked.carrier))
+    found = carrier_positions(compared[asked.other], _known(asked.carrier))
+    require(not found.empty, "`carrier` must name a scored response of the run", asked.carrier)
+    return found
 
 
 MAKERS: dict[str, Callable[[Run, Compared, TableSettings], pd.DataFrame]] = {
