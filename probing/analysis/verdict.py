@@ -84,7 +84,7 @@ def verdict(found: Evidence, *, rules: Rules, gap_beside: Tested | None = None) 
     """
     beyond = {name for name, p in adjusted_p_values(found).items() if p <= rules.level}
     if not beyond:
-        return Verdict(Mechanism.NONE, _nothing(found))
+        return Verdict(Mechanism.NONE, _nothing(found, rules))
     told = _told(found, beyond, rules)
     if Mechanism.SSD in told and gap_beside is not None and not _beyond_control(gap_beside, rules):
         told = {**told, Mechanism.MIXED: _like_control(gap_beside)}
@@ -100,11 +100,22 @@ def verdict(found: Evidence, *, rules: Rules, gap_beside: Tested | None = None) 
     return Verdict(mechanism, rule)
 
 
-def _nothing(found: Evidence) -> str:
+def least_gap_found(found: Evidence, rules: Rules) -> float:
+    """The smallest gap, in nats, that the rules tell four times in five; NaN where none can be.
+
+    They ask for more than its own interval does: that it lies outside both nulls, at the level
+    that Holm's correction leaves the first of the family.
+    """
+    gap = found.figures["gap"]
+    level = 1 - rules.level / len(FAMILY)
+    return max(each.detectable(level=level) for each in (gap.own, *gap.beyond))
+
+
+def _nothing(found: Evidence, rules: Rules) -> str:
     """Why nothing is told, and what could have been."""
     if not np.isfinite(list(p_values(found).values())).any():
         return "nothing can be tested: too few problems, or equal models"
-    least = found.figures["gap"].own.detectable(level=0.95)
+    least = least_gap_found(found, rules)
     if not np.isfinite(least):
         return "nothing lies outside both nulls"
     return (
@@ -163,4 +174,6 @@ def _no_gap(found: Evidence, rules: Rules) -> str:
             "no gap can be told: no equally likely tokens lie inside and outside the support of "
             "the target"
         )
-    return f"no gap of {rules.least_gap:g} nats is told"
+    least = least_gap_found(found, rules)
+    power = f" (four times in five one would be from {least:.2g})" if np.isfinite(least) else ""
+    return f"no gap of {rules.least_gap:g} nats is told{power}"

@@ -52,7 +52,7 @@ def _tables(choice: Choice, table: pd.DataFrame) -> None:
         columns = st.columns(2) if of == "kind" else [st.container() for _ in bases]
         for column, basis in zip(columns, bases, strict=False):
             _confusion(column, confusion, of=of, basis=basis)
-    deltas = labels.label_deltas(table, choice.every)
+    deltas = labels.label_deltas(table, choice.compared(labels.COMPARED)[choice.other])
     for basis in dict.fromkeys(deltas["basis"]):
         st.caption(f"Deltas by people's kinds and by the heuristic's, {basis}.")
         text_frame(

@@ -95,7 +95,7 @@ def headline_tables(
             inference=inference,
         )
         found[assignment] = with_drift(table, drift or NOT_KNOWN, assignment=assignment)
-    return found
+    return {assignment: found[assignment] for assignment in Assignment}
 
 
 def sentence(by_assignment: Mapping[Assignment, pd.DataFrame], *, other: str) -> str:
