@@ -6,7 +6,6 @@ from typing import Any
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-
 TIE = "tie = as likely as another token"
 CHANGES = "enters, leaves = kept by one model, cut by the other"
 """What the words beside probabilities mean."""
