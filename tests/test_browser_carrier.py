@@ -17,6 +17,7 @@ from browsing import (
     compared,
     context,
     downloaded,
+    enter,
     parsed,
     press,
     served,
@@ -29,7 +30,7 @@ from playwright.sync_api import Locator, Page, expect, sync_playwright
 from probing.carriers.record import Carrier
 from probing.reporting import carrier, display, export, tables
 from probing.reporting.coloring import KIND, Aspect, coloring
-from probing.reporting.examples import position_name
+from probing.reporting.examples import Order, position_name
 from probing.reporting.filters import Filters, keep
 from probing.reporting.formulas import formulas
 from probing.reporting.remaking import made_again
@@ -278,6 +279,22 @@ def test_from_examples_to_the_response_and_back(site: Site) -> None:
     assert address(page)["at"] == [name]
     expect(page.get_by_text("the position that the link names")).to_be_visible()
     expect(context(page)).to_have_text(shown or "")
+    # The page's own link leads to what was looked at last, here in another response.
+    page.get_by_role("button", name="Back to the ranking").click()
+    settle(page)
+    ranked = tables.ranked_positions(
+        keep(compared(site, View())["ssd"], filters=Filters()), by="top1_prob", order=Order.CHANGE
+    )
+    other = next(i for i, one in enumerate(ranked["carrier_id"], 1) if one != carrier_id)
+    enter(page, "example", str(other))
+    name = address(page)["at"][0]
+    assert name == position_name(ranked.iloc[other - 1])
+    page.get_by_role("link", name="Carrier", exact=True).click()
+    page.locator("h1", has_text="Carrier").wait_for()
+    settle(page)
+    carrier_id, _, position = name.rpartition(":")
+    check_position(site, page, carrier_id, int(position))
+    expect(page.locator(".st-key-carrier input").first).to_have_value(carrier_id)
     page.context.close()
 
 

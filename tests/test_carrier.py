@@ -384,7 +384,9 @@ def test_formulas_are_found_as_they_stand() -> None:
 def test_ties_are_those_of_the_whole_vocabulary(coarse: PagesRun) -> None:
     run, seen = coarse.open(), set()
     for row in range(0, len(run), 17):
-        table = tables.example_table(run, row, other="ssd", control="control", decoding=Decoding())
+        table = tables.example_table(
+            run, row, other="ssd", control="control", decoding=Decoding(), top=48
+        )
         for side, model in (("baseline", 0), ("other", 1), ("control", 2)):
             logits = coarse.logits[row, model]
             for found in table.dropna(subset=[f"{side}_id"]).to_dict("records"):

@@ -24,6 +24,9 @@ from probing.reporting.examples import position_name, position_named
 from probing.reporting.quantities import QUANTITIES
 from probing.reporting.text import visible
 
+LEFT = "left"
+"""Where this page keeps the position that it showed last."""
+
 LABELS = {KIND: "Kind"} | {name: quantity.label for name, quantity in QUANTITIES.items()}
 ASPECTS = {Aspect.DELTA: "Delta", Aspect.BASELINE: "Baseline", Aspect.OTHER: "Other"}
 
@@ -84,13 +87,15 @@ def _controls(choice: Choice) -> tuple[str, str, Aspect]:
 
 
 def _follow_link(choice: Choice, names: list[str]) -> None:
-    """Open the response of the position that was looked at last, unless the address names one.
+    """Open the response of a position that was looked at since this page was drawn.
 
-    Without any, the response of which the filters leave most positions.
+    Else what the address names; else the response of which the filters leave most positions.
     """
-    if CARRIER_KEY in st.session_state or st.query_params.get(CARRIER_KEY) in names:
-        return
     position = position_named(choice.every, _looked_at())
+    elsewhere = st.session_state.get(AT) != st.session_state.get(LEFT) and position is not None
+    named = CARRIER_KEY in st.session_state or st.query_params.get(CARRIER_KEY) in names
+    if named and not elsewhere:
+        return
     most = choice.kept["carrier_id"].value_counts().index[0]
     st.session_state[CARRIER_KEY] = str(most if position is None else position["carrier_id"])
 
@@ -139,6 +144,7 @@ def _coloured(choice: Choice, positions: pd.DataFrame, by: str, aspect: Aspect, 
     found = position_named(positions, _looked_at())
     position = positions[positions["position"] == at].iloc[0] if found is None else found
     remember(position_name(position))
+    st.session_state[LEFT] = position_name(position)
     _position(choice, position)
     asked = choice.asked("carrier", carrier=carrier_id)
     st.text("All scored positions of this response")
