@@ -383,7 +383,7 @@ def test_formulas_are_found_as_they_stand() -> None:
 
 def test_ties_are_those_of_the_whole_vocabulary(coarse: PagesRun) -> None:
     run, seen = coarse.open(), set()
-    for row in range(0, len(run), 17):
+    for row in range(0, len(run), 2):
         table = tables.example_table(
             run, row, other="ssd", control="control", decoding=Decoding(), top=48
         )
