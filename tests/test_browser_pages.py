@@ -109,7 +109,7 @@ def test_the_foot_counts_links_and_resets(site: Site, page: Page) -> None:
     page.keyboard.press("Escape")
     foot.get_by_role("button", name="Reset").click()
     settle(page)
-    assert set(parse_qs(urlsplit(page.url).query)) <= {"run"}
+    assert not {"kind", "temperature"} & set(parse_qs(urlsplit(page.url).query))
     first = count(kept_positions(site, View()))
     expect(foot).to_contain_text(f"{first.positions:,} of {whole.positions:,} positions")
     page.goto(link)

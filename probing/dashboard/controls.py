@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from probing.dashboard import loaders
-from probing.dashboard.filtering import URL, chosen_filters
+from probing.dashboard.filtering import KEYS, URL, chosen_filters
 from probing.errors import NoCarriersLeft, OutsideContract, ProbingError
 from probing.reporting import display, filters, tables
 from probing.reporting.cells import columns_apart
@@ -213,7 +213,8 @@ def foot() -> None:
                 "Reset",
                 icon=":material/restart_alt:",
                 on_click=_reset,
-                help="Every control as it was at first; the run stays.",
+                args=(_opening(choice.run),),
+                help="This sidebar as it opens; the run and the page's own controls stay.",
             )
 
 
@@ -225,16 +226,30 @@ def _address() -> str:
     return f"{plain}?{query}" if query else plain
 
 
-def _reset() -> None:
-    """Forget what the address says, but for the run: every control opens as it did at first."""
-    asked = dict.fromkeys([*st.query_params, PINNED])
-    run = st.query_params.get("run")
-    st.query_params.clear()
-    for key in asked:
-        if key != "run" and key in st.session_state:
-            del st.session_state[key]
-    if run is not None:
-        st.query_params["run"] = run
+def _opening(run: Run) -> dict[str, object]:
+    """The sidebar's controls as they open on a run, by their keys."""
+    default, other = Decoding(), other_names(run)[0]
+    return {
+        "other": other,
+        "control": tables.control_of(run, other=other) or NO_CONTROL,
+        "greedy": False,
+        "temperature": default.temperature,
+        "top_k": default.top_k,
+        "top_p": default.top_p,
+        "preset": next(iter(KIND_PRESETS)),
+        "assignment": DEFAULT_ASSIGNMENT.value,
+        "kinds_follow": False,
+        "average": Average.POSITION.value,
+        "selector": filters.HEADLINE,
+        **{key: [] for key in KEYS.values()},
+    }
+
+
+def _reset(opening: Mapping[str, object]) -> None:
+    """Set every control that is there as it opens; the address follows."""
+    for key, value in opening.items():
+        if key in st.session_state:
+            st.session_state[key] = value
 
 
 def _refuse(what: str, error: ProbingError) -> bool:
