@@ -37,6 +37,7 @@ from probing.reporting.coloring import (
 from probing.reporting.comparison import kind_column
 from probing.reporting.examples import ENTERS, LEAVES
 from probing.reporting.formulas import COMMANDS, LONGEST, MOST, formulas, refusal
+from probing.reporting.marking import SHORT
 from probing.reporting.quantities import PAIR_QUANTITIES, QUANTITIES
 from probing.settings import Decoding, KindRule
 from probing.store.reader import Run
@@ -429,7 +430,7 @@ def test_marks_stand_beside_figures_that_stay_numbers(coarse: PagesRun) -> None:
         for word in (ENTERS, LEAVES):
             sides = ("baseline", "other")
             count = sum(int((table[f"{side}_change"] == word).sum()) for side in sides)
-            assert html.count(f" {word}<") == count
+            assert html.count(f" {SHORT[word]}<") == count
 
 
 def test_a_responses_positions_download_whole(comparison: pd.DataFrame) -> None:

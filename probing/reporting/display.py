@@ -137,7 +137,7 @@ def example_labels(table: pd.DataFrame) -> dict[str, Column]:
             ),
             f"{side}_prob": Column(f"Probability{pad}", f"At T, before truncation; {TIE}."),
             f"{side}_kept_prob": Column(
-                f"Truncated{pad}", f"After it, renormalised; {CHANGES}.", width=104
+                f"Truncated{pad}", f"After it, renormalised; {CHANGES}.", width=84
             ),
         }
     return labels | {

@@ -6,9 +6,14 @@ from typing import Any
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+from probing.reporting.examples import ENTERS, LEAVES
+
 TIE = "tie = as likely as another token"
-CHANGES = "enters, leaves = kept by one model, cut by the other"
+CHANGES = "new, gone = kept by one model, cut by the other"
 """What the words beside probabilities mean."""
+
+SHORT = {ENTERS: "new", LEAVES: "gone"}
+"""Words that leave a table of three models as wide as a page."""
 
 
 def with_marks(
@@ -29,7 +34,7 @@ def with_marks(
     for side in [name.removesuffix("_tied") for name in map(str, table) if name.endswith("_tied")]:
         marks = {
             "prob": table[f"{side}_tied"].map({True: "tie"}),
-            "kept_prob": table[f"{side}_change"],
+            "kept_prob": table[f"{side}_change"].map(SHORT),
         }
         for name, form in forms.items():
             styler = marked_cells(styler, labels[f"{side}_{name}"], form=form, marks=marks[name])
