@@ -17,6 +17,7 @@ from probing.reporting.contrasts import contrast_name
 from probing.reporting.curves import CurvesAsked, CurveTables
 from probing.reporting.drifting import DriftAsked, DriftNull
 from probing.reporting.mechanism import Asked, Findings, Found
+from probing.reporting.quantities import QUANTITIES
 from probing.reporting.sweeps import Sweep
 from probing.settings import Decoding, KindRule
 from probing.store.reader import Run, open_run
@@ -140,7 +141,8 @@ def comparisons(
 
     def valued(name: str) -> pd.DataFrame:
         columns: dict[str, PerPosition] = {}
-        for quantity in quantities:
+        # In the order of `comparison_table`: of models, then of pairs.
+        for quantity in sorted(quantities, key=lambda name: QUANTITIES[name].of):
             columns |= _values(run.fingerprint, name, decoding, rule, quantity, _run=run)
         return standing[name].assign(**columns)
 

@@ -199,9 +199,11 @@ def value_columns(
         if TOP in wanted:
             crossed = crossed_top1(run, other, *sides, decoding=decoding)
             values[0][TOP], values[1][TOP] = sides[0].top1_prob, crossed[0]
-            columns |= dict(zip(EXCHANGED_TOP1, (crossed[1], sides[1].top1_prob), strict=True))
+            exchanged = (crossed[1], sides[1].top1_prob)
         for name in MODEL_QUANTITIES:
             if name in wanted:
+                if name == TOP:
+                    columns |= dict(zip(EXCHANGED_TOP1, exchanged, strict=True))
                 first, second = (side[name] for side in values)
                 columns[baseline_column(name)] = first
                 columns[other_column(name)] = second
