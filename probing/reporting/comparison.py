@@ -34,6 +34,8 @@ from probing.vocabulary import Assignment, Kind, PerPosition, PositionIds, Strat
 SAME_TEMPERATURE = 1e-9
 """Two temperatures closer than this are the same named temperature."""
 
+KLS = ("kl_baseline_other", "kl_other_baseline")
+
 KIND_DECODING = Decoding()
 """Kinds are taken under this decoding unless asked otherwise: the default of method.md section 5.
 
@@ -327,28 +329,34 @@ def pair_columns(
     others the KLs come from candidates and tail, and the JS is NaN, since it cannot be recovered.
     """
     columns: dict[str, PerPosition] = {}
-    if OVERLAP in names:
-        columns[OVERLAP] = pair_overlap(run, other, decoding=decoding)
     divergences = [name for name in names if name != OVERLAP]
     named = named_temperature(run, decoding.temperature)
     if named is not None:
         pair = other_index(run, other) - 1
         for name in divergences:
             columns[name] = run.array(name)[:, pair, named].astype(np.float64)
-        return columns
-    # The JS is not known here, nor any divergence where greedy leaves two single tokens: it is 0
-    # or infinite then, and no mean of it tells anything.
-    columns |= {name: np.full(len(run), np.nan) for name in divergences}
-    if decoding.temperature >= GREEDY_BELOW and set(divergences) - {"js"}:
-        blocks = side_by_side(
-            lambda rows: _divergences(run, other, rows, temperature=decoding.temperature),
-            run.row_blocks(),
-        )
-        found = np.concatenate(blocks)
-        for column, name in enumerate(("kl_baseline_other", "kl_other_baseline")):
-            if name in divergences:
-                columns[name] = found[:, column]
-    return columns
+    else:
+        # The JS is not known here, nor any divergence where greedy leaves two single tokens: it is
+        # 0 or infinite then, and no mean of it tells anything.
+        columns |= {name: np.full(len(run), np.nan) for name in divergences}
+        columns |= _kls(run, other, temperature=decoding.temperature, names=divergences)
+    if OVERLAP in names:
+        columns[OVERLAP] = pair_overlap(run, other, decoding=decoding)
+    return {name: columns[name] for name in names}
+
+
+def _kls(
+    run: Run, other: str, *, temperature: float, names: Sequence[str]
+) -> dict[str, PerPosition]:
+    """The KLs among these quantities, from candidates and tail; none of a greedy decoding."""
+    wanted = [name for name in KLS if name in names]
+    if temperature < GREEDY_BELOW or not wanted:
+        return {}
+    blocks = side_by_side(
+        lambda rows: _divergences(run, other, rows, temperature=temperature), run.row_blocks()
+    )
+    found = np.concatenate(blocks)
+    return {name: found[:, KLS.index(name)] for name in wanted}
 
 
 def named_temperature(run: Run, temperature: float) -> int | None:
