@@ -205,7 +205,8 @@ def test_every_sidebar_control_is_tested(page: Page) -> None:
         for name in classes.split()
         if name.startswith("st-key-")
     }
-    assert drawn == {*(move.key for move in MOVES), "length", "kinds_follow"}
+    # `foot` has a test of its own, in test_browser_pages.py.
+    assert drawn == {*(move.key for move in MOVES), "length", "kinds_follow", "foot"}
 
 
 def test_the_address_brings_everything_back(site: Site, page: Page) -> None:
