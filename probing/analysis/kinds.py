@@ -58,10 +58,6 @@ class KindCodes:
         codes: PositionIds = getattr(self, assignment.value)
         return codes
 
-    def part(self, rows: PositionIds) -> "KindCodes":
-        """Of some positions."""
-        return KindCodes(self.mean[rows], self.baseline[rows], self.other[rows])
-
     def exchanged(self) -> "KindCodes":
         """With baseline and other in each other's place."""
         return KindCodes(mean=self.mean, baseline=self.other, other=self.baseline)

@@ -35,6 +35,7 @@ SAME_TEMPERATURE = 1e-9
 """Two temperatures closer than this are the same named temperature."""
 
 KLS = ("kl_baseline_other", "kl_other_baseline")
+"""Divergences known at any temperature, in the order of `_divergences`."""
 
 KIND_DECODING = Decoding()
 """Kinds are taken under this decoding unless asked otherwise: the default of method.md section 5.
