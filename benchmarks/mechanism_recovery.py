@@ -31,7 +31,11 @@ NO_SSD = (
     "label smoothing",
     "bent",
     "trimmed",
+    "trimmed where uncertain",
+    "temperature where uncertain",
+    "sharper by entropy",
 )
+AT_ONE = Decoding(temperature=1.0, top_k=50, top_p=0.95)
 OTHER_STRENGTHS: dict[str, Strength] = {
     "ssd 0.1": Strength(ssd=0.1),
     "ssd 0.6": Strength(ssd=0.6),
@@ -41,9 +45,7 @@ OTHER_STRENGTHS: dict[str, Strength] = {
     "ssd 0.3 at T 0.8, k 20, p 0.9": Strength(
         training=Decoding(temperature=0.8, top_k=20, top_p=0.9)
     ),
-    "ssd 0.3 at T 1, k 50, p 0.95": Strength(
-        training=Decoding(temperature=1.0, top_k=50, top_p=0.95)
-    ),
+    "ssd 0.3 at T 1, k 50, p 0.95": Strength(training=AT_ONE),
     "temperature 0.8": Strength(temperature=0.8),
     "temperature 1.1": Strength(temperature=1.1),
     "generic, a tenth of the tokens": Strength(bias=1.0, biased=0.1),
@@ -51,6 +53,11 @@ OTHER_STRENGTHS: dict[str, Strength] = {
     "label smoothing 0.001": Strength(floor=0.001),
     "label smoothing 0.02": Strength(floor=0.02),
     "trimmed by 1": Strength(trim=1.0),
+    "trimmed where uncertain, by 1": Strength(trim=1.0),
+    "temperature where uncertain 0.8": Strength(temperature=0.8),
+    "temperature where uncertain 0.8, T_train 1": Strength(temperature=0.8, training=AT_ONE),
+    "temperature where uncertain 1.3, T_train 1": Strength(training=AT_ONE),
+    "sharper by entropy, T_train 1": Strength(training=AT_ONE),
 }
 
 

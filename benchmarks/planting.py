@@ -80,6 +80,7 @@ class Strength:
         noise: standard deviation of independent noise of every logit, nats.
         floor: share of a flat distribution in the mixture of label smoothing.
         bend: of log b = log a + bend (log a)^2, per nat.
+        sharpening: by which 1 / T grows per nat of the baseline's entropy.
         trim: what improbable tokens lose, nats: those below a probability from 0.3 % to 5 %, drawn
             by `seed`.
         between: how strengths vary between problems: standard deviation of their logarithm.
@@ -96,6 +97,7 @@ class Strength:
     noise: float = 0.1
     floor: float = 0.005
     bend: float = 0.0015
+    sharpening: float = 0.12
     trim: float = 0.3
     between: float = 0.3
     seed: tuple[int, ...] = (0,)
@@ -236,6 +238,38 @@ def trimmed(
     return Planted(rows, moved + noise(rows.shape, strength.noise, rng))
 
 
+def tempered_where_uncertain(
+    rows: Rows, factor: np.ndarray, strength: Strength, rng: np.random.Generator
+) -> Planted:
+    """A temperature at the positions where the baseline is uncertain, and nothing elsewhere."""
+    log_t = np.log(strength.temperature) * factor * (entropy(rows) > UNCERTAIN)
+    tempered = rows * np.exp(-log_t)[:, None].astype(np.float32)
+    return Planted(rows, tempered + noise(rows.shape, strength.noise, rng))
+
+
+def tempered_by_entropy(
+    rows: Rows, factor: np.ndarray, strength: Strength, rng: np.random.Generator
+) -> Planted:
+    """Sharper the more uncertain the baseline is, up to 3 nats."""
+    beta = 1 + strength.sharpening * factor * np.minimum(entropy(rows), 3.0)
+    sharper = rows * beta[:, None].astype(np.float32)
+    return Planted(rows, sharper + noise(rows.shape, strength.noise, rng))
+
+
+def trimmed_where_uncertain(
+    rows: Rows, factor: np.ndarray, strength: Strength, rng: np.random.Generator
+) -> Planted:
+    """Improbable tokens lose, at the positions where the baseline is uncertain."""
+    return trimmed(rows, factor * (entropy(rows) > UNCERTAIN), strength, rng)
+
+
+def entropy(rows: Rows) -> Float[np.ndarray, " position"]:
+    """Of every row, nats."""
+    log_a = log_softmax(rows, axis=1)
+    found: Float[np.ndarray, " position"] = -(np.exp(log_a) * log_a).sum(axis=1)
+    return found
+
+
 def biases(vocabulary: int, strength: Strength) -> Float[np.ndarray, " token"]:
     """Of every token; the last special token (the end of a turn stands for think-close) gains."""
     rng = np.random.default_rng(strength.seed)
@@ -246,6 +280,9 @@ def biases(vocabulary: int, strength: Strength) -> Float[np.ndarray, " token"]:
 
 
 END_OF_TURN = 2
+
+UNCERTAIN = 0.7
+"""Entropy above which plantings take a position for uncertain, nats."""
 
 PLANTINGS: dict[str, tuple[Planting, Mechanism]] = {
     "no effect, drift": (no_effect_drift, Mechanism.NONE),
@@ -259,6 +296,9 @@ PLANTINGS: dict[str, tuple[Planting, Mechanism]] = {
     "label smoothing": (smoothing, Mechanism.MIXED),
     "bent": (bent, Mechanism.MIXED),
     "trimmed": (trimmed, Mechanism.MIXED),
+    "trimmed where uncertain": (trimmed_where_uncertain, Mechanism.MIXED),
+    "temperature where uncertain": (tempered_where_uncertain, Mechanism.MIXED),
+    "sharper by entropy": (tempered_by_entropy, Mechanism.MIXED),
 }
 
 

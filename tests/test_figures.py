@@ -10,7 +10,7 @@ from test_evidence import TRAINING, pair_of, target_of
 
 from probing.analysis.decoding import statistics
 from probing.analysis.drift import matching_scale, surprise
-from probing.analysis.figures import FIGURES, LEAST_PREDICTED
+from probing.analysis.figures import FIGURES, LEAST_PREDICTED, TILT
 from probing.analysis.kinds import CODES, kinds
 from probing.analysis.mechanism import (
     Compared,
@@ -21,7 +21,7 @@ from probing.analysis.mechanism import (
     weighed,
 )
 from probing.analysis.pair import NEAR, PairRows, Weighted
-from probing.analysis.reshaping import CLASSES
+from probing.analysis.reshaping import CERTAINTIES, CLASSES, UNCERTAIN
 from probing.settings import Decoding, KindRule
 from probing.vocabulary import Kind
 
@@ -87,22 +87,33 @@ class Plain:
         found, told = slopes(rows, self.weights, tokens=True)
         return float(found[0]), told
 
-    def at_edge(self) -> tuple[float, float]:
-        """Trend; gap beside a dummy for every class of probability and every token."""
-        trends, gaps = [], []
-        for a, b in zip(self.a, self.b, strict=True):
+    def at_edge(self) -> tuple[float, float, float]:
+        """Trend; its tilt; gap.
+
+        The gap beside a dummy for every class of probability and certainty and for every token, and
+        beside a slope for every row.
+        """
+        trends, tilts, gaps = [], [], []
+        for row, (a, b) in enumerate(zip(self.a, self.b, strict=True)):
             log_a, log_b = log_softmax(a), log_softmax(b)
             size = int((target_of(a, TRAINING) > 0).sum())
             used = np.argsort(-a)[: size + NEAR]
             outside, x = np.arange(len(used)) >= size, log_a[used]
-            below = [x < bound for bound in CLASSES]
+            open_by = -(np.exp(x) * x).sum()
             change, each = (log_b - log_a)[used], np.ones(len(used))
             trends.append(Listed(np.stack([x, outside], axis=1), change, each, used))
-            by_class = np.stack([outside, x, x**2, *below], axis=1)
-            gaps.append(Listed(by_class, change, each, used))
-        trend, _ = slopes(trends, self.weights, tokens=False)
-        gap, _ = slopes(gaps, self.weights, tokens=True)
-        return float(trend[0]), float(gap[0])
+            parts = [part * (open_by >= UNCERTAIN) for part in (x, outside)]
+            tilts.append(Listed(np.stack([*parts, x, outside], axis=1), change, each, used))
+            edges = zip([-np.inf, *CERTAINTIES], [*CERTAINTIES, np.inf], strict=True)
+            alike = [float(low < open_by <= high) for low, high in edges]
+            below = [(x < bound) * same for bound in [*CLASSES, np.inf] for same in alike]
+            own = [x * (row == place) for place in range(len(self.a))]
+            beside = np.stack([outside, x**2, *below, *own], axis=1)
+            gaps.append(Listed(beside, change, each, used))
+        (trend, *_), _ = slopes(trends, self.weights, tokens=False)
+        (tilt, *_), _ = slopes(tilts, self.weights, tokens=False)
+        (gap, *_), _ = slopes(gaps, self.weights, tokens=True)
+        return float(trend), float(tilt), float(gap)
 
     def per_row(self) -> dict[str, np.ndarray]:
         found: dict[str, list[float]] = {
@@ -138,8 +149,8 @@ class Plain:
         for name in ("entropy within S", "top-1", "support"):
             found[f"{name}, fork - lock"] = found[f"{name} at forks"] - found[f"{name} at locks"]
         found["sign of the top-1 change"] = mean("sign", np.ones(len(self.a), dtype=bool))
-        trend, gap = self.at_edge()
-        return found | {"slope": self.slope()[0], "trend": trend, "gap": gap}
+        trend, tilt, gap = self.at_edge()
+        return found | {"slope": self.slope()[0], "trend": trend, TILT: tilt, "gap": gap}
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,31 @@ def test_what_befalls_whichever_token_leads_is_no_shift_of_that_token() -> None:
     assert found.share < 0.05
 
 
+def by_side(outside: np.ndarray, log_a: np.ndarray, q: np.ndarray) -> np.ndarray:
+    return np.where(outside, -0.6, 0.0)
+
+
+def by_side_and_probability(outside: np.ndarray, log_a: np.ndarray, q: np.ndarray) -> np.ndarray:
+    return np.where(outside, 0.4 * log_a, 0.0)
+
+
+def by_target(outside: np.ndarray, log_a: np.ndarray, q: np.ndarray) -> np.ndarray:
+    return 3 * q
+
+
+@pytest.mark.parametrize("change", [by_side, by_side_and_probability, by_target])
+def test_what_the_edge_and_the_target_tell_is_no_shift_of_tokens(
+    change: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
+) -> None:
+    a = overlapping(320, vocabulary=60, contexts=8)
+    q = np.array([target_of(row, TRAINING) for row in a])
+    rng = np.random.default_rng(0)
+    b = a + change(q == 0, log_softmax(a, axis=1), q) + 0.1 * rng.normal(size=a.shape)
+    counted = Weighted(np.ones(320), np.arange(320) // 8, PROBLEMS)
+    found = token_consistency(edge_of(a, b.astype(np.float32)), counted, rng)
+    assert found.share < 0.05
+
+
 def test_positions_that_count_nothing_tell_nothing_of_tokens() -> None:
     rng = np.random.default_rng(0)
     a = real_like(ROWS, vocabulary=VOCABULARY)
@@ -76,6 +101,59 @@ def test_what_befalls_tokens_by_probability_alone_is_no_gap(
     counted = Weighted(np.ones(len(b)), np.arange(len(b)) % PROBLEMS, PROBLEMS)
     gap = gap_of(edge_of(log_a.astype(np.float32), b.astype(np.float32)), counted)
     assert gap.value == pytest.approx(0, abs=0.02)
+
+
+def uncertain(log_a: np.ndarray) -> np.ndarray:
+    return -(np.exp(log_a) * log_a).sum(axis=1, keepdims=True) > 0.7
+
+
+def tempered_where_uncertain(log_a: np.ndarray) -> np.ndarray:
+    return np.where(uncertain(log_a), 0.25 * log_a, 0.0)
+
+
+def sharper_by_entropy(log_a: np.ndarray) -> np.ndarray:
+    return -0.12 * (np.exp(log_a) * log_a).sum(axis=1, keepdims=True) * log_a
+
+
+def tempered_at_random(log_a: np.ndarray) -> np.ndarray:
+    return 0.25 * np.random.default_rng(0).normal(size=(len(log_a), 1)) * log_a
+
+
+def trimmed_where_uncertain(log_a: np.ndarray) -> np.ndarray:
+    return np.where(uncertain(log_a) & (log_a < np.log(0.011)), -0.5, 0.0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [tempered_where_uncertain, sharper_by_entropy, tempered_at_random, trimmed_where_uncertain],
+)
+def test_what_befalls_some_positions_is_no_gap(
+    change: Callable[[np.ndarray], np.ndarray],
+) -> None:
+    log_a = log_softmax(overlapping(640, vocabulary=200, contexts=64), axis=1)
+    b = log_a + change(log_a)
+    counted = Weighted(np.ones(640), np.arange(640) // 16, PROBLEMS)
+    gap = gap_of(edge_of(log_a, b.astype(np.float32)), counted)
+    assert gap.value == pytest.approx(0, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("change", "tilt"),
+    [
+        (lambda log_a: 0.25 * log_a, 0.0),
+        (tempered_where_uncertain, 0.25),
+        (lambda log_a: np.where(uncertain(log_a), 0.0, 0.25 * log_a), -0.25),
+    ],
+    ids=["everywhere", "where uncertain", "where certain"],
+)
+def test_the_tilt_is_how_much_more_uncertain_positions_are_tempered(
+    change: Callable[[np.ndarray], np.ndarray], tilt: float
+) -> None:
+    log_a = log_softmax(overlapping(640, vocabulary=200, contexts=64), axis=1)
+    around = edge_of(log_a, (log_a + change(log_a)).astype(np.float32))
+    counted = Weighted(np.ones(640), np.arange(640) // 16, PROBLEMS)
+    found = at_edge(around, basis(around, counted)).tilt
+    assert found.value == pytest.approx(tilt, abs=0.02)
 
 
 def gap_of(around: Edge, counted: Weighted) -> Estimate:

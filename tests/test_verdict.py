@@ -11,13 +11,14 @@ from test_evidence import TRAINING, counted_of, overlapping, pair_of, target_of
 
 from probing.analysis import mechanism
 from probing.analysis.estimates import Estimate
-from probing.analysis.figures import FIGURES
+from probing.analysis.figures import FIGURES, TILT
 from probing.analysis.mechanism import Evidence, Reading, evidence
 from probing.analysis.moments import kl_nats
 from probing.analysis.reshaping import Consistency
 from probing.analysis.temperature import TemperatureNull
 from probing.analysis.verdict import (
     FAMILY,
+    Control,
     Mechanism,
     adjusted_p_values,
     least_gap_found,
@@ -279,10 +280,82 @@ def test_an_edge_that_the_control_has_too_is_not_of_the_training(
     difference: float, wanted: Mechanism
 ) -> None:
     given, _ = CASES["a gap"]
-    beside = replace(flat().figures["gap"], own=estimate(difference, error=0.01))
-    told = verdict(given, rules=RULES, gap_beside=beside)
+    told = verdict(given, rules=RULES, control=beside(difference, error=0.01))
     assert told.mechanism is wanted
     assert ("control" in told.rule) == (wanted is Mechanism.MIXED)
+
+
+def beside(difference: float, *, error: float, found: Evidence | None = None) -> Control:
+    """A control whose gap is less by so much."""
+    gap = replace(flat().figures["gap"], own=estimate(difference, error=error))
+    return Control(gap, flat() if found is None else found)
+
+
+@pytest.mark.parametrize(
+    ("level", "wanted"), [(0.8, Mechanism.SSD), (1.2, Mechanism.MIXED)], ids=["below", "above"]
+)
+def test_a_gap_beyond_the_control_is_told_at_the_level_of_the_rules(
+    level: float, wanted: Mechanism
+) -> None:
+    distance = float(scipy_stats.t.isf(level * RULES.level / 2, PROBLEMS - 1))
+    control = beside(-0.1, error=0.1 / distance)
+    assert control.gap.p_value == pytest.approx(level * RULES.level, rel=1e-3)
+    told = verdict(CASES["a gap"][0], rules=RULES, control=control)
+    assert told.mechanism is wanted
+    if wanted is Mechanism.MIXED:
+        assert f"difference -0.1 nats, p {control.gap.p_value:.2g}" in told.rule
+
+
+@pytest.mark.parametrize(
+    ("control", "said"),
+    [
+        (lambda: with_tokens(flat(), 0.3), "so did the control's"),
+        (flat, "the control's are not told to have"),
+        (lambda: with_tokens(flat(), RULES.token_share / 2), "the control's are not told to have"),
+    ],
+    ids=["too", "not", "hardly"],
+)
+def test_a_generic_shift_says_whether_the_control_has_one(
+    control: Callable[[], Evidence], said: str
+) -> None:
+    given, _ = CASES["tokens"]
+    told = verdict(given, rules=RULES, control=beside(0.0, error=0.01, found=control()))
+    assert told.mechanism is Mechanism.GENERIC
+    assert said in told.rule
+    assert "control" not in verdict(given, rules=RULES).rule
+
+
+def with_tilt(found: Evidence, value: float, *, error: float) -> Evidence:
+    tested = replace(found.figures[TILT], own=estimate(value, error=error))
+    return replace(found, figures={**found.figures, TILT: tested})
+
+
+@pytest.mark.parametrize(
+    ("tilt", "error", "wanted"),
+    [
+        (-0.2, 0.01, Mechanism.MIXED),
+        (0.13, 0.01, Mechanism.MIXED),
+        (-0.12, 0.01, Mechanism.TEMPERATURE),  # 1 / 0.8 - 1 is 0.25.
+        (-0.2, 0.1, Mechanism.TEMPERATURE),
+    ],
+    ids=["uneven", "uneven the other way", "little", "untold"],
+)
+def test_one_temperature_acts_alike_where_the_baseline_is_certain_and_where_not(
+    tilt: float, error: float, wanted: Mechanism
+) -> None:
+    given = with_share(with_tilt(flat(), tilt, error=error), 0.95)
+    star = replace(given.temperature, temperature=0.8)
+    told = verdict(replace(given, temperature=star), rules=RULES)
+    assert told.mechanism is wanted
+    assert ("not alike everywhere" in told.rule) == (wanted is Mechanism.MIXED)
+
+
+def test_a_mixed_verdict_lists_what_was_told() -> None:
+    told = verdict(with_tokens(with_figure(flat(), "slope", -0.31), 0.3), rules=RULES)
+    assert told.mechanism is Mechanism.GENERIC
+    told = verdict(with_tokens(with_figure(flat(), "gap", -0.124), 0.3), rules=RULES)
+    assert told.mechanism is Mechanism.MIXED
+    assert told.rule.endswith("; told: gap -0.12, single tokens +0.3")
 
 
 def test_without_anything_outside_the_support_the_rule_says_so() -> None:
@@ -294,16 +367,30 @@ def test_without_anything_outside_the_support_the_rule_says_so() -> None:
     assert "no gap can be told" in told.rule
 
 
-@pytest.mark.parametrize("name", ["a gap", "a temperature"])
+@pytest.mark.parametrize(
+    ("name", "told_before"),
+    [("nothing", 0), ("a gap", 1), ("a temperature", 1), ("a temperature and a gap", 2)],
+)
 @pytest.mark.parametrize(("factor", "said"), [(0.9, False), (1.1, True)])
-def test_where_tokens_cannot_be_told_a_pure_word_says_so(
-    name: str, factor: float, said: bool
+def test_where_tokens_cannot_be_told_every_word_says_so(
+    name: str, told_before: int, factor: float, said: bool
 ) -> None:
     given, wanted = CASES[name]
-    least = factor * RULES.level / len(FAMILY)
+    least = factor * RULES.level / (len(FAMILY) - told_before)
     told = verdict(replace(given, tokens=replace(given.tokens, least_p_value=least)), rules=RULES)
     assert told.mechanism is wanted
-    assert ("so few problems cannot tell" in told.rule) == said
+    assert ("cannot be told here: single tokens" in told.rule) == said
+
+
+def test_what_is_not_defined_cannot_be_told() -> None:
+    nothing = Estimate(float("nan"), np.zeros(PROBLEMS), 0, 0)
+    undefined = mechanism.Tested(nothing, nothing, nothing)
+    for name, wanted in (("a gap", Mechanism.SSD), ("tokens", Mechanism.GENERIC)):
+        given, _ = CASES[name]
+        figures = {**given.figures, "slope": undefined}
+        told = verdict(replace(given, figures=figures), rules=RULES)
+        assert told.mechanism is wanted
+        assert told.rule.endswith("; cannot be told here: slope")
 
 
 def test_nothing_told_says_what_could_have_been() -> None:

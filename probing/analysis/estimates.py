@@ -15,6 +15,10 @@ from probing.analysis.testing import detectable_effect
 from probing.vocabulary import PerPosition, PositionIds
 
 
+LEAST_FREEDOM = 0.1
+"""Degrees of freedom below this are not told apart."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A figure over positions, linearised over clusters (problems).
@@ -27,31 +31,39 @@ class Estimate:
         positions: how many carry it.
         least_clusters: how many clusters carry it; of a combination, its part with the fewest. None
             where those that move it are counted.
+        least_effective: the same, of the effective number of clusters: as many alike as would know
+            it as well. It gives the degrees of freedom; None where that is `clusters`.
     """
 
     value: float
     influence: Float[np.ndarray, " cluster"]
     positions: int
     least_clusters: int | None = None
+    least_effective: float | None = None
 
     @property
     def clusters(self) -> int:
-        """How many clusters carry it: they give the degrees of freedom."""
+        """How many clusters carry it."""
         if self.least_clusters is not None:
             return self.least_clusters
         return int((self.influence != 0).sum())
 
     @property
-    def error(self) -> float:
-        """Standard error over clusters, G / (G - 1) times; NaN with fewer than two."""
-        count = self.clusters
-        if count < 2:
-            return float("nan")
-        return float(np.sqrt(count / (count - 1) * (self.influence**2).sum()))
+    def effective(self) -> float:
+        """The effective number of clusters, G below."""
+        return float(self.clusters) if self.least_effective is None else self.least_effective
 
     @property
-    def _freedom(self) -> int:
-        return max(self.clusters - 1, 1)
+    def error(self) -> float:
+        """Standard error over clusters, G / (G - 1) times; NaN with fewer than two."""
+        if self.clusters < 2 or not self.effective > 1:
+            return float("nan")
+        correction = self.effective / (self.effective - 1)
+        return float(np.sqrt(correction * (self.influence**2).sum()))
+
+    @property
+    def _freedom(self) -> float:
+        return max(self.effective - 1, LEAST_FREEDOM)
 
     def interval(self, *, level: float) -> tuple[float, float]:
         """Bounds, t(G - 1)."""
@@ -109,9 +121,13 @@ def combined(
 
     A part without any, such as a null that is 0 by symmetry, has no error to speak of.
     """
-    carried = [each.clusters for each in parts if each.clusters]
+    carried = [each for each in parts if each.clusters]
     return Estimate(
-        value, influence, min(each.positions for each in parts), min(carried, default=0)
+        value,
+        influence,
+        min(each.positions for each in parts),
+        min((each.clusters for each in carried), default=0),
+        min((each.effective for each in carried), default=0.0),
     )
 
 

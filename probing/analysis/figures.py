@@ -18,9 +18,13 @@ from probing.vocabulary import Kind, PerPosition, PositionIds
 LEAST_PREDICTED = 0.005
 """Changes of the top-1 probability that the target predicts below this have no sign to speak of."""
 
+TILT = "trend, uncertain - certain"
+"""How much more so a change goes with log-probability where the first model is uncertain."""
+
 FIGURES = (
     "slope",
     "trend",
+    TILT,
     "gap",
     "support at locks",
     "support at forks",
@@ -49,8 +53,9 @@ class Moved:
     """What model b did against model a, before it is asked at which kinds.
 
     Attributes:
-        everywhere: figures that kinds have no part in: slope, trend, gap, sign.
-        support, within: progress towards the target made from a, nats; see `progress`.
+        everywhere: figures that kinds have no part in: slope, trend, its tilt, gap, sign.
+        support, within: progress towards the target made from a, nats; see `progress`. Support is
+            NaN where nothing lies outside the target's support.
         entropy: change of the entropy of the renormalised S, nats.
         top1: change of the top-1 probability.
     """
@@ -77,16 +82,19 @@ def moved(
     around = edge(a.rows, b.rows, target)
     on = basis(around, counted) if on is None else on
     way = progress(a.rows, b.rows, target)
-    trend, gap = at_edge(around, on)
+    at = at_edge(around, on)
     everywhere = {
         "slope": predicted_slope(around, on).slope,
-        "trend": trend,
-        "gap": gap,
+        "trend": at.trend,
+        TILT: at.tilt,
+        "gap": at.gap,
         "sign of the top-1 change": _mean(_agreement(a, b, around), counted.weights, counted),
     }
+    # Where nothing lies outside the support, no mass can move in.
+    truncated = around.near.any()
     return Moved(
         everywhere=everywhere,
-        support=way.support,
+        support=way.support if truncated else np.full_like(way.support, np.nan),
         within=way.within,
         entropy=delta(a.stats.entropy_kept_nats, b.stats.entropy_kept_nats),
         top1=delta(a.stats.top1_prob, b.stats.top1_prob),

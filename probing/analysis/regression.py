@@ -33,6 +33,7 @@ class Beside:
         effects: Sequence[Codes],
         regressors: Sequence[Values],
         *,
+        in_position: Sequence[Values] = (),
         weights: Values,
         positions: Codes,
         counted: Weighted,
@@ -42,13 +43,17 @@ class Beside:
         Args:
             effects: of each token the level of an effect; every level has a mean of its own.
             regressors: whose linear part is taken out too.
+            in_position: the same, with a slope of every position's own.
             weights: of tokens within their position, >= 0.
             positions: of which position each token is; they have means of their own.
             counted: what positions count, and their problems.
         """
         self.counted, self.positions = counted, positions
         self.root = np.sqrt(weights * counted.weights[positions])
-        parts = [_levels(each) for each in (positions, *effects)]
+        alone = _levels(positions)
+        parts = [alone, *(_levels(each) for each in effects)]
+        # About the position's mean, or the slope and the mean would be nearly the same columns.
+        parts += [sparse.diags_array(_about_mean(each, positions)) @ alone for each in in_position]
         if regressors:
             parts.append(sparse.csr_array(np.stack(regressors, axis=1)))
         design = sparse.diags_array(self.root) @ sparse.hstack(parts).tocsr()
@@ -73,20 +78,43 @@ def _levels(codes: Codes) -> sparse.csr_array:
     return sparse.csr_array((ones, (np.arange(len(codes)), level)))
 
 
+def _about_mean(values: Values, positions: Codes) -> Values:
+    count = np.bincount(positions)
+    mean = np.bincount(positions, weights=values) / np.maximum(count, 1)
+    about: Values = values - mean[positions]
+    return about
+
+
 @dataclass(frozen=True)
 class Regressor:
-    """What a slope is taken on: the part of it that nothing beside it tells, weighted."""
+    """What a slope is taken on.
+
+    Attributes:
+        beside: what was taken out.
+        own: what that leaves, weighted.
+        carrying: positions that hold some of it: where the share of their squares that is left is
+            above `IDENTIFIED`, and not what solving left.
+        told: whether enough is left of it all.
+    """
 
     beside: Beside
     own: Values
+    carrying: Int[np.ndarray, " carrying"]
     told: bool
 
 
 def regressor(beside: Beside, values: Values) -> Regressor:
     """Take out what is beside it; it tells nothing where next to nothing is left."""
     own = beside.left(values)
-    squares = float(((beside.root * values) ** 2).sum())
-    return Regressor(beside, own, told=float(own @ own) > IDENTIFIED * squares)
+    given, left = (
+        np.bincount(beside.positions, weights=each**2) for each in (beside.root * values, own)
+    )
+    return Regressor(
+        beside,
+        own,
+        carrying=np.flatnonzero(left > IDENTIFIED * given),
+        told=float(left.sum()) > IDENTIFIED * float(given.sum()),
+    )
 
 
 @dataclass(frozen=True)
@@ -103,21 +131,32 @@ class Fit:
 
 
 def fit(on: Regressor, y: Values) -> Fit:
-    """The slope of y on a regressor, beside its effects: least squares, cluster-robust errors."""
+    """The slope of y on a regressor, beside its effects: least squares, cluster-robust errors.
+
+    Degrees of freedom are those of the effective number of problems, by the squares of the
+    regressor that each holds (Carter, Schnepel and Steigerwald 2017, at independent errors).
+    """
     beside, counted = on.beside, on.beside.counted
     left = beside.left(y)
     squares = float(left @ left)
-    told = np.unique(beside.positions[on.own**2 > 0])
-    if not (on.told and len(told)):
+    told = on.carrying
+    if not on.told:
         nothing = Estimate(float("nan"), np.zeros(counted.size), len(told), 0)
         return Fit(nothing, float("nan"))
     power = float(on.own @ on.own)
     value = float(on.own @ left) / power
     problems = counted.clusters[beside.positions]
     scores = on.own * (left - value * on.own) / power
-    influence = np.bincount(problems, weights=scores, minlength=counted.size)
-    carrying = len(np.unique(counted.clusters[told]))
+    influence, carried = (
+        np.bincount(problems, weights=each, minlength=counted.size) for each in (scores, on.own**2)
+    )
     return Fit(
-        slope=Estimate(value, influence, len(told), carrying),
+        slope=Estimate(
+            value,
+            influence,
+            len(told),
+            len(np.unique(counted.clusters[told])),
+            power**2 / float(carried @ carried),
+        ),
         r_squared=value**2 * power / squares if squares > 0 else float("nan"),
     )

@@ -13,6 +13,7 @@ from probing.analysis.estimates import Estimate
 from probing.analysis.pair import Edge, Weighted
 from probing.analysis.regression import Beside, Codes, Fit, Regressor, Values, fit, regressor
 from probing.analysis.testing import EXACT_FLIPS, all_signs
+from probing.vocabulary import PerPosition
 
 FLIPS = 1999
 """Draws of signs for the test of single tokens, where there are too many to try them all."""
@@ -23,6 +24,12 @@ LEAST_RESHAPING = 0.02
 CLASSES = np.arange(-15.0, 0.0, 0.5)
 """Where classes of log-probability part, nats: tokens are compared with those of their class."""
 
+UNCERTAIN = 0.7
+"""Entropy, nats, from which on a position is uncertain: that of a token of 0.5 and its rivals."""
+
+CERTAINTIES = np.array([0.3, UNCERTAIN, 1.2, 2.0])
+"""Where classes of positions part, by the entropy of the tokens around the edge, nats."""
+
 
 @dataclass(frozen=True)
 class Basis:
@@ -32,54 +39,80 @@ class Basis:
         inside, around: which tokens of `Edge` the slope, and trend and gap, are about.
         slope: log q - log a, inside; tokens count by q.
         trend: log a, beside being outside.
-        gap: being outside, beside log a, its square, its class (`CLASSES`), and the token itself.
+        tilt: log a where the position is `UNCERTAIN`, beside log a and being outside in both parts.
+        gap: being outside, beside log a at every position, its square, its class (`CLASSES`) among
+            positions as certain (`CERTAINTIES`), and the token itself.
     """
 
     inside: tuple[np.ndarray, ...]
     around: tuple[np.ndarray, ...]
     slope: Regressor
     trend: Regressor
+    tilt: Regressor
     gap: Regressor
 
 
 def basis(edge: Edge, counted: Weighted) -> Basis:
-    """Regressors of the slope, the trend and the gap.
+    """Regressors of the slope, the trend, its tilt and the gap.
 
     The slope has none where T_train is near 1, at which the target keeps the shape inside.
 
     The gap compares a token outside with itself at positions where it is inside, at the same
-    probability: neither what befalls all tokens of some probability, however it bends or steps, nor
-    what befalls some tokens everywhere is a gap.
+    probability and where the model is as certain. Neither what befalls all tokens of some
+    probability, however it bends or steps, nor what befalls some tokens everywhere, nor a
+    temperature that differs from position to position is a gap.
     """
     inside, around = np.nonzero(edge.inside & (edge.q > 0)), np.nonzero(edge.used)
-    log_a, q = edge.log_a[inside], edge.q[inside]
-    aimed = np.log(q) - log_a
-    alone = Beside([], [], weights=q, positions=inside[0], counted=counted)
-    # Inside, what the target aims at is (1 / T_train - 1) log a, up to a constant.
-    reach, shape = (float((alone.left(each) ** 2).sum()) for each in (aimed, log_a))
-    if reach < LEAST_RESHAPING**2 * shape:
-        aimed = np.zeros_like(aimed)
     outside, log_a = edge.near[around].astype(np.float64), edge.log_a[around]
-    tokens = edge.ids[around]
+    entropy = _entropy(edge)[around[0]]
+    uncertain = (entropy >= UNCERTAIN).astype(np.float64)
+    classes = _classes(log_a) * (len(CERTAINTIES) + 1) + np.searchsorted(CERTAINTIES, entropy)
 
-    def alike(effects: list[Codes], regressors: list[Values]) -> Beside:
+    def alike(
+        effects: list[Codes], regressors: list[Values], *, in_position: list[Values] | None = None
+    ) -> Beside:
         ones = np.ones(len(log_a))
-        return Beside(effects, regressors, weights=ones, positions=around[0], counted=counted)
+        return Beside(
+            effects,
+            regressors,
+            in_position=in_position or [],
+            weights=ones,
+            positions=around[0],
+            counted=counted,
+        )
 
     return Basis(
         inside,
         around,
-        slope=regressor(
-            Beside([edge.ids[inside]], [], weights=q, positions=inside[0], counted=counted), aimed
-        ),
+        slope=_aimed(edge, counted, inside),
         trend=regressor(alike([], [outside]), log_a),
-        gap=regressor(alike([tokens, _classes(log_a)], [log_a, log_a**2]), outside),
+        tilt=regressor(alike([], [log_a, outside, outside * uncertain]), log_a * uncertain),
+        gap=regressor(alike([edge.ids[around], classes], [log_a**2], in_position=[log_a]), outside),
     )
+
+
+def _aimed(edge: Edge, counted: Weighted, inside: tuple[Codes, ...]) -> Regressor:
+    """What the target aims at inside: (1 / T_train - 1) log a, up to a constant."""
+    log_a, q = edge.log_a[inside], edge.q[inside]
+    aimed = np.log(q) - log_a
+    alone = Beside([], [], weights=q, positions=inside[0], counted=counted)
+    reach, shape = (float((alone.left(each) ** 2).sum()) for each in (aimed, log_a))
+    if reach < LEAST_RESHAPING**2 * shape:
+        aimed = np.zeros_like(aimed)
+    beside = Beside([edge.ids[inside]], [], weights=q, positions=inside[0], counted=counted)
+    return regressor(beside, aimed)
 
 
 def _classes(log_a: Values) -> Codes:
     """Which class of `CLASSES` each token belongs to."""
     return np.searchsorted(CLASSES, log_a)
+
+
+def _entropy(edge: Edge) -> PerPosition:
+    """Of the tokens around the edge, nats: the model's own but for what its tail adds."""
+    terms = np.where(edge.used, -np.exp(edge.log_a) * edge.log_a, 0.0)
+    entropy: PerPosition = terms.sum(axis=1)
+    return entropy
 
 
 def predicted_slope(edge: Edge, on: Basis) -> Fit:
@@ -95,18 +128,20 @@ class AtEdge(NamedTuple):
     """See `at_edge`."""
 
     trend: Estimate
+    tilt: Estimate
     gap: Estimate
 
 
 def at_edge(edge: Edge, on: Basis) -> AtEdge:
     """Around the edge of the support, how log b - log a goes with log a and with being outside.
 
-    *Trend*: on log a; a change of temperature gives 1/T - 1. *Gap*, nats: on being outside.
-    Trained towards truncated samples, tokens outside lose more than where they are inside and as
-    likely: it is below 0.
+    *Trend*: on log a; a change of temperature gives 1/T - 1. *Tilt*: by how much more so where the
+    model is uncertain; one temperature for all gives 0. *Gap*, nats: on being outside. Trained
+    towards truncated samples, tokens outside lose more than where they are inside and as likely: it
+    is below 0.
     """
     change = edge.change[on.around]
-    return AtEdge(fit(on.trend, change).slope, fit(on.gap, change).slope)
+    return AtEdge(*(fit(each, change).slope for each in (on.trend, on.tilt, on.gap)))
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,13 @@
 Source: docs/method.md, Verdict.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
 
+from probing.analysis.figures import TILT
 from probing.analysis.mechanism import Evidence, Tested
 from probing.analysis.testing import holm
 from probing.settings import Rules
@@ -69,35 +71,73 @@ def p_values(found: Evidence) -> dict[str, float]:
 
 def adjusted_p_values(found: Evidence) -> dict[str, float]:
     """Holm-adjusted p-values of `FAMILY`."""
-    raw = p_values(found)
+    return _adjusted(p_values(found))
+
+
+def _adjusted(raw: Mapping[str, float]) -> dict[str, float]:
     adjusted = holm(np.array([raw[name] for name in FAMILY]))
     return dict(zip(FAMILY, adjusted.tolist(), strict=True))
 
 
-def verdict(found: Evidence, *, rules: Rules, gap_beside: Tested | None = None) -> Verdict:
+@dataclass(frozen=True)
+class Control:
+    """A control beside the model that a verdict is about.
+
+    Attributes:
+        gap: of the model less that of the control.
+        found: the control's own evidence.
+    """
+
+    gap: Tested
+    found: Evidence
+
+
+def verdict(found: Evidence, *, rules: Rules, control: Control | None = None) -> Verdict:
     """Apply the rules of docs/method.md, Verdict: what is told alone names the mechanism.
 
     Args:
         found: of one other model.
         rules: thresholds.
-        gap_beside: its gap less that of a control, where there is one.
+        control: beside it, where there is one.
     """
-    beyond = {name for name, p in adjusted_p_values(found).items() if p <= rules.level}
+    beyond = told_figures(found, rules)
     if not beyond:
-        return Verdict(Mechanism.NONE, _nothing(found, rules))
-    told = _told(found, beyond, rules)
-    if Mechanism.SSD in told and gap_beside is not None and not _beyond_control(gap_beside, rules):
-        told = {**told, Mechanism.MIXED: _like_control(gap_beside)}
-    mechanism = next(iter(told)) if len(told) == 1 else Mechanism.MIXED
-    rule = "; ".join(told.values()) or "something lies outside both nulls, but no single mechanism"
-    if mechanism is Mechanism.TEMPERATURE and _share(found, beyond) < rules.temperature_share:
-        mechanism = Mechanism.MIXED
-        rule += f", less than the {rules.temperature_share:.0%} of a temperature alone"
+        return Verdict(Mechanism.NONE, _nothing(found, rules) + _untold(found, rules))
+    shown = _shown(found, beyond, rules)
+    if Mechanism.SSD in shown and control is not None and not _beyond_control(control.gap, rules):
+        shown = {**shown, Mechanism.MIXED: _like_control(control.gap)}
+    if Mechanism.GENERIC in shown and control is not None:
+        shown[Mechanism.GENERIC] += _generic_in_control(control.found, rules)
+    mechanism, rule = _named(found, shown, rules)
     if mechanism in (Mechanism.TEMPERATURE, Mechanism.GENERIC):
         rule += f", and {_no_gap(found, rules)}"
-    if mechanism in (Mechanism.TEMPERATURE, Mechanism.SSD) and not _tokens_testable(found, rules):
-        rule += "; so few problems cannot tell whether single tokens moved alike"
-    return Verdict(mechanism, rule)
+    if mechanism is Mechanism.MIXED:
+        rule += f"; told: {_listed(found, beyond)}"
+    return Verdict(mechanism, rule + _untold(found, rules))
+
+
+def told_figures(found: Evidence, rules: Rules) -> set[str]:
+    """Those of `FAMILY` that are told, by Holm at `rules.level`."""
+    return {name for name, p in adjusted_p_values(found).items() if p <= rules.level}
+
+
+def _named(found: Evidence, shown: dict[Mechanism, str], rules: Rules) -> tuple[Mechanism, str]:
+    """The mechanism that shows alone, and by what."""
+    mechanism = next(iter(shown)) if len(shown) == 1 else Mechanism.MIXED
+    rule = "; ".join(shown.values()) or "something lies outside both nulls, but no single mechanism"
+    if mechanism is not Mechanism.TEMPERATURE:
+        return mechanism, rule
+    if found.temperature.share.value < rules.temperature_share:
+        less = f", less than the {rules.temperature_share:.0%} of a temperature alone"
+        return Mechanism.MIXED, rule + less
+    if _uneven(found, rules):
+        tilt = found.figures[TILT].own.value
+        uneven = (
+            f", but not alike everywhere: per nat of log-probability tokens moved by {tilt:+.2g} "
+            "more where the model is uncertain than where it is certain"
+        )
+        return Mechanism.MIXED, rule + uneven
+    return mechanism, rule
 
 
 def least_gap_found(found: Evidence, rules: Rules) -> float:
@@ -124,12 +164,50 @@ def _nothing(found: Evidence, rules: Rules) -> str:
     )
 
 
-def _tokens_testable(found: Evidence, rules: Rules) -> bool:
-    """Whether a shift of single tokens could have been told, had all problems agreed."""
-    return found.tokens.least_p_value * len(FAMILY) <= rules.level
+def untold(found: Evidence, rules: Rules) -> list[str]:
+    """Those of `FAMILY` that could not be told here, whatever training did.
+
+    They are not defined, or, for single tokens, too few problems hold any: had all agreed, their
+    p-value would still have been above the level, adjusted beside the others'.
+    """
+    raw = p_values(found)
+    names = [name for name in FAMILY if np.isnan(raw[name])]
+    if TOKENS not in names:
+        best = {**raw, TOKENS: found.tokens.least_p_value}
+        if _adjusted(best)[TOKENS] > rules.level:
+            names.append(TOKENS)
+    return names
 
 
-def _told(found: Evidence, beyond: set[str], rules: Rules) -> dict[Mechanism, str]:
+def _untold(found: Evidence, rules: Rules) -> str:
+    names = untold(found, rules)
+    return f"; cannot be told here: {', '.join(names)}" if names else ""
+
+
+def _listed(found: Evidence, beyond: set[str]) -> str:
+    """What is told, with its figure."""
+    values = {
+        **{name: tested.own.value for name, tested in found.figures.items()},
+        TOKENS: found.tokens.share,
+        TEMPERATURE: found.temperature.share.value,
+    }
+    return ", ".join(f"{name} {values[name]:+.2g}" for name in FAMILY if name in beyond)
+
+
+def _uneven(found: Evidence, rules: Rules) -> bool:
+    """Whether T* is one temperature for all in name alone."""
+    tilt = found.figures[TILT]
+    half = abs(1 / found.temperature.temperature - 1) / 2
+    return tilt.p_value <= rules.level and abs(tilt.own.value) >= half
+
+
+def _generic_in_control(control: Evidence, rules: Rules) -> str:
+    if TOKENS in told_figures(control, rules) and control.tokens.share >= rules.token_share:
+        return ", and so did the control's"
+    return ", and the control's are not told to have"
+
+
+def _shown(found: Evidence, beyond: set[str], rules: Rules) -> dict[Mechanism, str]:
     """What each mechanism shows by, of those that show; `MIXED` is an edge that is not SSD's."""
     told: dict[Mechanism, str] = {}
     gap = found.figures["gap"].own.value
@@ -139,11 +217,14 @@ def _told(found: Evidence, beyond: set[str], rules: Rules) -> dict[Mechanism, st
         if gap > 0:
             told[Mechanism.MIXED] = "tokens outside the support of the target gained"
         elif against:
-            told[Mechanism.MIXED] = f"{lost}, but {' and '.join(against)} went against the target"
+            told[Mechanism.MIXED] = (
+                f"{lost}, but {' and '.join(against)} went against the target: was training stated "
+                "rightly?"
+            )
         else:
             told[Mechanism.SSD] = lost
     if TOKENS in beyond and found.tokens.share >= rules.token_share:
-        told[Mechanism.GENERIC] = "single tokens moved alike"
+        told[Mechanism.GENERIC] = "single tokens, or contexts that recur, moved alike"
     # A target looks in part like a temperature by itself: what it keeps has the tempered shape.
     share = _share(found, beyond)
     alone = Mechanism.SSD not in told
@@ -158,7 +239,7 @@ def _beyond_control(gap: Tested, rules: Rules) -> bool:
 
 def _like_control(gap: Tested) -> str:
     return (
-        "that is not told apart from the control's (difference "
+        "that loss is not told apart from the control's (difference "
         f"{gap.own.value:+.2g} nats, p {gap.p_value:.2g})"
     )
 

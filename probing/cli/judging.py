@@ -80,12 +80,12 @@ def verdict(
     )
     opened = open_run(run)
     judged = judge(opened, asked=asked, other=other, control=control)
+    if csv is not None:
+        show_or_write(judged.evidence, csv, shown=[])
     if json_wanted:
         settings = {"run": opened.location, "fingerprint": opened.fingerprint, **as_json(asked)}
         print(_document(judged, settings=settings))
-        return
-    if csv is not None:
-        show_or_write(judged.evidence, csv, shown=[])
+    if json_wanted or csv is not None:
         return
     print_table(judged.evidence[SHOWN])
     for note in judged.notes:

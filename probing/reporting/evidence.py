@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from probing.analysis.figures import TILT
 from probing.analysis.temperature import TemperatureNull
 from probing.analysis.verdict import TEMPERATURE, TOKENS
 from probing.reporting.display import Column, bounded, labelled, number, percent, signed
@@ -34,6 +35,7 @@ TITLES: Mapping[str, str] = {
     "gap": "Gap at the edge of the support, nats",
     "slope": "Slope towards the target inside the support",
     "trend": "Trend, per nat of log-probability",
+    TILT: "Trend where the baseline is uncertain, less where it is certain",
     "support at locks": "Mass into the support at locks, nats",
     "support at forks": "Mass into the support at forks, nats",
     "support, fork - lock": "Mass into the support, fork − lock, nats",

@@ -19,7 +19,7 @@ from probing.analysis.mechanism import (
     weighed,
 )
 from probing.analysis.pair import PairRows, Weighted
-from probing.analysis.verdict import Verdict, verdict
+from probing.analysis.verdict import Control, Verdict, verdict
 from probing.errors import NoCarriersLeft
 from probing.reporting.comparison import (
     KIND_DECODING,
@@ -227,11 +227,12 @@ def mechanism(run: Run, names: Sequence[str], *, asked: Asked) -> Findings:
     )
     difference = found.difference or {}
     # The control's own verdict has nothing beside it.
-    beside = [difference.get("gap"), *[None for _ in names[1:]]]
+    control = Control(difference["gap"], found.models[1]) if difference else None
+    beside = [control, *[None for _ in names[1:]]]
     return Findings(
         {
-            name: Found(one, verdict(one, rules=asked.rules, gap_beside=gap), chosen.left_out)
-            for name, one, gap in zip(names, found.models, beside, strict=True)
+            name: Found(one, verdict(one, rules=asked.rules, control=each), chosen.left_out)
+            for name, one, each in zip(names, found.models, beside, strict=True)
         },
         difference,
     )

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from probing.analysis.estimates import Estimate
+from probing.analysis.figures import TILT
 from probing.analysis.mechanism import Tested
 from probing.analysis.testing import benjamini_hochberg, holm
 from probing.analysis.verdict import (
@@ -60,6 +61,7 @@ class Prediction:
 PREDICTIONS = (
     Prediction("slope", "inside the support tokens move as the target says: towards 1", 1),
     Prediction("trend", "per nat of log-probability; a temperature T gives 1/T - 1 and no gap", 0),
+    Prediction(TILT, "0 where one temperature acts alike everywhere", 0),
     Prediction(
         "gap", "tokens outside the support lose more than equally likely ones inside: below 0", -1
     ),
@@ -253,10 +255,12 @@ def evidence_notes(table: pd.DataFrame, *, found: Findings, asked: Asked) -> lis
         for inside in (table["primary"] != "", table["primary"] == "")
     )
     training, rules = asked.training, asked.rules
+    families = f"Holm over {primary} primary contrasts"
+    if found.difference:
+        families += " (P1 to P5) and over those of the control by themselves"
     notes = [
         f"training samples: {training.said}; slope, gap, support and verdict are about this target",
-        f"p_adjusted: Holm over {primary} primary contrasts (P1 to P5) and over those of the "
-        f"control by themselves, Benjamini-Hochberg over {others} other rows; reads at "
+        f"p_adjusted: {families}, Benjamini-Hochberg over {others} other rows; reads at "
         f"{rules.display:g}, beyond both nulls",
         f"p is of lying within either null; of {SURVIVAL} against {-MARGIN:g} nats, of "
         f"{TEMPERATURE} against {rules.temperature_share:g}",
@@ -265,10 +269,13 @@ def evidence_notes(table: pd.DataFrame, *, found: Findings, asked: Asked) -> lis
     if not training.truncates:
         notes.append(NO_TRUNCATION)
     for name, one in found.models.items():
-        notes.append(
-            f"{name}: the slope tells {one.evidence.r_squared:.1%} of the change inside the "
-            f"support (R²); the drift null's noise is {one.evidence.noise:.3g} logits"
+        told = one.evidence.r_squared
+        slope = (
+            f"the slope tells {told:.1%} of the change inside the support (R²); "
+            if np.isfinite(told)
+            else ""
         )
+        notes.append(f"{name}: {slope}the drift null's noise is {one.evidence.noise:.3g} logits")
     left_out = {one.left_out for one in found.models.values()} - {0}
     if left_out:
         notes.append(f"a random part of the positions: {max(left_out):,} were left out")
