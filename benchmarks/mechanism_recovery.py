@@ -6,13 +6,15 @@ verdict. Runs go through the plantings in turn.
 
     python -m benchmarks.mechanism_recovery --seed S --runs N [--json F]
 
+It prints how often which word was given, and the gaps: mean over runs, and least and largest.
+
 "Moderate" strengths are those of `planting.Strength`; `--strengths` also plants weaker and stronger
 ones, and other (T, k, p) of the target.
 """
 
 from collections import Counter
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -65,9 +67,16 @@ BY_LENGTH = sorted(PLANTINGS, key=len, reverse=True)
 """Plantings, so that a name is told from one that begins it."""
 
 
+class Answer(NamedTuple):
+    """What one run was called, and its gap, nats."""
+
+    mechanism: Mechanism
+    gap: float
+
+
 def answer(
     rows: Bank, planting: Planting, strength: Strength, *, problems: int, positions: int, seed: Any
-) -> Mechanism:
+) -> Answer:
     """One run."""
     rng = np.random.default_rng(seed)
     strength = replace(strength, seed=tuple(seed))
@@ -81,7 +90,7 @@ def answer(
         reading=Reading(training=strength.training, kinds=Decoding(), rule=KindRule()),
         rng=rng,
     )
-    return verdict(found, rules=Rules()).mechanism
+    return Answer(verdict(found, rules=Rules()).mechanism, found.figures["gap"].own.value)
 
 
 def main() -> None:
@@ -95,7 +104,7 @@ def main() -> None:
     asked = parser.parse_args()
     print(common.machine())
     rows, names = bank(), list(PLANTINGS)
-    matrix: dict[str, Counter[str]] = {name: Counter() for name in names}
+    answers: dict[str, list[Answer]] = {name: [] for name in names}
     for run in range(asked.runs):
         name = names[run % len(names)]
         planting, _ = PLANTINGS[name]
@@ -107,13 +116,12 @@ def main() -> None:
             positions=asked.positions,
             seed=[asked.seed, run],
         )
-        matrix[name][said.value] += 1
-    _print(matrix)
+        answers[name].append(said)
+    matrix = _print(answers)
     figures = summary(matrix)
     print(", ".join(f"{name} {value:.3f}" for name, value in figures.items()))
     if asked.strengths:
-        others = _other_strengths(rows, asked)
-        _print(others)
+        others = _print(_other_strengths(rows, asked))
         figures["other_strengths"] = {name: dict(found) for name, found in others.items()}
     common.write_json(
         asked.json,
@@ -143,12 +151,12 @@ def summary(matrix: dict[str, Counter[str]]) -> dict[str, Any]:
     }
 
 
-def _other_strengths(rows: Bank, asked: Any) -> dict[str, Counter[str]]:
-    found: dict[str, Counter[str]] = {}
+def _other_strengths(rows: Bank, asked: Any) -> dict[str, list[Answer]]:
+    found: dict[str, list[Answer]] = {}
     each = max(asked.runs // len(PLANTINGS) // 2, 1)
     for place, (name, strength) in enumerate(OTHER_STRENGTHS.items()):
         planting, _ = PLANTINGS[next(each for each in BY_LENGTH if name.startswith(each))]
-        found[name] = Counter(
+        found[name] = [
             answer(
                 rows,
                 planting,
@@ -156,18 +164,25 @@ def _other_strengths(rows: Bank, asked: Any) -> dict[str, Counter[str]]:
                 problems=asked.problems,
                 positions=asked.positions,
                 seed=[asked.seed, 10_000 + place, run],
-            ).value
+            )
             for run in range(each)
-        )
+        ]
     return found
 
 
-def _print(matrix: dict[str, Counter[str]]) -> None:
+def _print(answers: dict[str, list[Answer]]) -> dict[str, Counter[str]]:
+    """Print, and count the words."""
+    matrix = {
+        name: Counter(each.mechanism.value for each in found) for name, found in answers.items()
+    }
     labels = [each.value for each in Mechanism]
     width = max(map(len, matrix)) + 2
-    print(f"{'planted':{width}}" + "".join(f"{label:>24}" for label in labels))
+    print(f"{'planted':{width}}" + "".join(f"{label:>22}" for label in labels) + "   gap, nats")
     for name, found in matrix.items():
-        print(f"{name:{width}}" + "".join(f"{found[label]:24}" for label in labels))
+        gaps = np.array([each.gap for each in answers[name]])
+        said = "".join(f"{found[label]:22}" for label in labels)
+        print(f"{name:{width}}{said}   {gaps.mean():+.2f} ({gaps.min():+.2f} to {gaps.max():+.2f})")
+    return matrix
 
 
 if __name__ == "__main__":
