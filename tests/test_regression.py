@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
+from probing.analysis.estimates import Estimate, average
 from probing.analysis.pair import Weighted
 from probing.analysis.regression import Beside, Regressor, fit, regressor
 
@@ -53,6 +54,16 @@ def test_the_effective_number_of_problems_is_that_of_problems_alike() -> None:
     low, high = found.interval(level=0.95)
     half = scipy_stats.t.ppf(0.975, found.effective - 1) * found.error
     assert (high - low) / 2 == pytest.approx(half)
+
+
+def test_a_difference_is_no_better_known_than_its_part_of_fewer_problems() -> None:
+    rng = np.random.default_rng(1)
+    on, values, _ = listed([5] * 20 + [1] * 20, rng=rng)
+    first = fit(on, values + rng.normal(size=len(values))).slope
+    other = Estimate(0.0, np.linspace(-1, 1, 40), 240)
+    assert other.effective == 40
+    for difference in (first - other, other - first, average([first, other])):
+        assert (difference.effective, difference.clusters) == (first.effective, 20)
 
 
 def test_few_problems_that_hold_nearly_all_are_few() -> None:

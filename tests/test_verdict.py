@@ -137,6 +137,22 @@ def test_the_drift_null_is_the_mean_of_its_draws() -> None:
         np.testing.assert_allclose(together[name].influence, influence, atol=1e-12)
 
 
+def test_without_truncation_no_mass_can_move_into_the_support() -> None:
+    a = overlapping(60, vocabulary=40, contexts=12)
+    untruncated = replace(READING, training=Decoding(temperature=1.1, top_k=0, top_p=1.0))
+    found = evidence(
+        pair_of(a, colder(a)),
+        kl=np.full(60, 0.05),
+        counted=counted_of(60, problems=10),
+        reading=untruncated,
+        rng=np.random.default_rng(0),
+    )
+    undefined = {name for name, p in adjusted_p_values(found).items() if np.isnan(p)}
+    assert {"gap", "support at locks", "support at forks"} <= undefined
+    told = verdict(found, rules=Rules())
+    assert "cannot be told here: gap, support at locks, support at forks" in told.rule
+
+
 def test_drift_alone_lies_within_its_null() -> None:
     for name, tested in found(nothing).figures.items():
         assert not tested.p_value < 0.001, name
