@@ -14,7 +14,6 @@ from scipy import stats as scipy_stats
 from probing.analysis.testing import detectable_effect
 from probing.vocabulary import PerPosition, PositionIds
 
-
 LEAST_FREEDOM = 0.1
 """Degrees of freedom below this are not told apart."""
 

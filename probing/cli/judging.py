@@ -41,8 +41,6 @@ from probing.settings import (
 if TYPE_CHECKING:
     from probing.reporting.questions import Judgement
 
-REPORT_ENDINGS = (".html", ".md")
-
 SHOWN = [
     "comparison", "primary", "figure", "estimate", "low", "high", "null_exchange", "null_drift",
     "p_adjusted", "reads",
@@ -123,14 +121,12 @@ def report(
     from probing.reporting.contrasts import models_beside
     from probing.reporting.drawing import require_drawing
     from probing.reporting.provenance import Compared
-    from probing.reporting.report import report as make
-    from probing.reporting.report_html import html_text
-    from probing.reporting.report_markdown import markdown_text
+    from probing.reporting.report_file import HTML, MARKDOWN, report_text
     from probing.store.reader import open_run
 
     ending = target.suffix.lower()
-    require(ending in REPORT_ENDINGS, f"-o takes a {' or '.join(REPORT_ENDINGS)} file", str(target))
-    if ending == ".html":
+    require(ending in (HTML, MARKDOWN), f"-o takes a {HTML} or {MARKDOWN} file", str(target))
+    if ending == HTML:
         require_drawing()
     require_writable(target)
     opened = open_run(run)
@@ -143,9 +139,7 @@ def report(
         rule=rule_of(preset),
         examples=examples,
     )
-    made = make(opened, asked=asked, target=target.name)
-    text = html_text(made) if ending == ".html" else markdown_text(made)
-    write(target, text.encode())
+    write(target, report_text(opened, asked=asked, target=target.name).encode())
 
 
 def _document(judged: "Judgement", *, settings: dict[str, Any]) -> str:

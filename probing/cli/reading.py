@@ -1,6 +1,5 @@
 """Commands that read runs: summary, positions, examples."""
 
-import io
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -197,6 +196,7 @@ def positions(
     parquet: Annotated[Path | None, typer.Option(help="Write a Parquet file instead.")] = None,
 ) -> None:
     """Every position under every model, one row each, with all statistics."""
+    from probing.reporting.export import parquet_bytes
     from probing.reporting.tables import position_table
     from probing.store.reader import open_run
 
@@ -205,9 +205,7 @@ def positions(
     _say_incomplete(opened)
     table = position_table(opened, decoding=decoding, rule=rule_of(preset))
     if parquet is not None:
-        whole = io.BytesIO()
-        table.to_parquet(whole, index=False)
-        write(parquet, whole.getvalue())
+        write(parquet, parquet_bytes(table))
     if parquet is None or csv is not None:
         show_or_write(table, csv, shown=POSITION_COLUMNS)
 

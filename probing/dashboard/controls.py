@@ -44,6 +44,8 @@ class Choice:
     """What the sidebar says, and the positions it leaves.
 
     Attributes:
+        name: of the run, as it is listed.
+        runs: locations of all runs that can be chosen, by name.
         run: the opened run.
         other: the model compared with the baseline.
         control: the model beside it, if any.
@@ -57,6 +59,8 @@ class Choice:
         kept: those of the other model that pass the filters.
     """
 
+    name: str
+    runs: Mapping[str, str]
     run: Run
     other: str
     control: str | None
@@ -283,6 +287,8 @@ def _choose(runs: Mapping[str, str]) -> Choice:
     )
     kept = chosen_filters(run, standing[other], assignment=kinds.assignment)
     return Choice(
+        name=name,
+        runs=runs,
         run=run,
         other=other,
         control=control,

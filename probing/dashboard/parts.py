@@ -9,12 +9,15 @@ from streamlit.delta_generator import DeltaGenerator
 
 from probing.dashboard import loaders
 from probing.dashboard.controls import NOT_DRAWN, Choice
-from probing.reporting import charts, display, export, shares
+from probing.reporting import charts, display, export, shares, tables
 from probing.reporting.deltas import DEFAULT_INFERENCE
 from probing.reporting.drifting import BY_KIND_ALONE, DriftAsked
 from probing.reporting.mechanism import MOST_POSITIONS
+from probing.reporting.provenance import Compared, run_name
 from probing.reporting.quantities import QUANTITIES
 from probing.reporting.remaking import TableSettings
+from probing.reporting.report_file import HTML, best_ending, report_text
+from probing.settings import DEFAULT_REPORT_EXAMPLES, Training
 from probing.vocabulary import Stratum
 
 ROW_HEIGHT = 35
@@ -122,10 +125,20 @@ def _offer_drift(choice: Choice, asked: DriftAsked) -> None:
         st.rerun()
 
 
-def quantity_chart(table: pd.DataFrame, *, quantity: str, by: list[str], pick: bool) -> str | None:
-    """One quantity's chart under its name; the group that was clicked, if clicks are wanted."""
+def quantity_chart(
+    table: pd.DataFrame, *, quantity: str, by: list[str], pick: bool, prefix: str = "chart"
+) -> str | None:
+    """One quantity's chart under its name; the group that was clicked, if clicks are wanted.
+
+    Args:
+        table: of `delta_tables`.
+        quantity: which of its quantities.
+        by: its grouping columns.
+        pick: whether groups can be clicked.
+        prefix: of the element's key, before the quantity.
+    """
     st.caption(QUANTITIES[quantity].label, help=QUANTITIES[quantity].explanation)
-    key, chart = f"chart_{quantity}", charts.delta_chart(table, quantity=quantity, by=by)
+    key, chart = f"{prefix}_{quantity}", charts.delta_chart(table, quantity=quantity, by=by)
     if not pick:
         st.altair_chart(chart, key=key)
         return None
@@ -166,6 +179,48 @@ def csv_button(table: pd.DataFrame, *, name: str, label: str = "CSV") -> None:
         on_click="ignore",
         icon=":material/download:",
         help=f"The table {name} with all its digits.",
+    )
+
+
+def positions_button(choice: Choice) -> None:
+    """A button for all positions that pass the filters, with every quantity, as Parquet."""
+    st.download_button(
+        "Parquet of all positions",
+        lambda: export.parquet_bytes(
+            tables.filtered_positions(choice.compared(tuple(QUANTITIES)), filters=choice.filters)
+        ),
+        file_name="positions.parquet",
+        mime="application/vnd.apache.parquet",
+        key="positions_parquet",
+        on_click="ignore",
+        icon=":material/download:",
+        help=f"The {len(choice.kept):,} positions under these filters with kinds, events and every "
+        "quantity at this decoding; one row for each position and comparison.",
+    )
+
+
+def report_button(choice: Choice, *, training: Training) -> None:
+    """A button for the report on the run: HTML where charts can be drawn, else Markdown."""
+    asked = Compared(
+        other=choice.other,
+        control=choice.control,
+        training=training,
+        decoding=choice.decoding,
+        rule=choice.rule,
+        examples=DEFAULT_REPORT_EXAMPLES,
+    )
+    ending = best_ending()
+    name = f"{run_name(choice.run).removesuffix('.zarr')}-report{ending}"
+    st.download_button(
+        "Report",
+        lambda: report_text(choice.run, asked=asked, target=name),
+        file_name=name,
+        mime="text/html" if ending == HTML else "text/markdown",
+        key="report",
+        on_click="ignore",
+        icon=":material/description:",
+        help="Verdict, evidence, deltas, events and chosen examples of the whole run in one file "
+        "that needs nothing else: no filters, kinds by the mean. It may take a minute to make.",
     )
 
 

@@ -24,7 +24,7 @@ from probing.reporting.deltas import (
     delta_table,
     with_family,
 )
-from probing.reporting.filters import Filters, Weighting
+from probing.reporting.filters import Filters, Weighting, keep
 from probing.reporting.happenings import EVENT_NAMES, event_column, exchanged_event_column
 from probing.reporting.quantities import (
     MODEL_QUANTITIES,
@@ -225,3 +225,21 @@ def delta_tables(
         table.insert(0, COMPARISON, name)
         parts.append(table)
     return with_family(pd.concat(parts, ignore_index=True), inference=inference)
+
+
+def filtered_positions(compared: Mapping[str, pd.DataFrame], *, filters: Filters) -> pd.DataFrame:
+    """The positions that pass the filters, one row for each comparison and position.
+
+    The first column names the comparison; a position that passes under one comparison may not
+    under another, whose models give it another kind.
+
+    Args:
+        compared: of `comparisons`, with values.
+        filters: what is kept.
+    """
+    parts = []
+    for name, frame in compared.items():
+        part = keep(frame, filters=filters).copy()
+        part.insert(0, COMPARISON, name)
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)

@@ -44,6 +44,13 @@ def csv_text(frame: pd.DataFrame) -> str:
     return out.getvalue()
 
 
+def parquet_bytes(frame: pd.DataFrame) -> bytes:
+    """A table as Parquet: text as it is, numbers in their own types."""
+    whole = io.BytesIO()
+    frame.to_parquet(whole, index=False)
+    return whole.getvalue()
+
+
 def settings_json(run: Run, *, asked: TableSettings) -> str:
     """What is needed to make a table again: the run and its fingerprint, models, settings.
 

@@ -12,6 +12,7 @@ from probing.reporting.contrasts import (
     comparisons,
     control_of,
     delta_tables,
+    filtered_positions,
     kinds_of_all,
 )
 from probing.reporting.curves import curve_tables
@@ -60,6 +61,7 @@ __all__ = [
     "evidence_table",
     "example_context",
     "example_table",
+    "filtered_positions",
     "kind_shares",
     "kinds_of_all",
     "mechanism",

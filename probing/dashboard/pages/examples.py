@@ -9,7 +9,7 @@ from probing.dashboard import labelling
 from probing.dashboard.controls import PINNED, Choice, chosen
 from probing.dashboard.filtering import URL
 from probing.dashboard.pages import CARRIER
-from probing.dashboard.parts import column_help, csv_button, downloads, opening
+from probing.dashboard.parts import column_help, csv_button, downloads, opening, positions_button
 from probing.dashboard.position import (
     AT,
     figures,
@@ -164,6 +164,7 @@ def _place(
     else:  # Settings do not hold labels: the list could not be made again from them.
         every = tables.position_list(choice.run, ranked, by=ranking.by, compared=compared)
         csv_button(every, name="positions")
+    positions_button(choice)
     return int(number) - 1
 
 

@@ -11,7 +11,7 @@ import streamlit as st
 from probing.dashboard import loaders
 from probing.dashboard.controls import Choice, chosen
 from probing.dashboard.filtering import URL
-from probing.dashboard.parts import csv_button, opening, text_frame
+from probing.dashboard.parts import csv_button, opening, report_button, text_frame
 from probing.errors import ProbingError
 from probing.reporting import charts, display, evidence, tables
 from probing.reporting import mechanism_charts as drawing
@@ -57,6 +57,7 @@ def mechanism() -> None:
         st.text(str(error))
         return
     _verdicts(found.models)
+    report_button(choice, training=training)
     table = tables.evidence_table(found, asked=asked)
     _evidence(choice, table, found=found, asked=asked)
     _progress(choice, found.models, asked=asked)

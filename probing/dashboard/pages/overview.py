@@ -12,6 +12,7 @@ from probing.dashboard.parts import (
     quantity_chart,
     rules,
 )
+from probing.dashboard.two_runs import beside
 from probing.reporting import charts, display, headlines, tables
 from probing.reporting.filters import Filters, count
 from probing.reporting.quantities import SHOWN_FIRST
@@ -47,6 +48,7 @@ def overview() -> None:
     rules(choice, asked)
     downloads(choice, asked, name="overview", table=table)
     _shares(choice)
+    beside(choice)
 
 
 def _sentence(choice: Choice, asked: TableSettings, table: pd.DataFrame) -> str:
