@@ -35,6 +35,7 @@ NO_SSD = (
     "trimmed",
     "trimmed where uncertain",
     "temperature where uncertain",
+    "colder where uncertain, else hotter",
     "sharper by entropy",
 )
 AT_ONE = Decoding(temperature=1.0, top_k=50, top_p=0.95)
@@ -59,6 +60,7 @@ OTHER_STRENGTHS: dict[str, Strength] = {
     "temperature where uncertain 0.8": Strength(temperature=0.8),
     "temperature where uncertain 0.8, T_train 1": Strength(temperature=0.8, training=AT_ONE),
     "temperature where uncertain 1.3, T_train 1": Strength(training=AT_ONE),
+    "colder where uncertain, else hotter, T_train 1": Strength(training=AT_ONE),
     "sharper by entropy, T_train 1": Strength(training=AT_ONE),
 }
 

@@ -247,6 +247,16 @@ def tempered_where_uncertain(
     return Planted(rows, tempered + noise(rows.shape, strength.noise, rng))
 
 
+def tempered_both_ways(
+    rows: Rows, factor: np.ndarray, strength: Strength, rng: np.random.Generator
+) -> Planted:
+    """Colder where the baseline is uncertain, hotter elsewhere."""
+    side = np.where(entropy(rows) > UNCERTAIN, -1.0, 1.0)
+    log_t = np.log(strength.temperature) * factor * side
+    tempered = rows * np.exp(-log_t)[:, None].astype(np.float32)
+    return Planted(rows, tempered + noise(rows.shape, strength.noise, rng))
+
+
 def tempered_by_entropy(
     rows: Rows, factor: np.ndarray, strength: Strength, rng: np.random.Generator
 ) -> Planted:
@@ -298,6 +308,7 @@ PLANTINGS: dict[str, tuple[Planting, Mechanism]] = {
     "trimmed": (trimmed, Mechanism.MIXED),
     "trimmed where uncertain": (trimmed_where_uncertain, Mechanism.MIXED),
     "temperature where uncertain": (tempered_where_uncertain, Mechanism.MIXED),
+    "colder where uncertain, else hotter": (tempered_both_ways, Mechanism.MIXED),
     "sharper by entropy": (tempered_by_entropy, Mechanism.MIXED),
 }
 

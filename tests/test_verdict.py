@@ -17,7 +17,9 @@ from probing.analysis.moments import kl_nats
 from probing.analysis.reshaping import Consistency
 from probing.analysis.temperature import TemperatureNull
 from probing.analysis.verdict import (
+    BESIDE,
     FAMILY,
+    LARGEST_GAP,
     Control,
     Mechanism,
     adjusted_p_values,
@@ -278,7 +280,15 @@ CASES = {
         Mechanism.MIXED,
     ),
     "a slope alone": (with_figure(flat(), "slope", 0.3), Mechanism.MIXED),
-    "a trend, which is no part of the family": (with_figure(flat(), "trend", 0.3), Mechanism.NONE),
+    "a trend, by which no mechanism is named": (with_figure(flat(), "trend", 0.3), Mechanism.MIXED),
+    "a trend that is little for one of nine": (
+        with_p_value(flat(), "trend", 1.2 * RULES.level / (len(FAMILY) + len(BESIDE))),
+        Mechanism.NONE,
+    ),
+    "a tilt that is enough for one of nine": (
+        with_p_value(flat(), TILT, 0.8 * RULES.level / (len(FAMILY) + len(BESIDE))),
+        Mechanism.MIXED,
+    ),
 }
 
 
@@ -363,7 +373,7 @@ def test_one_temperature_acts_alike_where_the_baseline_is_certain_and_where_not(
     star = replace(given.temperature, temperature=0.8)
     told = verdict(replace(given, temperature=star), rules=RULES)
     assert told.mechanism is wanted
-    assert ("not alike everywhere" in told.rule) == (wanted is Mechanism.MIXED)
+    assert ("but not alike" in told.rule) == (wanted is Mechanism.MIXED)
 
 
 def test_a_mixed_verdict_lists_what_was_told() -> None:
@@ -396,6 +406,20 @@ def test_where_tokens_cannot_be_told_every_word_says_so(
     told = verdict(replace(given, tokens=replace(given.tokens, least_p_value=least)), rules=RULES)
     assert told.mechanism is wanted
     assert ("cannot be told here: single tokens" in told.rule) == said
+
+
+@pytest.mark.parametrize(("factor", "said"), [(0.9, False), (1.1, True)])
+def test_where_only_a_huge_gap_would_be_found_none_can_be_told(factor: float, said: bool) -> None:
+    figures = {**flat().figures}
+    gap = figures["gap"]
+    least = least_gap_found(flat(), RULES)
+    scaled = estimate(0.0, error=gap.own.error * factor * LARGEST_GAP / least)
+    given = replace(flat(), figures={**figures, "gap": replace(gap, own=scaled)})
+    assert (least_gap_found(given, RULES) > LARGEST_GAP) == said
+    told = verdict(given, rules=RULES)
+    assert told.mechanism is Mechanism.NONE
+    assert ("cannot be told here: gap" in told.rule) == said
+    assert ("four times in five" in told.rule) != said
 
 
 def test_what_is_not_defined_cannot_be_told() -> None:

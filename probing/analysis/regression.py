@@ -24,6 +24,9 @@ TOLERANCE = 1e-9
 IDENTIFIED = 1e-6
 """The least share of a regressor's squares that must be left beside the effects."""
 
+CARRIED = 0.01
+"""The least that a position must hold of what is left, in means over positions, to carry it."""
+
 
 class Beside:
     """Tokens of all positions in one list, and what is taken out before a slope is fitted."""
@@ -92,8 +95,7 @@ class Regressor:
     Attributes:
         beside: what was taken out.
         own: what that leaves, weighted.
-        carrying: positions that hold some of it: where the share of their squares that is left is
-            above `IDENTIFIED`, and not what solving left.
+        carrying: positions that hold some of it: of its squares at least `CARRIED` times the mean.
         told: whether enough is left of it all.
     """
 
@@ -106,14 +108,14 @@ class Regressor:
 def regressor(beside: Beside, values: Values) -> Regressor:
     """Take out what is beside it; it tells nothing where next to nothing is left."""
     own = beside.left(values)
-    given, left = (
-        np.bincount(beside.positions, weights=each**2) for each in (beside.root * values, own)
-    )
+    left = np.bincount(beside.positions, weights=own**2)
+    given = float(((beside.root * values) ** 2).sum())
+    present = len(np.unique(beside.positions))
     return Regressor(
         beside,
         own,
-        carrying=np.flatnonzero(left > IDENTIFIED * given),
-        told=float(left.sum()) > IDENTIFIED * float(given.sum()),
+        carrying=np.flatnonzero(left * present > CARRIED * left.sum()),
+        told=float(left.sum()) > IDENTIFIED * given,
     )
 
 
@@ -137,12 +139,12 @@ def fit(on: Regressor, y: Values) -> Fit:
     regressor that each holds (Carter, Schnepel and Steigerwald 2017, at independent errors).
     """
     beside, counted = on.beside, on.beside.counted
-    left = beside.left(y)
-    squares = float(left @ left)
     told = on.carrying
     if not on.told:
         nothing = Estimate(float("nan"), np.zeros(counted.size), len(told), 0)
         return Fit(nothing, float("nan"))
+    left = beside.left(y)
+    squares = float(left @ left)
     power = float(on.own @ on.own)
     value = float(on.own @ left) / power
     problems = counted.clusters[beside.positions]

@@ -64,9 +64,7 @@ def basis(edge: Edge, counted: Weighted) -> Basis:
     """
     inside, around = np.nonzero(edge.inside & (edge.q > 0)), np.nonzero(edge.used)
     outside, log_a = edge.near[around].astype(np.float64), edge.log_a[around]
-    entropy = _entropy(edge)[around[0]]
-    uncertain = (entropy >= UNCERTAIN).astype(np.float64)
-    classes = _classes(log_a) * (len(CERTAINTIES) + 1) + np.searchsorted(CERTAINTIES, entropy)
+    uncertain = (_entropy(edge)[around[0]] >= UNCERTAIN).astype(np.float64)
 
     def alike(
         effects: list[Codes], regressors: list[Values], *, in_position: list[Values] | None = None
@@ -87,7 +85,10 @@ def basis(edge: Edge, counted: Weighted) -> Basis:
         slope=_aimed(edge, counted, inside),
         trend=regressor(alike([], [outside]), log_a),
         tilt=regressor(alike([], [log_a, outside, outside * uncertain]), log_a * uncertain),
-        gap=regressor(alike([edge.ids[around], classes], [log_a**2], in_position=[log_a]), outside),
+        gap=regressor(
+            alike([edge.ids[around], _classes(edge, around)], [log_a**2], in_position=[log_a]),
+            outside,
+        ),
     )
 
 
@@ -103,9 +104,11 @@ def _aimed(edge: Edge, counted: Weighted, inside: tuple[Codes, ...]) -> Regresso
     return regressor(beside, aimed)
 
 
-def _classes(log_a: Values) -> Codes:
-    """Which class of `CLASSES` each token belongs to."""
-    return np.searchsorted(CLASSES, log_a)
+def _classes(edge: Edge, chosen: tuple[Codes, ...]) -> Codes:
+    """Which class each token belongs to: of `CLASSES`, among positions of like `CERTAINTIES`."""
+    certain = np.searchsorted(CERTAINTIES, _entropy(edge))[chosen[0]]
+    classes: Codes = np.searchsorted(CLASSES, edge.log_a[chosen]) * (len(CERTAINTIES) + 1) + certain
+    return classes
 
 
 def _entropy(edge: Edge) -> PerPosition:
@@ -152,7 +155,8 @@ class Consistency:
         share: of the variance left by probability, edge and leading that a token's own shift tells,
             by products of different problems, so noise has 0 on average.
         p_value: one-sided, of its being 0, by flipping problems' signs.
-        shift: the standard deviation of such shifts, nats; 0 where the share is below 0.
+        shift: the standard deviation of what is left of such shifts, nats; 0 where the share is
+            below 0.
         least_p_value: what the p-value would be of problems that all agree.
     """
 
@@ -209,12 +213,17 @@ def _sign_test(sums: sparse.csr_array, rng: np.random.Generator) -> tuple[float,
 
 
 def _residual(edge: Edge, counted: Weighted, chosen: tuple[Codes, ...]) -> Values:
-    """What is left of the change, within positions, by probability, edge and leading."""
+    """What is left of the change by probability, edge and leading, none of which is a token's own.
+
+    As for the gap, log a has a slope of every position's own: a temperature that differs from one
+    to another is no shift of tokens.
+    """
     log_a, outside = edge.log_a[chosen], edge.near[chosen].astype(np.float64)
     leads = (edge.rank[chosen] == 1).astype(np.float64)
     beside = Beside(
-        [_classes(log_a)],
-        [log_a, log_a**2, outside, outside * log_a, leads, edge.q[chosen]],
+        [_classes(edge, chosen)],
+        [log_a**2, outside, outside * log_a, leads, edge.q[chosen]],
+        in_position=[log_a],
         weights=np.ones(len(log_a)),
         positions=chosen[0],
         counted=counted,

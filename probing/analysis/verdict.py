@@ -46,6 +46,14 @@ FAMILY = (
 )
 """What the verdict reads; its p-values are adjusted together."""
 
+BESIDE = ("trend", TILT)
+"""What no mechanism is named by; where nothing else is told, they say that something happened."""
+
+UNNAMED = "something lies outside both nulls, but no single mechanism is told by it"
+
+LARGEST_GAP = 2.0
+"""Nats; where no smaller gap would be found, none can be told."""
+
 AIMED = ("slope", "support at locks", "support at forks")
 """Figures that self-distillation moves up: told to have gone down, an edge is not its own."""
 
@@ -102,6 +110,8 @@ def verdict(found: Evidence, *, rules: Rules, control: Control | None = None) ->
     """
     beyond = told_figures(found, rules)
     if not beyond:
+        if also := _told_beside(found, rules):
+            return Verdict(Mechanism.MIXED, f"{UNNAMED}; told: {_listed(found, also)}")
         return Verdict(Mechanism.NONE, _nothing(found, rules) + _untold(found, rules))
     shown = _shown(found, beyond, rules)
     if Mechanism.SSD in shown and control is not None and not _beyond_control(control.gap, rules):
@@ -121,10 +131,18 @@ def told_figures(found: Evidence, rules: Rules) -> set[str]:
     return {name for name, p in adjusted_p_values(found).items() if p <= rules.level}
 
 
+def _told_beside(found: Evidence, rules: Rules) -> set[str]:
+    """Those of `BESIDE` that are told, by Holm over them and the family."""
+    raw = p_values(found)
+    names = (*FAMILY, *BESIDE)
+    adjusted = holm(np.array([raw[name] for name in names]))
+    return {name for name, p in zip(names, adjusted, strict=True) if p <= rules.level}
+
+
 def _named(found: Evidence, shown: dict[Mechanism, str], rules: Rules) -> tuple[Mechanism, str]:
     """The mechanism that shows alone, and by what."""
     mechanism = next(iter(shown)) if len(shown) == 1 else Mechanism.MIXED
-    rule = "; ".join(shown.values()) or "something lies outside both nulls, but no single mechanism"
+    rule = "; ".join(shown.values()) or UNNAMED
     if mechanism is not Mechanism.TEMPERATURE:
         return mechanism, rule
     if found.temperature.share.value < rules.temperature_share:
@@ -133,8 +151,8 @@ def _named(found: Evidence, shown: dict[Mechanism, str], rules: Rules) -> tuple[
     if _uneven(found, rules):
         tilt = found.figures[TILT].own.value
         uneven = (
-            f", but not alike everywhere: per nat of log-probability tokens moved by {tilt:+.2g} "
-            "more where the model is uncertain than where it is certain"
+            f", but not alike: per nat of log-probability tokens moved by {tilt:+.2g} more where "
+            "the baseline is uncertain than where it is certain"
         )
         return Mechanism.MIXED, rule + uneven
     return mechanism, rule
@@ -155,9 +173,9 @@ def _nothing(found: Evidence, rules: Rules) -> str:
     """Why nothing is told, and what could have been."""
     if not np.isfinite(list(p_values(found).values())).any():
         return "nothing can be tested: too few problems, or equal models"
-    least = least_gap_found(found, rules)
-    if not np.isfinite(least):
+    if "gap" in untold(found, rules):
         return "nothing lies outside both nulls"
+    least = least_gap_found(found, rules)
     return (
         "nothing lies outside both nulls; a gap at the edge would be found four times in five from "
         f"{least:.2g} nats"
@@ -167,11 +185,14 @@ def _nothing(found: Evidence, rules: Rules) -> str:
 def untold(found: Evidence, rules: Rules) -> list[str]:
     """Those of `FAMILY` that could not be told here, whatever training did.
 
-    They are not defined, or, for single tokens, too few problems hold any: had all agreed, their
-    p-value would still have been above the level, adjusted beside the others'.
+    They are not defined, or too few problems hold them: a gap of `LARGEST_GAP` would not be found
+    four times in five; had all problems agreed on single tokens, their p-value would still be
+    above the level, adjusted beside the others'.
     """
     raw = p_values(found)
     names = [name for name in FAMILY if np.isnan(raw[name])]
+    if "gap" not in names and not least_gap_found(found, rules) <= LARGEST_GAP:
+        names.append("gap")
     if TOKENS not in names:
         best = {**raw, TOKENS: found.tokens.least_p_value}
         if _adjusted(best)[TOKENS] > rules.level:
@@ -191,7 +212,8 @@ def _listed(found: Evidence, beyond: set[str]) -> str:
         TOKENS: found.tokens.share,
         TEMPERATURE: found.temperature.share.value,
     }
-    return ", ".join(f"{name} {values[name]:+.2g}" for name in FAMILY if name in beyond)
+    names = [*FAMILY, *BESIDE]
+    return ", ".join(f"{name} {values[name]:+.2g}" for name in names if name in beyond)
 
 
 def _uneven(found: Evidence, rules: Rules) -> bool:
@@ -250,11 +272,8 @@ def _share(found: Evidence, beyond: set[str]) -> float:
 
 def _no_gap(found: Evidence, rules: Rules) -> str:
     """Why an edge speaks for nothing."""
-    if np.isnan(found.figures["gap"].own.value):
-        return (
-            "no gap can be told: no equally likely tokens lie inside and outside the support of "
-            "the target"
-        )
+    if "gap" in untold(found, rules):
+        return "no gap can be told: too few like tokens lie inside and outside the target's support"
     least = least_gap_found(found, rules)
-    power = f" (four times in five one would be from {least:.2g})" if np.isfinite(least) else ""
+    power = f" (four times in five one would be from {least:.2g})"
     return f"no gap of {rules.least_gap:g} nats is told{power}"

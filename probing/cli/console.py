@@ -188,11 +188,11 @@ def show_or_write(frame: pd.DataFrame, csv: Path | None, *, shown: Sequence[str]
 
 
 def write(path: Path, data: bytes) -> None:
-    """A whole file, or none."""
+    """A whole file, or none; said beside what a command prints, not in it."""
     from probing.carriers.writing import write_whole
 
     write_whole(data, path)
-    out.print(f"wrote {path}", markup=False)
+    err.print(f"wrote {path}", markup=False)
 
 
 def report_refusal(error: Any) -> int:

@@ -83,13 +83,16 @@ def verdict(
     if json_wanted:
         settings = {"run": opened.location, "fingerprint": opened.fingerprint, **as_json(asked)}
         print(_document(judged, settings=settings))
-    if json_wanted or csv is not None:
+    if json_wanted:
         return
-    print_table(judged.evidence[SHOWN])
+    if csv is None:
+        print_table(judged.evidence[SHOWN])
     for note in judged.notes:
         out.print(f"note: {note}", markup=False)
+    assumed = f", {asked.training.said}" if asked.training.assumed else ""
     for each, one in judged.found.models.items():
-        out.print(f"{each}: {one.verdict.mechanism} ({one.verdict.rule})", markup=False)
+        verdict = f"{each}: {one.verdict.mechanism} ({one.verdict.rule}{assumed})"
+        out.print(verdict, markup=False)
 
 
 def report(

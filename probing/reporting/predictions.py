@@ -95,6 +95,7 @@ EVIDENCE_COLUMNS = (
     "prediction",
     "positions",
     "problems",
+    "effective",
 )
 """Columns of `evidence_table`."""
 
@@ -106,7 +107,8 @@ def evidence_table(found: Findings, *, asked: Asked) -> pd.DataFrame:
     the model looked at (P5 among them) or of the control, by Benjamini and Hochberg over all other
     rows; `family` says how many. `p_verdict` is by Holm over what the verdict reads. `reads` is
     by `p_adjusted` at `asked.rules.display`; `detectable` the smallest effect found four times in
-    five.
+    five by its own interval. `effective` is the number of problems that gives the degrees of
+    freedom: as many alike would know the figure as well.
 
     Args:
         found: of `mechanism`.
@@ -199,6 +201,7 @@ def _row(comparison: str, prediction: Prediction, own: Estimate) -> dict[str, ob
         "detectable": own.detectable(level=LEVEL),
         "positions": own.positions,
         "problems": own.clusters,
+        "effective": own.effective,
     }
 
 
@@ -281,9 +284,10 @@ def evidence_notes(table: pd.DataFrame, *, found: Findings, asked: Asked) -> lis
         notes.append(f"a random part of the positions: {max(left_out):,} were left out")
     undefined = table[table["estimate"].isna()].groupby("comparison", sort=False)["figure"]
     notes += [f"{name}: not defined here: {', '.join(figures)}" for name, figures in undefined]
-    few = table[(table["problems"] < FEW) & table["estimate"].notna()]
+    few = table[(table["effective"] < FEW) & table["estimate"].notna()]
     notes += [
-        f"{name}: fewer than {FEW} problems carry {', '.join(_numbered(rows))}: a wide guess"
+        f"{name}: fewer than {FEW} problems carry {', '.join(_numbered(rows))}, counted as if they "
+        "knew it alike: a wide guess"
         for name, rows in few.groupby("comparison", sort=False)
     ]
     return notes
@@ -293,5 +297,5 @@ def _numbered(rows: pd.DataFrame) -> list[str]:
     """Figures with the number of problems that carry them, those of one number together."""
     return [
         f"{', '.join(together['figure'])} ({number:.0f})"
-        for number, together in rows.groupby("problems")
+        for number, together in rows.groupby(rows["effective"].round())
     ]
