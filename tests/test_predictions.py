@@ -149,7 +149,9 @@ def notes_of(models: Mapping[str, Found], asked: Asked = ASKED) -> list[str]:
 
 def test_figures_of_few_problems_are_named() -> None:
     warned = [each for each in notes_of({"ssd": named(few(8))}) if "fewer than" in each]
-    assert warned == [f"ssd: fewer than {FEW} problems carry support at forks (8): a wide guess"]
+    assert warned == [
+        f"ssd: effectively fewer than {FEW} problems carry support at forks (8): a wide guess"
+    ]
     assert not any("fewer than" in note for note in notes_of({"ssd": named(few(FEW))}))
 
 

@@ -83,7 +83,6 @@ def verdict(
     if json_wanted:
         settings = {"run": opened.location, "fingerprint": opened.fingerprint, **as_json(asked)}
         print(_document(judged, settings=settings))
-    if json_wanted:
         return
     if csv is None:
         print_table(judged.evidence[SHOWN])

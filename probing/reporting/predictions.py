@@ -286,8 +286,8 @@ def evidence_notes(table: pd.DataFrame, *, found: Findings, asked: Asked) -> lis
     notes += [f"{name}: not defined here: {', '.join(figures)}" for name, figures in undefined]
     few = table[(table["effective"] < FEW) & table["estimate"].notna()]
     notes += [
-        f"{name}: fewer than {FEW} problems carry {', '.join(_numbered(rows))}, counted as if they "
-        "knew it alike: a wide guess"
+        f"{name}: effectively fewer than {FEW} problems carry {'; '.join(_numbered(rows))}: a wide "
+        "guess"
         for name, rows in few.groupby("comparison", sort=False)
     ]
     return notes
