@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -17,23 +18,12 @@ THIRDS = ("first third", "middle third", "last third")
 CARRIER_COLUMNS = ("carrier_id", "problem_id", "sampling_probability", "response_tokens")
 
 
-def response_lengths(run: Run) -> PositionIds:
-    """Response tokens of every carrier."""
-    return np.array(
-        [
-            len(run.carrier_token_ids(carrier)) - run.response_start(carrier)
-            for carrier in range(len(run.carriers()))
-        ],
-        dtype=np.int64,
-    )
-
-
 def carrier_table(run: Run) -> pd.DataFrame:
     """One row per carrier, scored or not yet: ids, strata, length, sampling probability.
 
     Length bins are quantiles over the carriers of this run, so their labels differ between runs.
     """
-    carriers, lengths = run.carriers(), response_lengths(run)
+    carriers, lengths = run.carriers(), run.response_lengths()
     bins = run.manifest.settings.sampling.length_bins
     labels = strata(carriers, lengths=lengths.tolist(), bins=bins)
     known = pd.DataFrame(
@@ -46,12 +36,23 @@ def carrier_table(run: Run) -> pd.DataFrame:
     return known.join(pd.DataFrame([dataclasses.asdict(label) for label in labels]))
 
 
+_PLACES: WeakKeyDictionary[Run, pd.DataFrame] = WeakKeyDictionary()
+
+
 def place_table(run: Run) -> pd.DataFrame:
     """One row per position: its carrier's columns, where it stands, and why it was chosen.
+
+    Made once for an opened run: do not write into it.
 
     `headline` marks positions chosen without looking at the text (interval, random, all), `marker`
     those that a lexicon group chose; a position can be both. `row` is the index that `Run` takes.
     """
+    if run not in _PLACES:
+        _PLACES[run] = _made_places(run)
+    return _PLACES[run]
+
+
+def _made_places(run: Run) -> pd.DataFrame:
     positions = run.positions()
     names = run.manifest.selector_names
     carriers = carrier_table(run)

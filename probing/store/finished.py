@@ -1,7 +1,7 @@
 """What finishing left in a run so that it opens fast: default statistics, facts, small arrays."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,15 +46,18 @@ class Finished:
             if name.startswith(prefix) and name.endswith(end)
         )
 
-    def statistics(self, measure: int, *, decoding: Decoding, rule: KindRule) -> Statistics | None:
-        """Those of a measure; None where they were stored under another decoding or rule."""
-        if not (self._same(decoding) and self._close(rule)):
-            return None
-        columns = {
-            field.name: np.ascontiguousarray(self._read(field.name)[:, measure])
-            for field in dataclasses.fields(Statistics)
-        }
-        return Statistics(**columns)
+    def holds(self, *, decoding: Decoding, rule: KindRule) -> bool:
+        """Whether `statistics` are stored under this decoding and rule."""
+        return self._same(decoding) and self._close(rule)
+
+    def statistics(self, measures: Sequence[int]) -> list[Statistics]:
+        """Those of some measures, every array read once."""
+        columns: list[dict[str, np.ndarray]] = [{} for _ in measures]
+        for field in dataclasses.fields(Statistics):
+            whole = self._read(field.name)
+            for column, measure in zip(columns, measures, strict=True):
+                column[field.name] = np.ascontiguousarray(whole[:, measure])
+        return [Statistics(**column) for column in columns]
 
     def pair_signs(
         self, pair: int, *, temperature: float, rule: KindRule
@@ -72,10 +75,13 @@ class Finished:
         there = OVERLAP in self._names and self._same(decoding)
         return self._read(OVERLAP)[:, pair] if there else None
 
-    def copy(self, name: str) -> np.ndarray | None:
-        """A small array over positions, whole, or None."""
-        there = name in COPIED and copied(name) in self._names
-        return self._read(copied(name)) if there else None
+    def copies(self, name: str) -> bool:
+        """Whether it holds a copy of an array over positions."""
+        return name in COPIED and copied(name) in self._names
+
+    def copy(self, name: str) -> np.ndarray:
+        """A small array over positions, whole."""
+        return self._read(copied(name))
 
     @property
     def _decoding(self) -> Mapping[str, Any]:

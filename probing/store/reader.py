@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from probing.settings import Decoding, KindRule
 from probing.store.arrays import decoding as damage_named
 from probing.store.arrays import open_array, read_rows
 from probing.store.casting import Casting
-from probing.store.finished import Finished, close_fields
+from probing.store.finished import Finished, close_fields, copied
 from probing.store.kept import KEPT_BYTES, KEPT_STATISTICS_BYTES, Kept
 from probing.store.manifest import Manifest
 from probing.store.noise import NoiseFloor
@@ -169,9 +169,8 @@ class Run:
         """
         if name not in POSITION_ARRAYS:
             raise ValueError(f"an array must be one of {', '.join(POSITION_ARRAYS)}, got {name!r}")
-        copy = self.finished.copy(name) if rows is None and self.finished else None
-        if copy is not None:
-            return copy
+        if rows is None and self.finished and self.finished.copies(name):
+            return self._kept.get(copied(name), partial(self.finished.copy, name))
         width = None
         if name in PAD_CANDIDATES:
             width = self._width if candidates is None else min(candidates, self._width)
@@ -269,20 +268,25 @@ class Run:
         """`statistics` of several measures; those that must be computed share one reading."""
         indices = [self.measure_index(one) for one in measures]
         under = (decoding, *close_fields(rule))
-        found: dict[int, Statistics] = {}
-        for index in indices:
-            known = self._statistics.find((index, *under)) or self.default_statistics(
-                index, decoding=decoding, rule=rule
-            )
-            if known is not None:
-                found[index] = known
+        known = {index: self._statistics.find((index, *under)) for index in indices}
+        found = {index: one for index, one in known.items() if one is not None}
         missing = [index for index in indices if index not in found]
-        found |= dict(
-            zip(missing, self._computed(missing, decoding=decoding, rule=rule), strict=True)
-        )
-        for index, one in found.items():
+        if missing and self.finished and self.finished.holds(decoding=decoding, rule=rule):
+            # A chunk holds all measures: those that were not asked for yet cost no further reading.
+            missing = self._fitting(missing)
+            made = self.finished.statistics(missing)
+        else:
+            made = self._computed(missing, decoding=decoding, rule=rule)
+        for index, one in zip(missing, made, strict=True):
+            found[index] = one
             self._statistics.keep((index, *under), one)
         return [found[index] for index in indices]
+
+    def _fitting(self, wanted: list[int]) -> list[int]:
+        """The measures wanted, and all others if they can be kept too."""
+        every = range(len(self.measures.names))
+        size = len(self) * 4 * len(dataclasses.fields(Statistics))
+        return list(every) if len(every) * size <= KEPT_STATISTICS_BYTES else wanted
 
     def default_statistics(
         self,
@@ -297,11 +301,10 @@ class Run:
         when left out) is not the one they were stored under.
         """
         index = self.measure_index(measure)
-        if self.finished is None:
+        decoding, rule = decoding or Decoding(), rule or KindRule()
+        if self.finished is None or not self.finished.holds(decoding=decoding, rule=rule):
             return None
-        return self.finished.statistics(
-            index, decoding=decoding or Decoding(), rule=rule or KindRule()
-        )
+        return self.finished.statistics([index])[0]
 
     def computed_statistics(
         self,
@@ -360,6 +363,12 @@ class Run:
     def response_start(self, carrier: int) -> int:
         """Index of y_0 in `carrier_token_ids`."""
         return int(self._flat(f"{CARRIERS}/response_start")[carrier])
+
+    def response_lengths(self) -> Int[np.ndarray, " carrier"]:
+        """Response tokens of every carrier."""
+        tokens = np.diff(self._flat(f"{CARRIERS}/token_id_offset").astype(np.int64))
+        lengths: np.ndarray = tokens - self._flat(f"{CARRIERS}/response_start")
+        return lengths
 
     def seam_moved(self, carrier: int) -> bool:
         """Whether a token straddled prompt and response."""
