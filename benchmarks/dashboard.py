@@ -51,12 +51,12 @@ REST_MS = 250
 """For so long nothing may change on a page that is settled; it is taken off its time."""
 
 LABELS = (
-    ("correct", "incorrect"),
+    ("correct", "wrong"),
     ("generator", "ssd"),
     ("kind", "lock-like"),
     ("kind", "fork-like"),
     ("generator", "baseline"),
-    ("correct", "incorrect"),
+    ("correct", "wrong"),
 )
 """Filters and their labels that are pressed one after the other; once more takes one off."""
 
@@ -172,7 +172,7 @@ async def session(address: str, number: int) -> list[float]:
         for _ in range(CHANGES):
             await asyncio.sleep(float(rng.uniform(*THINKING_S)))
             kind = rng.choice(["lock-like", "fork-like", "mixed", "diffuse"])
-            query = f"kind={kind}&correct={rng.choice(['correct', 'incorrect'])}"
+            query = f"kind={kind}&correct={rng.choice(('correct', 'wrong'))}"
             asked = BackMsg()
             asked.rerun_script.query_string = query
             begin = time.perf_counter()

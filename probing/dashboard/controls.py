@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 from urllib.parse import urlencode
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -19,7 +20,7 @@ from probing.reporting.drifting import NOT_KNOWN, DriftAsked, DriftNull
 from probing.reporting.filters import Average, Filters, Weighting
 from probing.reporting.remaking import Ranking, TableSettings, made
 from probing.settings import DEFAULT_ASSIGNMENT, KIND_PRESETS, Decoding, KindRule
-from probing.store.reader import Run
+from probing.store.reader import BLOCK_ROWS, Run
 from probing.vocabulary import Assignment
 
 NO_CONTROL = "none"
@@ -31,8 +32,8 @@ CHOICE = "choice"
 
 TEMPERATURE_STEP = 0.05
 
-DRAWN_AT_ONCE = 4_000
-"""Positions for which a drift null is drawn unasked: some two seconds."""
+DRAWN_AT_ONCE = 4_096
+"""Positions that may be read for a drift null that nobody asked for: some two seconds."""
 
 NOT_DRAWN = replace(
     NOT_KNOWN, note="The drift null of so many positions is drawn when it is asked for"
@@ -163,7 +164,10 @@ class Choice:
 
     def drifts(self, run: Run, asked: DriftAsked) -> DriftNull:
         """The drift null, where it is quick to draw or was drawn already; see `drawing`."""
-        at_once = len(self.kept) <= DRAWN_AT_ONCE or loaders.is_drawn(run, asked)
+        # Positions are stored in blocks: one of a block costs as much as all of it.
+        blocks = np.unique(self.kept["row"].to_numpy() // BLOCK_ROWS)
+        read = min(len(blocks) * BLOCK_ROWS, len(run))
+        at_once = read <= DRAWN_AT_ONCE or loaders.is_drawn(run, asked)
         return loaders.drift_null(run, asked) if at_once else NOT_DRAWN
 
 

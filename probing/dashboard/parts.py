@@ -138,11 +138,13 @@ def quantity_chart(
         prefix: of the element's key, before the quantity.
     """
     st.caption(QUANTITIES[quantity].label, help=QUANTITIES[quantity].explanation)
-    key, chart = f"{prefix}_{quantity}", charts.delta_chart(table, quantity=quantity, by=by)
+    key, chart = f"{prefix}_{quantity}", charts.delta_spec(table, quantity=quantity, by=by)
     if not pick:
-        st.altair_chart(chart, key=key)
+        st.vega_lite_chart(chart.data, chart.spec, key=key)
         return None
-    event = st.altair_chart(chart, key=key, on_select="rerun", selection_mode=charts.PICKED)
+    event = st.vega_lite_chart(
+        chart.data, chart.spec, key=key, on_select="rerun", selection_mode=charts.PICKED
+    )
     chosen = event.selection.get(charts.PICKED, [])
     return str(chosen[0]["group"]) if chosen else None
 

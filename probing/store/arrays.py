@@ -154,7 +154,7 @@ def read_rows(
 def _picked(
     values: Shaped[np.ndarray, "row ..."], rows: Int[np.ndarray, " picked"]
 ) -> Shaped[np.ndarray, "picked ..."]:
-    """Ascending rows: stretches without a gap are copied whole, which is quicker than one by one."""
+    """Ascending rows: stretches without a gap are copied whole, not one by one."""
     if len(rows) == len(values):
         return values
     stretches = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
