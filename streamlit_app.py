@@ -55,4 +55,7 @@ def _frame() -> None:
 if __name__ == "__main__":
     _frame()
 else:
+    # What pages compute and draw with takes seconds to import: before the first visit, not in it.
+    from probing.reporting import charts, mechanism_charts, tables  # noqa: F401
+
     app = st.App(HERE, middleware=guard.MIDDLEWARE, secrets=visiting.secrets_of_environment())

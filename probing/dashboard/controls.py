@@ -289,7 +289,7 @@ def _choose(runs: Mapping[str, str]) -> Choice:
     standing = loaders.standing(
         run, other=other, control=control, rule=kinds.rule, kind_decoding=kinds.decoding
     )
-    kept = chosen_filters(run, standing[other], assignment=kinds.assignment)
+    kept = chosen_filters(run, standing[other], other=other, assignment=kinds.assignment)
     return Choice(
         name=name,
         runs=runs,

@@ -6,6 +6,7 @@ from typing import Final
 import pandas as pd
 import streamlit as st
 
+from probing.dashboard import loaders
 from probing.reporting import display, filters
 from probing.reporting.filters import HEADLINE, Filters
 from probing.reporting.happenings import EVENT_NAMES
@@ -69,12 +70,13 @@ KEYS: dict[Stratum, str] = {
 """The control, and the part of the address, that filters by each stratum."""
 
 
-def chosen_filters(run: Run, every: pd.DataFrame, *, assignment: Assignment) -> Filters:
+def chosen_filters(run: Run, every: pd.DataFrame, *, other: str, assignment: Assignment) -> Filters:
     """Draw the filters and say what is chosen.
 
     Args:
         run: the run.
         every: all its positions, compared.
+        other: whom with.
         assignment: whose kind and event the filters mean.
     """
     st.subheader("Positions", anchor=False)
@@ -95,7 +97,10 @@ def chosen_filters(run: Run, every: pd.DataFrame, *, assignment: Assignment) -> 
         bind=URL,
         help="By the assignment above. None chosen: all.",
     )
-    labels = {stratum: _labels(every, stratum, pills) for stratum, pills in FIRST.items()}
+    labels = {
+        stratum: _labels(run, every, stratum, pills, other=other)
+        for stratum, pills in FIRST.items()
+    }
     with st.expander("More filters"):
         events = st.multiselect(
             "Event",
@@ -106,7 +111,10 @@ def chosen_filters(run: Run, every: pd.DataFrame, *, assignment: Assignment) -> 
             help="What happened to the position, by the assignment above. Events look at the "
             "outcome: read their deltas beside the null.",
         )
-        labels |= {stratum: _labels(every, stratum, pills) for stratum, pills in MORE.items()}
+        labels |= {
+            stratum: _labels(run, every, stratum, pills, other=other)
+            for stratum, pills in MORE.items()
+        }
     return Filters(
         kind=tuple(kinds),
         event=tuple(events),
@@ -116,8 +124,10 @@ def chosen_filters(run: Run, every: pd.DataFrame, *, assignment: Assignment) -> 
     )
 
 
-def _labels(every: pd.DataFrame, stratum: Stratum, pills: _Pills) -> tuple[str, ...]:
-    options = filters.options(every, stratum)
+def _labels(
+    run: Run, every: pd.DataFrame, stratum: Stratum, pills: _Pills, *, other: str
+) -> tuple[str, ...]:
+    options = loaders.options(run, every, stratum, other=other)
     if len(options) < 2 and stratum in MORE:
         return ()
     return tuple(

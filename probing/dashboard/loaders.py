@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from probing.reporting import carrier, tables
+from probing.reporting import carrier, filters, tables
 from probing.reporting.cells import cells
 from probing.reporting.comparison import kind_column
 from probing.reporting.contrasts import contrast_name
@@ -21,7 +21,7 @@ from probing.reporting.quantities import QUANTITIES
 from probing.reporting.sweeps import Sweep
 from probing.settings import Decoding, KindRule
 from probing.store.reader import Run, open_run
-from probing.vocabulary import Assignment, PerPosition
+from probing.vocabulary import Assignment, PerPosition, Stratum
 
 RUNS_VARIABLE = "PROBING_RUNS"
 """Runs to list, joined as in PATH; without it, and without arguments, those in the cache."""
@@ -80,6 +80,23 @@ def _stamp(location: str) -> int:
 @st.cache_resource(max_entries=8, show_spinner="Opening the run …")
 def _opened(location: str, stamp: int) -> Run:
     return open_run(location)
+
+
+def options(run: Run, every: pd.DataFrame, stratum: Stratum, *, other: str = "") -> list[str]:
+    """The values that a filter can take, listed once per run and comparison.
+
+    Args:
+        run: the run.
+        every: all its positions, compared.
+        stratum: of the filter.
+        other: whom with; it decides which model got a problem right.
+    """
+    return _options(run.fingerprint, stratum.value, other, _every=every)
+
+
+@st.cache_data(max_entries=256, show_spinner=False)
+def _options(fingerprint: str, stratum: str, other: str, *, _every: pd.DataFrame) -> list[str]:
+    return filters.options(_every, stratum)
 
 
 @dataclass(frozen=True, kw_only=True)

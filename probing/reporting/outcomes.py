@@ -26,7 +26,7 @@ from probing.reporting.deltas import (
     with_family,
 )
 from probing.reporting.exchange import exchanged
-from probing.reporting.filters import Filters, Weighting, keep, weights
+from probing.reporting.filters import Filters, Weighting, held, keep, weights
 from probing.reporting.quantities import SHOWN_FIRST, delta_column
 from probing.settings import Inference
 from probing.vocabulary import Assignment, Event, Kind, PerPosition, Stratum
@@ -40,7 +40,7 @@ def kind_shares(
     Columns `assignment`, `kind`, `share` (weighted, sums to 1 per assignment; NaN when there is no
     position), `positions`. Every kind is there, also with none.
     """
-    weight = weights(comparison, weighting=weighting)
+    weight, positions = weights(comparison, weighting=weighting), held(comparison)
     rows = []
     for assignment in Assignment:
         labels = comparison[kind_column(assignment)]
@@ -51,7 +51,7 @@ def kind_shares(
                     "assignment": assignment.value,
                     "kind": kind.value,
                     "share": weight[inside].sum() / weight.sum() if weight.sum() else np.nan,
-                    "positions": int(inside.sum()),
+                    "positions": int(positions[inside].sum()),
                 }
             )
     return pd.DataFrame(rows)

@@ -14,7 +14,7 @@ from probing.dashboard.parts import (
 )
 from probing.dashboard.two_runs import beside
 from probing.reporting import charts, display, headlines, tables
-from probing.reporting.filters import Filters, count
+from probing.reporting.filters import Filters, count, keep
 from probing.reporting.quantities import SHOWN_FIRST
 from probing.reporting.remaking import TableSettings
 from probing.vocabulary import Stratum
@@ -99,7 +99,8 @@ def _shares(choice: Choice) -> None:
         "Weighted share of the positions above, by whose distribution decides: the mean of the "
         "two models' log-distributions, the baseline's, the other's."
     )
-    shares = tables.kind_shares(choice.kept, weighting=choice.weighting)
+    cells = choice.held(SHOWN_FIRST, grouped=[Stratum.KIND])[choice.other]
+    shares = tables.kind_shares(keep(cells, filters=choice.filters), weighting=choice.weighting)
     st.altair_chart(charts.shares_chart(shares), key="chart_shares")
 
 
