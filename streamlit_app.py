@@ -20,6 +20,9 @@ ICON = (
     '<rect x="9" y="2" width="5" height="12" rx="1" fill="#3662d9"/></svg>'
 )
 
+# White on the dark theme's own colour would be too faint to read.
+TAGS = "<style>[data-tag-index] { background-color: #285f94 !important; }</style>"
+
 
 def _frame() -> None:
     # Their caches look for the runtime, which is not there yet when the server imports this file.
@@ -31,6 +34,7 @@ def _frame() -> None:
         layout="wide",
         initial_sidebar_state=300,
     )
+    st.html(TAGS)
     if not gate.entered():
         return
     page = st.navigation(

@@ -196,7 +196,7 @@ def _delta_layers(
         ),
     )
     exchange, drift = (
-        base.mark_tick(thickness=2.5, size=size, color=NEUTRAL, clip=True).encode(
+        base.mark_tick(thickness=2.5, size=size, color=NEUTRAL, clip=True, aria=False).encode(
             x=alt.X(f"{name}:Q", title=None, axis=axis, scale=scale), color=alt.value(NEUTRAL)
         )
         for name, size in (("null", 14), ("null_drift", 7))
