@@ -21,7 +21,10 @@ ICON = (
 )
 
 # White on the dark theme's own colour would be too faint to read.
-TAGS = "<style>[data-tag-index] { background-color: #285f94 !important; }</style>"
+FILLED = (
+    "<style>[data-tag-index], [data-testid^=stBaseButton-primary]"
+    " { background-color: #285f94 !important; }</style>"
+)
 
 
 def _frame() -> None:
@@ -34,7 +37,7 @@ def _frame() -> None:
         layout="wide",
         initial_sidebar_state=300,
     )
-    st.html(TAGS)
+    st.html(FILLED)
     if not gate.entered():
         return
     page = st.navigation(
