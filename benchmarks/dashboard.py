@@ -140,7 +140,7 @@ def pages(address: str) -> dict[str, float]:
         print(f"cold open {cold:.2f} s", flush=True)
         filtered = [settled(page, press(page, *label)) for label in LABELS * 4]
         print("filters", " ".join(f"{each:.2f}" for each in filtered), flush=True)
-        slider = page.locator(".st-key-temperature [role=slider]")
+        slider = page.locator(".st-key-temperature input[type=range]")
         warmer = [settled(page, lambda: slider.press("ArrowRight")) for _ in range(3)]
         print("temperatures", " ".join(f"{each:.2f}" for each in warmer), flush=True)
         back = settled(page, lambda: slider.press("ArrowLeft"))

@@ -17,7 +17,7 @@ from probing.carriers.reading import read_carriers
 from probing.scoring.reduced import RowSettings, join_rows
 from probing.scoring.rows import reduce_rows, row_path
 from probing.settings import Decoding, TailGrid
-from probing.store.reader import weighted_logits, weighted_tail_mean
+from probing.store.mixing import weighted_logits, weighted_tail_mean
 from probing.store.unit import measures
 
 Rows = Float[np.ndarray, "position vocabulary"]

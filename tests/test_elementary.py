@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from probing.scoring.elementary import compiled, exp2_double, exp2_single, minus_log_mean
+from probing.analysis.elementary import compiled, exp2_double, exp2_single, minus_log_mean
 
 
 @compiled

@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 from pages_run import write_pages_run
 
+from probing.analysis.decoding import Statistics, statistics
+from probing.analysis.distributions import Distributions
 from probing.analysis.estimates import Estimate
 from probing.analysis.multiverse import Conclusion, Outcome, Universe, steadiness
 from probing.analysis.nulls import BesideNull
@@ -27,9 +29,8 @@ from probing.reporting.multiverse import (
     steadiness_table,
 )
 from probing.settings import KIND_PRESETS, Decoding, Inference, KindRule
-from probing.store.opening import open_committed
-from probing.store.place import place_of
-from probing.store.reader import Run
+from probing.store import answers
+from probing.store.reader import Run, open_run
 from probing.vocabulary import Assignment, Kind, Stratum
 
 EXCHANGED = {"mean": "mean", "baseline": "other", "other": "baseline"}
@@ -207,29 +208,26 @@ def test_what_the_run_cannot_answer_is_left_out_and_said(
         multiverse(run, "nobody")
 
 
-class CountingRun(Run):
-    """Remembers which statistics were computed."""
-
-    asked: list[tuple[object, Decoding, float]]
-
-    def computed_statistics(self, measure, *, decoding, rule, rows=None):  # noqa: ANN001, ANN201
-        self.asked.append((self.measure_index(measure), decoding, rule.close_ratio))
-        return super().computed_statistics(measure, decoding=decoding, rule=rule, rows=rows)
-
-
-def test_no_statistic_is_computed_twice(tmp_path: Path) -> None:
-    # Nothing is stored of a run that is still being written.
+def test_no_statistic_is_computed_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nothing is stored of a run that is still being written; its rows are one block.
     path = tmp_path / "running.zarr"
     write_pages_run(path, problems=24, finish=False, shard_rows=64)
-    place = place_of(str(path))
-    run = CountingRun(place, open_committed(place))
-    run.asked = []
+    run = open_run(str(path))
+    asked: list[tuple[bytes, Decoding, float]] = []
+
+    def counted(rows: Distributions, *, decoding: Decoding, rule: KindRule) -> Statistics:
+        asked.append((rows.logits.tobytes(), decoding, rule.close_ratio))
+        return statistics(rows, decoding=decoding, rule=rule)
+
+    monkeypatch.setattr(answers, "statistics", counted)
     assert not run.complete
-    assert len(run)
+    assert len(run.row_blocks()) == 1
     multiverse(run, "ssd")
-    assert len(run.asked) == len(set(run.asked))
+    assert len(asked) == len(set(asked))
     # Three distributions for the kinds; two for every other decoding; k 50 is refused at once.
-    assert len(run.asked) == 3 + 2 * (len(DECODINGS) - 2) + 1
+    assert len(asked) == 3 + 2 * (len(DECODINGS) - 2) + 1
 
 
 # --- How often a sign holds, by hand ------------------------------------------------------------

@@ -10,7 +10,16 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from probing.analysis.distributions import Distributions
-from probing.analysis.moments import moments_of, require_same_candidates, settle, temper, top1_id
+from probing.analysis.fast_statistics import COLUMNS, Asked, fast_statistics
+from probing.analysis.moments import (
+    LOWEST,
+    moments_of,
+    require_same_candidates,
+    settle,
+    tailed_rows,
+    temper,
+    top1_id,
+)
 from probing.analysis.ranking import (
     EDGE_TOLERANCE,
     Prefix,
@@ -21,6 +30,7 @@ from probing.analysis.ranking import (
     top_k_prefix,
     truncation,
 )
+from probing.analysis.tail import at_temperature
 from probing.settings import GREEDY_BELOW, Decoding, KindRule
 from probing.vocabulary import PADDING_ID, CandidateLogits, PerPosition, PositionIds
 
@@ -96,6 +106,36 @@ def joined(parts: Sequence[Statistics]) -> Statistics:
 
 
 def _statistics_block(rows: Distributions, *, decoding: Decoding, rule: KindRule) -> Statistics:
+    swift = None
+    if decoding.order == "sequential" and decoding.min_p == 0:
+        swift = _in_one_pass(rows, decoding=decoding, rule=rule)
+    return swift or general_statistics(rows, decoding=decoding, rule=rule)
+
+
+def _in_one_pass(
+    rows: Distributions, *, decoding: Decoding, rule: KindRule
+) -> Statistics | None:
+    """None where `general_statistics` says what is wrong."""
+    settled = settle(rows, temperature=decoding.temperature)
+    tail = at_temperature(settled.rows.tail, rows.betas, temperature=settled.temperature)
+    asked = Asked(
+        top_k=decoding.top_k,
+        top_p=float(decoding.top_p),
+        tolerance=EDGE_TOLERANCE,
+        close_edge=close_edge(rule),
+        close_among=rule.close_among,
+        lowest=LOWEST,
+        is_mean=rows.is_mean,
+    )
+    found = fast_statistics(tailed_rows(settled, tail), rows.ids, asked)
+    if found is None:
+        return None
+    columns, ids = found
+    return Statistics(top1_id=ids, **dict(zip(COLUMNS, columns, strict=True)))
+
+
+def general_statistics(rows: Distributions, *, decoding: Decoding, rule: KindRule) -> Statistics:
+    """As `statistics`, of one block, whatever the order of the decoding."""
     order = ranked(rows, temperature=decoding.temperature)
     kept = truncation(order, decoding=decoding)
     everything = top_k_prefix(order, top_k=0)

@@ -9,6 +9,13 @@ from typing import NamedTuple
 import numpy as np
 
 from probing.analysis.distributions import Distributions, Tail
+from probing.analysis.passes import (
+    TailedRows,
+    kl_rows,
+    mean_rows,
+    square_rows,
+    tempered_rows,
+)
 from probing.analysis.tail import TailAt, at_temperature, cross_mean_at
 from probing.settings import GREEDY_BELOW
 from probing.vocabulary import PADDING_ID, CandidateLogits, PerPosition, PositionIds, TailNodes
@@ -98,11 +105,7 @@ def temper(rows: Distributions, *, temperature: float) -> Tempered:
     beta = 1 / temperature
     tail = at_temperature(rows.tail, rows.betas, temperature=temperature)
     reference = rows.tail.reference.astype(np.float64)
-    top = np.maximum(rows.logits.max(axis=1), reference)
-    scaled = rows.logits.astype(np.float64)
-    scaled -= top[:, None]
-    scaled *= beta
-    weight = np.exp(scaled)
+    top, scaled, weight = tempered_rows(rows.logits, reference, beta=beta)
     tail_scaled = (reference - top) * beta
     tail_weight = np.exp(tail_scaled + tail.log_mass)
     return Tempered(
@@ -148,14 +151,12 @@ def moments(rows: Distributions, *, temperature: float) -> Moments:
 def moments_of(tempered: Tempered) -> Moments:
     """Moments of rows that are tempered already."""
     t = tempered
-    scaled = np.maximum(t.scaled, LOWEST)
     # The tail's mean logit, on the scale of `scaled`.
     tail_mean = np.maximum(t.tail_scaled, LOWEST) + t.beta * t.tail.mean
-    first = np.einsum("pc,pc->p", t.weight, scaled) + t.tail_weight * tail_mean
+    first = mean_rows(t.weight, t.scaled, lowest=LOWEST) + t.tail_weight * tail_mean
     mean = first / t.total
-    scaled -= mean[:, None]
     tail_second = t.beta**2 * (t.tail.square - t.tail.mean**2) + (tail_mean - mean) ** 2
-    second = np.einsum("pc,pc,pc->p", t.weight, scaled, scaled) + t.tail_weight * tail_second
+    second = square_rows(t.weight, t.scaled, mean, lowest=LOWEST) + t.tail_weight * tail_second
     log_total = np.log(t.total)
     return Moments(
         log_z=t.beta * t.top + log_total,
@@ -202,7 +203,7 @@ def kl_nats(
 
 def require_same_candidates(a: Distributions, b: Distributions) -> None:
     """Raise `ValueError` unless columns of the two mean the same ids."""
-    if not np.array_equal(a.ids, b.ids):
+    if a.ids is not b.ids and not np.array_equal(a.ids, b.ids):
         raise ValueError(
             "two distributions must have the same candidates, got different ids; take both from "
             "the same rows of one run"
@@ -210,20 +211,27 @@ def require_same_candidates(a: Distributions, b: Distributions) -> None:
 
 
 def _kl_block(a: Settled, b: Settled, cross_mean: TailNodes) -> PerPosition:
-    p, q = temper(a.rows, temperature=a.temperature), temper(b.rows, temperature=b.temperature)
+    tails = [
+        at_temperature(one.rows.tail, one.rows.betas, temperature=one.temperature) for one in (a, b)
+    ]
     cross = cross_mean_at(
-        a.rows.tail, a.rows.betas, cross_mean=cross_mean, temperature=a.temperature
+        a.rows.tail,
+        tails[0],
+        a.rows.betas,
+        cross_mean=cross_mean,
+        temperature=a.temperature,
     )
-    gap = np.zeros_like(p.scaled)
-    np.subtract(p.scaled, q.scaled, out=gap, where=p.weight > 0)
-    tail_gap = np.zeros_like(p.total)
-    np.subtract(
-        p.tail_scaled + p.beta * p.tail.mean,
-        q.tail_scaled + q.beta * cross,
-        out=tail_gap,
-        where=p.tail_weight > 0,
+    return kl_rows(tailed_rows(a, tails[0]), tailed_rows(b, tails[1]), cross)
+
+
+def tailed_rows(settled: Settled, tail: TailAt) -> TailedRows:
+    """Rows as compiled passes take them; `tail` is theirs at their temperature."""
+    rows = settled.rows
+    return TailedRows(
+        np.ascontiguousarray(rows.logits),
+        rows.tail.reference.astype(np.float64),
+        tail.log_mass,
+        tail.mean,
+        tail.square,
+        1 / settled.temperature,
     )
-    total_gap = np.einsum("pc,pc->p", p.weight, gap) + p.tail_weight * tail_gap
-    gained = total_gap / p.total + np.log(q.total) - np.log(p.total)
-    divergence: PerPosition = np.maximum(gained, 0.0)
-    return divergence

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Int
 
 from probing.analysis.distributions import Distributions
 from probing.analysis.moments import Tempered, settle, temper
+from probing.analysis.passes import cumulative_rows
 from probing.errors import OutsideContract
 from probing.settings import Decoding
 from probing.vocabulary import PADDING_ID, CandidateLogits, PerPosition, PositionIds, PositionMask
@@ -78,7 +79,7 @@ def ranked_in_order(rows: Distributions, *, temperature: float) -> Ranked:
         logits=rows.logits,
         reference=reference,
         tempered=tempered,
-        cumulative=np.cumsum(tempered.weight, axis=1),
+        cumulative=cumulative_rows(tempered.weight),
         finite=finite,
         exact=np.minimum(_leading(rows.logits >= reference[:, None]), finite),
         is_mean=rows.is_mean,

@@ -5,12 +5,14 @@ Trefethen, 2004), here with slopes (Hermite).
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from probing.analysis.distributions import Betas, Tail
+from probing.analysis.passes import steadied_rows, tail_rows
 from probing.errors import OutsideContract
 from probing.settings import TailGrid
 from probing.vocabulary import PerPosition, TailNodes
@@ -53,7 +55,12 @@ def interpolation_weights(betas: Betas, *, beta: float) -> InterpolationWeights:
         OutsideContract: beta lies outside the nodes.
     """
     require_inside(betas, beta=beta)
-    nodes = np.log(np.asarray(betas, dtype=np.float64))
+    return _weights(tuple(float(node) for node in betas), float(beta))
+
+
+@lru_cache(maxsize=64)
+def _weights(betas: tuple[float, ...], beta: float) -> InterpolationWeights:
+    nodes = np.log(np.asarray(betas))
     # A beta within the slack of an end is taken as that end.
     offsets = np.clip(np.log(beta), nodes[0], nodes[-1]) - nodes
     gaps = nodes[:, None] - nodes[None, :]
@@ -94,7 +101,9 @@ def at_temperature(tail: Tail, betas: Betas, *, temperature: float) -> TailAt:
     The stored moments are derivatives of each other: d log_mass / d beta = mean, and
     d mean / d beta = square - mean^2. Log mass and mean are therefore interpolated with their
     slopes, which a tail of two levels (a sharp turn in log beta) needs: values alone missed the
-    tail's mass by 2e-3 there, with slopes 4e-5. See `_steadied` for the square.
+    tail's mass by 2e-3 there, with slopes 4e-5. The slope of the square is not stored: its part
+    that is linear in the mean (all of it, for a tail of two levels) follows the well-known mean,
+    and only the rest is left to the polynomial through the values.
 
     Raises:
         OutsideContract: some row has a tail and the temperature lies outside the grid.
@@ -103,21 +112,18 @@ def at_temperature(tail: Tail, betas: Betas, *, temperature: float) -> TailAt:
         nothing = np.zeros(len(tail.reference))
         return TailAt(log_mass=nothing, mean=nothing, square=nothing)
     weights = interpolation_weights(betas, beta=1 / temperature)
-    means = tail.mean.astype(np.float64)
-    squares = tail.square.astype(np.float64)
-    log_mass = tail.log_mass @ weights.osculating_value + (means * betas) @ weights.osculating_slope
-    mean = _own_mean(means, squares, betas, weights)
-    square = _steadied(squares, means, mean, weights)
-    return TailAt(log_mass=log_mass, mean=mean, square=np.maximum(square, mean**2))
+    log_mass, mean, square = tail_rows((tail.log_mass, tail.mean, tail.square), betas, weights)
+    return TailAt(log_mass=log_mass, mean=mean, square=square)
 
 
 def cross_mean_at(
-    tail: Tail, betas: Betas, *, cross_mean: TailNodes, temperature: float
+    tail: Tail, at: TailAt, betas: Betas, *, cross_mean: TailNodes, temperature: float
 ) -> PerPosition:
     """The mean of another distribution's logits over this tail, at one temperature.
 
     Args:
         tail: Whose tempered tail the mean is taken over.
+        at: That tail at the temperature.
         betas: Nodes of the grid.
         cross_mean: That mean at the nodes, relative to the other's own `reference`.
         temperature: Of the tail.
@@ -128,35 +134,7 @@ def cross_mean_at(
     if not np.isfinite(tail.reference).any():
         return np.zeros(len(tail.reference))
     weights = interpolation_weights(betas, beta=1 / temperature)
-    means = tail.mean.astype(np.float64)
-    mean = _own_mean(means, tail.square.astype(np.float64), betas, weights)
-    return _steadied(cross_mean.astype(np.float64), means, mean, weights)
-
-
-def _own_mean(
-    means: TailNodes, squares: TailNodes, betas: Betas, weights: InterpolationWeights
-) -> PerPosition:
-    variance = np.maximum(squares - means**2, 0.0)
-    mean = means @ weights.osculating_value + (variance * betas) @ weights.osculating_slope
-    # No logit exceeds the reference, nor can their mean.
-    below: PerPosition = np.minimum(mean, 0.0)
-    return below
-
-
-def _steadied(
-    values: TailNodes, means: TailNodes, mean: PerPosition, weights: InterpolationWeights
-) -> PerPosition:
-    """Interpolate a moment whose slope is not stored, helped by the tail's own mean.
-
-    Its part that is linear in the own mean (all of it, for a tail of two levels) follows the
-    well-known mean; only the rest is left to the polynomial through the values.
-    """
-    centred = means - means.mean(axis=1, keepdims=True)
-    spread = np.einsum("pb,pb->p", centred, centred)
-    shared = np.einsum("pb,pb->p", centred, values)
-    share = np.divide(shared, spread, out=np.zeros_like(spread), where=spread > 0)
-    steadied: PerPosition = values @ weights.value + share * (mean - means @ weights.value)
-    return steadied
+    return steadied_rows(cross_mean, tail.mean, at.mean, weights.value)
 
 
 def tail_of_rows(

@@ -154,7 +154,7 @@ def comparisons(
         quantities: names.
     """
     other, control = pair
-    _statistics(run.fingerprint, pair, decoding, rule, _run=run)
+    _answered(run.fingerprint, pair, decoding, rule, tuple(quantities), _run=run)
 
     def valued(name: str) -> pd.DataFrame:
         columns: dict[str, PerPosition] = {}
@@ -202,12 +202,18 @@ def _held(
 
 
 @st.cache_resource(max_entries=4, show_spinner="Comparing the distributions …")
-def _statistics(
-    fingerprint: str, pair: tuple[str, str | None], decoding: Decoding, rule: KindRule, *, _run: Run
+def _answered(
+    fingerprint: str,
+    pair: tuple[str, str | None],
+    decoding: Decoding,
+    rule: KindRule,
+    quantities: tuple[str, ...],
+    *,
+    _run: Run,
 ) -> None:
-    """Let the run compute every model's statistics in one reading, before values ask for them."""
-    names = [_run.model_names[0], *(name for name in pair if name is not None)]
-    _run.statistics_of(names, decoding=decoding, rule=rule)
+    """Let the run compute all that values will ask for in one reading, before they ask."""
+    others = [name for name in pair if name is not None]
+    tables.answer(_run, others, decoding=decoding, rule=rule, quantities=quantities)
 
 
 @st.cache_resource(max_entries=64, show_spinner="Comparing the distributions …")

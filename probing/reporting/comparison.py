@@ -6,13 +6,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 
 from probing.analysis.decoding import Statistics, realised_logprob
 from probing.analysis.deltas import delta
 from probing.analysis.kinds import KindCodes, kinds, with_entropy_cut
-from probing.analysis.moments import kl_nats
-from probing.analysis.side_by_side import side_by_side
 from probing.errors import NoCarriersLeft
 from probing.reporting.happenings import event_columns, labelled
 from probing.reporting.places import headline_weights, place_table, right_models
@@ -35,7 +32,7 @@ SAME_TEMPERATURE = 1e-9
 """Two temperatures closer than this are the same named temperature."""
 
 KLS = ("kl_baseline_other", "kl_other_baseline")
-"""Divergences known at any temperature, in the order of `_divergences`."""
+"""Divergences known at any temperature: from the baseline to the other, and back."""
 
 KIND_DECODING = Decoding()
 """Kinds are taken under this decoding unless asked otherwise: the default of method.md section 5.
@@ -163,6 +160,27 @@ def standing_table(
     )
     columns[Stratum.RIGHT] = right_models(run, other)
     return place_table(run).assign(**columns)
+
+
+def answer(
+    run: Run, others: Sequence[str], *, decoding: Decoding, rule: KindRule, quantities: Sequence[str]
+) -> None:
+    """Let the run know, from one reading, what `value_columns` of several others will ask for.
+
+    Args:
+        run: the run.
+        others: names of the other models.
+        decoding: as `value_columns`.
+        rule: as `value_columns`.
+        quantities: as `value_columns`.
+    """
+    pairs = [
+        pair
+        for other in others
+        for pair in kls_to_compute(run, other, decoding=decoding, names=quantities).values()
+    ]
+    models = () if set(quantities) <= set(PAIR_QUANTITIES) else (run.model_names[0], *others)
+    run.answer(models, pairs, decoding=decoding, rule=rule)
 
 
 def value_columns(
@@ -340,24 +358,30 @@ def pair_columns(
         # The JS is not known here, nor any divergence where greedy leaves two single tokens: it is
         # 0 or infinite then, and no mean of it tells anything.
         columns |= {name: np.full(len(run), np.nan) for name in divergences}
-        columns |= _kls(run, other, temperature=decoding.temperature, names=divergences)
+        columns |= {
+            name: run.kl_nats(*pair, temperature=decoding.temperature)
+            for name, pair in kls_to_compute(
+                run, other, decoding=decoding, names=divergences
+            ).items()
+        }
     if OVERLAP in names:
         columns[OVERLAP] = pair_overlap(run, other, decoding=decoding)
     return {name: columns[name] for name in names}
 
 
-def _kls(
-    run: Run, other: str, *, temperature: float, names: Sequence[str]
-) -> dict[str, PerPosition]:
-    """The KLs among these quantities, from candidates and tail; none of a greedy decoding."""
-    wanted = [name for name in KLS if name in names]
-    if temperature < GREEDY_BELOW or not wanted:
+def kls_to_compute(
+    run: Run, other: str, *, decoding: Decoding, names: Sequence[str]
+) -> dict[str, tuple[str, str]]:
+    """Whose KL(a || b) each of these quantities needs, from candidates and tail.
+
+    None at a named temperature, where they are stored, and none of a greedy decoding.
+    """
+    at = decoding.temperature
+    if at < GREEDY_BELOW or named_temperature(run, at) is not None:
         return {}
-    blocks = side_by_side(
-        lambda rows: _divergences(run, other, rows, temperature=temperature), run.row_blocks()
-    )
-    found = np.concatenate(blocks)
-    return {name: found[:, KLS.index(name)] for name in wanted}
+    baseline = run.model_names[0]
+    pairs = dict(zip(KLS, [(baseline, other), (other, baseline)], strict=True))
+    return {name: pair for name, pair in pairs.items() if name in names}
 
 
 def named_temperature(run: Run, temperature: float) -> int | None:
@@ -365,25 +389,6 @@ def named_temperature(run: Run, temperature: float) -> int | None:
     named = np.asarray(run.manifest.settings.scoring.temperatures)
     same = np.flatnonzero(np.abs(named - temperature) < SAME_TEMPERATURE)
     return int(same[0]) if len(same) else None
-
-
-def _divergences(
-    run: Run, other: str, rows: PositionIds, *, temperature: float
-) -> Float[np.ndarray, "row direction"]:
-    """KL(baseline || other) and KL(other || baseline) at one temperature."""
-    names = (run.model_names[0], other)
-    sides = [run.distributions(name, rows=rows) for name in names]
-    found = [
-        kl_nats(
-            sides[first],
-            sides[second],
-            cross_mean=run.cross_mean(names[first], of=names[second], rows=rows),
-            temperature_a=temperature,
-            temperature_b=temperature,
-        )
-        for first, second in ((0, 1), (1, 0))
-    ]
-    return np.stack(found, axis=1)
 
 
 def _refuse_empty(run: Run) -> None:

@@ -1,6 +1,7 @@
 """The tables that pages and commands ask for, in one place."""
 
 from probing.reporting.comparison import (
+    answer,
     comparison_table,
     other_names,
     position_table,
@@ -44,6 +45,7 @@ from probing.reporting.sweeps import sweep_table
 
 __all__ = [
     "all_comparisons",
+    "answer",
     "assignment_tables",
     "beside_temperature",
     "comparison_table",

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from probing.scoring.elementary import (
+from probing.analysis.elementary import (
     LOG2_E,
     LOWEST_BINARY_EXPONENT,
     compiled,

@@ -13,6 +13,10 @@ KEPT_STATISTICS_BYTES = 640 << 20
 """Of statistics, at most: six measures or settings of a million positions."""
 
 
+KEPT_DIVERGENCES_BYTES = 64 << 20
+"""Of divergences, at most: eight pairs or temperatures of a million positions."""
+
+
 @runtime_checkable
 class Sized(Protocol):
     """What tells how much memory it takes."""

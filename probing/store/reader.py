@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,21 +13,24 @@ from jaxtyping import Float, Int, Shaped
 from probing.analysis.decoding import Statistics, joined, statistics
 from probing.analysis.distributions import Distributions, Tail
 from probing.analysis.grid import Grid, logit_grid
-from probing.analysis.side_by_side import side_by_side
 from probing.analysis.tail import tail_betas
 from probing.carriers.record import Carrier
 from probing.settings import Decoding, KindRule
+from probing.store.answers import Answers, Pair, Rowwise
 from probing.store.arrays import decoding as damage_named
 from probing.store.arrays import open_array, read_rows
 from probing.store.casting import Casting
-from probing.store.finished import Finished, close_fields, copied
-from probing.store.kept import KEPT_BYTES, KEPT_STATISTICS_BYTES, Kept
+from probing.store.finished import Finished, copied
+from probing.store.kept import KEPT_BYTES, Kept
 from probing.store.manifest import Manifest
+from probing.store.mixing import weighted_logits, weighted_tail_mean
 from probing.store.noise import NoiseFloor
 from probing.store.opening import Opened, open_committed
+from probing.store.objects import missing
 from probing.store.place import CommittedStore, Place, place_of
 from probing.store.plan import Plan
 from probing.store.schema import CARRIERS, PAD_CANDIDATES, POSITION_ARRAYS, STATISTICS, VOCABULARY
+from probing.store.shards import Shards, shard_form
 from probing.store.texts import carrier_of, piece, text_of
 from probing.store.unit import Measures
 from probing.vocabulary import CandidateLogits, PerPosition, PositionIds, TailNodes
@@ -86,15 +90,25 @@ class Run:
                 *(np.arange(c.row_start, c.row_start + c.rows) for c in opened.commits),
             ]
         )
+        self._place = place
         self._store = CommittedStore(place.store(), opened.objects)
         self._kept: Kept[np.ndarray] = Kept(kept_bytes)
-        self._statistics: Kept[Statistics] = Kept(KEPT_STATISTICS_BYTES)
         self.finished = (
             None
             if opened.finish is None
             else Finished(opened.finish, lambda name: self._read(f"{STATISTICS}/{name}", None))
         )
         self._width = max((commit.candidates for commit in opened.commits), default=0)
+        self._answers = Answers(
+            Rowwise(
+                distributions=lambda measure, rows: self.distributions(measure, rows=rows),
+                cross_mean=lambda pair, rows: self.cross_mean(pair.a, of=pair.b, rows=rows),
+                blocks=lambda: self.row_blocks(),
+            ),
+            measures=len(self.measures.names),
+            rows=len(self),
+            finished=self.finished,
+        )
 
     def __len__(self) -> int:
         return len(self.storage_rows)
@@ -104,7 +118,7 @@ class Run:
         """Baseline first, then the others."""
         return self.manifest.model_names
 
-    @property
+    @cached_property
     def measures(self) -> Measures:
         """Models, then means: what `distributions` can be asked for."""
         return self.manifest.measures
@@ -183,8 +197,12 @@ class Run:
 
     def _read(self, name: str, rows: Rows | None, *, candidates: int | None = None) -> np.ndarray:
         array, stored = self._open(name), self._stored(rows)
-        with damage_named(name):
-            found = read_rows(array, stored, candidates=candidates)
+        shards = self._shards[name]
+        if shards is not None and len(stored) and shards.fill(stored):
+            found = shards.rows(stored, width=candidates)
+        else:
+            with damage_named(name):
+                found = read_rows(array, stored, candidates=candidates)
         found.setflags(write=False)
         return found
 
@@ -200,11 +218,26 @@ class Run:
     def _open(self, name: str) -> Any:
         found = self._arrays.get(name)
         if found is None:
-            found = self._arrays[name] = open_array(self._store, name)
+            found = open_array(self._store, name)
+            # Of others Zarr reads several chunks at once, and they are few.
+            form = shard_form(found) if name in POSITION_ARRAYS else None
+            self._shards[name] = None if form is None else Shards(name, form, self._fetch)
+            self._arrays[name] = found
         return found
+
+    def _fetch(self, key: str) -> bytes:
+        content = self._place.read(key)
+        if content is None:
+            raise missing(key)
+        self._store.approve(key, content)
+        return content
 
     @cached_property
     def _arrays(self) -> dict[str, Any]:
+        return {}
+
+    @cached_property
+    def _shards(self) -> dict[str, Shards | None]:
         return {}
 
     @cached_property
@@ -267,26 +300,28 @@ class Run:
     ) -> list[Statistics]:
         """`statistics` of several measures; those that must be computed share one reading."""
         indices = [self.measure_index(one) for one in measures]
-        under = (decoding, *close_fields(rule))
-        known = {index: self._statistics.find((index, *under)) for index in indices}
-        found = {index: one for index, one in known.items() if one is not None}
-        missing = [index for index in indices if index not in found]
-        if missing and self.finished and self.finished.holds(decoding=decoding, rule=rule):
-            # A chunk holds all measures: those that were not asked for yet cost no further reading.
-            missing = self._fitting(missing)
-            made = self.finished.statistics(missing)
-        else:
-            made = self._computed(missing, decoding=decoding, rule=rule)
-        for index, one in zip(missing, made, strict=True):
-            found[index] = one
-            self._statistics.keep((index, *under), one)
-        return [found[index] for index in indices]
+        return self._answers.statistics(indices, decoding=decoding, rule=rule)
 
-    def _fitting(self, wanted: list[int]) -> list[int]:
-        """The measures wanted, and all others if they can be kept too."""
-        every = range(len(self.measures.names))
-        size = len(self) * 4 * len(dataclasses.fields(Statistics))
-        return list(every) if len(every) * size <= KEPT_STATISTICS_BYTES else wanted
+    def kl_nats(self, a: str | int, b: str | int, *, temperature: float) -> PerPosition:
+        """KL(a || b) of two models at every row, from candidates and tail; not to write into."""
+        pair = Pair(self.measure_index(a), self.measure_index(b))
+        return self._answers.divergences([pair], temperature=temperature)[0]
+
+    def answer(
+        self,
+        measures: Sequence[str | int],
+        pairs: Sequence[tuple[str, str]],
+        *,
+        decoding: Decoding,
+        rule: KindRule,
+    ) -> None:
+        """Let `statistics_of` measures and `kl_nats` of pairs be known, all in one reading."""
+        self._answers.both(
+            [self.measure_index(one) for one in measures],
+            [Pair(self.measure_index(a), self.measure_index(b)) for a, b in pairs],
+            decoding=decoding,
+            rule=rule,
+        )
 
     def default_statistics(
         self,
@@ -316,31 +351,20 @@ class Run:
     ) -> Statistics:
         """Statistics of all or some rows, computed from the stored distributions, in blocks."""
         if rows is None:
-            return self._computed([self.measure_index(measure)], decoding=decoding, rule=rule)[0]
+            parts = [
+                self.computed_statistics(measure, decoding=decoding, rule=rule, rows=block)
+                for block in self.row_blocks()
+            ]
+            return joined(parts)
         return statistics(self.distributions(measure, rows=rows), decoding=decoding, rule=rule)
-
-    def _computed(
-        self, measures: Sequence[int], *, decoding: Decoding, rule: KindRule
-    ) -> list[Statistics]:
-        """Of every row and each measure, block after block: what is read serves all measures."""
-        if not measures:
-            return []
-        blocks = side_by_side(
-            lambda rows: [
-                self.computed_statistics(one, decoding=decoding, rule=rule, rows=rows)
-                for one in measures
-            ],
-            self.row_blocks(),
-        )
-        return [joined(list(parts)) for parts in zip(*blocks, strict=True)]
 
     def row_blocks(self) -> list[Rows]:
         """All rows, so many at a time as are worked on at once; one empty block if there are none.
 
         The blocks of an array one after the other are the array.
         """
-        every = np.arange(len(self))
-        return [every[i : i + BLOCK_ROWS] for i in range(0, max(1, len(self)), BLOCK_ROWS)]
+        shards = self.storage_rows // self.plan.layout.shard_rows
+        return [np.arange(start, stop) for start, stop in pairwise(block_edges(shards))]
 
     def carriers(self) -> list[Carrier]:
         """Every carrier of the run, committed or not; `carrier` of a position indexes it."""
@@ -416,40 +440,25 @@ class Run:
         return {}
 
 
-def weighted_logits(
-    logits: Float[np.ndarray, "position model candidate"], weights: Float[np.ndarray, " model"]
-) -> CandidateLogits:
-    """The logits of a measure; -inf where any model it is made of has -inf."""
-    used = np.flatnonzero(weights)
-    if len(used) == 1 and weights[used[0]] == 1:
-        return np.ascontiguousarray(logits[:, used[0]])
-    total = sum(weights[model] * logits[:, model].astype(np.float64) for model in used)
-    return np.asarray(total, dtype=np.float32)
+def block_edges(shards: Int[np.ndarray, " row"], *, most: int = BLOCK_ROWS) -> list[int]:
+    """Where blocks of at most `most` rows begin, and where the last one ends.
 
+    Whole shards where one or several fit: what two blocks share would be read twice.
 
-def weighted_tail_mean(
-    means: Float[np.ndarray, "position model beta"],
-    reference: Float[np.ndarray, "position measure"],
-    *,
-    weights: Float[np.ndarray, " model"],
-    measure: int,
-) -> TailNodes:
-    """Over a measure's tail, the mean of the measure's own logits less its own reference.
-
-    Args:
-        means: over the measure's tail, of each model's logits less that model's reference.
-        reference: of every measure; models come first. -inf where there is no tail: 0 results.
-        weights: of the models in the measure.
-        measure: its index.
+    Examples:
+        >>> block_edges(np.array([0, 0, 1, 1, 2]), most=3)
+        [0, 2, 5]
+        >>> block_edges(np.array([0, 0, 0, 0, 1]), most=3)
+        [0, 3, 5]
+        >>> block_edges(np.array([], dtype=int))
+        [0, 0]
     """
-    total = np.zeros((means.shape[0], means.shape[2]), dtype=np.float64)
-    own = reference[:, measure].astype(np.float64)
-    tailed = np.isfinite(own)
-    for model in np.flatnonzero(weights):
-        shift = reference[tailed, model].astype(np.float64)[:, None]
-        total[tailed] += weights[model] * (means[tailed, model] + shift)
-    total[tailed] -= own[tailed, None]
-    return total
+    ends = np.append(np.flatnonzero(np.diff(shards)) + 1, len(shards))
+    edges = [0]
+    while edges[-1] < len(shards) or len(edges) == 1:
+        fits = ends[(ends > edges[-1]) & (ends <= edges[-1] + most)]
+        edges.append(int(fits[-1]) if len(fits) else min(edges[-1] + most, len(shards)))
+    return edges
 
 
 def open_run(location: str, *, kept_bytes: int = KEPT_BYTES) -> Run:

@@ -38,8 +38,15 @@ _use_wide_registers()
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compile a loop without the interpreter's lock, and keep the result beside its file."""
-    return njit(**_options(), nogil=True, cache=True)(inspect.unwrap(function))
+    """Compile a loop without the interpreter's lock, and keep the result beside its file.
+
+    Where nothing may be written (a read-only container), every process compiles for itself.
+    """
+    options, plain = {**_options(), "nogil": True}, inspect.unwrap(function)
+    try:
+        return njit(**options, cache=True)(plain)
+    except RuntimeError:  # No place to keep it.
+        return njit(**options)(plain)
 
 
 def part(function: Callable[..., Any]) -> Any:

@@ -1,0 +1,146 @@
+"""What a run answers of every row under a decoding: kept, and computed in one reading if not."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from probing.analysis.decoding import Statistics, joined, statistics
+from probing.analysis.distributions import Distributions
+from probing.analysis.moments import kl_nats
+from probing.analysis.side_by_side import side_by_side
+from probing.settings import Decoding, KindRule
+from probing.store.finished import Finished, close_fields
+from probing.store.kept import KEPT_DIVERGENCES_BYTES, KEPT_STATISTICS_BYTES, Kept
+from probing.vocabulary import PerPosition, TailNodes
+
+Rows = Int[np.ndarray, " row"]
+
+
+class Pair(NamedTuple):
+    """Two models by index: whose expectation is taken, and the other; KL(a || b)."""
+
+    a: int
+    b: int
+
+
+@dataclass(frozen=True)
+class Rowwise:
+    """How rows of a run are read.
+
+    Attributes:
+        distributions: of a measure at some rows.
+        cross_mean: of a pair at some rows; see `Run.cross_mean`.
+        blocks: all rows, so many at a time as are worked on at once.
+    """
+
+    distributions: Callable[[int, Rows], Distributions]
+    cross_mean: Callable[[Pair, Rows], TailNodes]
+    blocks: Callable[[], list[Rows]]
+
+
+class Answers:
+    """Statistics and divergences of every row; safe to share over threads.
+
+    Args:
+        rowwise: how rows are read.
+        measures: how many the run has.
+        rows: how many it has.
+        finished: what finishing left, if it is finished.
+    """
+
+    def __init__(
+        self, rowwise: Rowwise, *, measures: int, rows: int, finished: Finished | None
+    ) -> None:
+        self._rowwise = rowwise
+        self._measures = measures
+        self._rows = rows
+        self._finished = finished
+        self._statistics: Kept[Statistics] = Kept(KEPT_STATISTICS_BYTES)
+        self._divergences: Kept[PerPosition] = Kept(KEPT_DIVERGENCES_BYTES)
+
+    def statistics(
+        self, measures: Sequence[int], *, decoding: Decoding, rule: KindRule
+    ) -> list[Statistics]:
+        """Of each measure: kept, or stored, or computed."""
+        return self.both(measures, [], decoding=decoding, rule=rule)[0]
+
+    def divergences(self, pairs: Sequence[Pair], *, temperature: float) -> list[PerPosition]:
+        """KL(a || b) of each pair at one temperature, nats: kept, or computed."""
+        decoding = Decoding(temperature=temperature)
+        return self.both([], pairs, decoding=decoding, rule=KindRule())[1]
+
+    def both(
+        self,
+        measures: Sequence[int],
+        pairs: Sequence[Pair],
+        *,
+        decoding: Decoding,
+        rule: KindRule,
+    ) -> tuple[list[Statistics], list[PerPosition]]:
+        """Statistics of measures and divergences of pairs; what must be computed is read once."""
+        under = (decoding, *close_fields(rule))
+        every = {one: self._statistics.find((one, *under)) for one in measures}
+        known = {one: found for one, found in every.items() if found is not None}
+        if len(known) < len(every) and self._finished is not None:
+            known |= self._stored([one for one in every if one not in known], decoding, rule)
+        at = decoding.temperature
+        apart = {pair: self._divergences.find((pair, at)) for pair in pairs}
+        far = {pair: found for pair, found in apart.items() if found is not None}
+        missing = [one for one in every if one not in known]
+        missing_pairs = [pair for pair in apart if pair not in far]
+        if missing or missing_pairs:
+            made, gone = self._computed(missing, missing_pairs, decoding=decoding, rule=rule)
+            known |= zip(missing, made, strict=True)
+            far |= zip(missing_pairs, gone, strict=True)
+        for one, found in known.items():
+            self._statistics.keep((one, *under), found)
+        for pair, values in far.items():
+            self._divergences.keep((pair, at), values)
+        return [known[one] for one in measures], [far[pair] for pair in pairs]
+
+    def _stored(
+        self, wanted: list[int], decoding: Decoding, rule: KindRule
+    ) -> dict[int, Statistics]:
+        """Those that finishing left; with them all others, if they can be kept too.
+
+        A chunk holds all measures, so what was not asked for yet costs no further reading.
+        """
+        if self._finished is None or not self._finished.holds(decoding=decoding, rule=rule):
+            return {}
+        size = self._rows * 4 * len(fields(Statistics))
+        if self._measures * size <= KEPT_STATISTICS_BYTES:
+            wanted = list(range(self._measures))
+        return dict(zip(wanted, self._finished.statistics(wanted), strict=True))
+
+    def _computed(
+        self,
+        measures: Sequence[int],
+        pairs: Sequence[Pair],
+        *,
+        decoding: Decoding,
+        rule: KindRule,
+    ) -> tuple[list[Statistics], list[PerPosition]]:
+        needed = dict.fromkeys([*measures, *(side for pair in pairs for side in pair)])
+
+        def of_block(rows: Rows) -> tuple[list[Statistics], list[PerPosition]]:
+            read = {one: self._rowwise.distributions(one, rows) for one in needed}
+            found = [statistics(read[one], decoding=decoding, rule=rule) for one in measures]
+            return found, [
+                kl_nats(
+                    read[pair.a],
+                    read[pair.b],
+                    cross_mean=self._rowwise.cross_mean(pair, rows),
+                    temperature_a=decoding.temperature,
+                    temperature_b=decoding.temperature,
+                )
+                for pair in pairs
+            ]
+
+        blocks = side_by_side(of_block, self._rowwise.blocks())
+        return (
+            [joined([block[0][place] for block in blocks]) for place in range(len(measures))],
+            [np.concatenate([block[1][place] for block in blocks]) for place in range(len(pairs))],
+        )
