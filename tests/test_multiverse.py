@@ -208,9 +208,7 @@ def test_what_the_run_cannot_answer_is_left_out_and_said(
         multiverse(run, "nobody")
 
 
-def test_no_statistic_is_computed_twice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_statistic_is_computed_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Nothing is stored of a run that is still being written; its rows are one block.
     path = tmp_path / "running.zarr"
     write_pages_run(path, problems=24, finish=False, shard_rows=64)

@@ -112,9 +112,7 @@ def _statistics_block(rows: Distributions, *, decoding: Decoding, rule: KindRule
     return swift or general_statistics(rows, decoding=decoding, rule=rule)
 
 
-def _in_one_pass(
-    rows: Distributions, *, decoding: Decoding, rule: KindRule
-) -> Statistics | None:
+def _in_one_pass(rows: Distributions, *, decoding: Decoding, rule: KindRule) -> Statistics | None:
     """None where `general_statistics` says what is wrong."""
     settled = settle(rows, temperature=decoding.temperature)
     tail = at_temperature(settled.rows.tail, rows.betas, temperature=settled.temperature)

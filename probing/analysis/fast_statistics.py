@@ -8,11 +8,11 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from probing.analysis.elementary import compiled, part
-from probing.analysis.passes import TailedRows, largest_of, power_of
-from probing.vocabulary import PADDING_ID, CandidateIds, CandidateLogits, PositionIds
+from probing.analysis.passes import TailedRows, power_of
+from probing.vocabulary import PADDING_ID, CandidateIds, PositionIds
 
 COLUMNS = (
     "top1_prob",
@@ -72,72 +72,32 @@ def _all_rows(rows, ascending, ids, asked, found, top_ids):
     for row in range(ascending.shape[0]):
         reference = rows.reference[row]
         has_tail = reference > -np.inf
-        finite, exact = 0, 0
-        for j in range(width):
-            logits[j] = ascending[row, width - 1 - j]
-            finite += logits[j] > -np.inf
-            exact += logits[j] > -np.inf and logits[j] >= reference
-        if has_tail and 0 < asked.top_k and exact < asked.top_k and not asked.is_mean:
+        finite, exact = _in_order(ascending[row], reference, logits)
+        if has_tail and exact < asked.top_k and not asked.is_mean:
             return False
         largest = np.float64(logits[0]) if finite > 0 else -np.inf
         top = max(largest, reference)
-        for j in range(finite):
-            scaled[j] = rows.beta * (np.float64(logits[j]) - top)
-        for j in range(finite):
-            weight[j] = power_of(scaled[j])
-        seen = 0.0
-        for j in range(finite):
-            seen += weight[j]
-            cumulative[j] = seen
+        seen = _weighed(logits[:finite], top, rows.beta, scaled, weight, cumulative)
         tail_scaled = rows.beta * (reference - top)
         tail_weight = math.exp(tail_scaled + rows.log_mass[row])
         total = seen + tail_weight
         log_total = math.log(total)
-
-        # Moments of the whole distribution, as `moments.moments_of`.
         tail_mean = max(tail_scaled, asked.lowest) + rows.beta * rows.mean[row]
-        first = 0.0
-        for j in range(finite):
-            first += weight[j] * max(scaled[j], asked.lowest)
-        mean = (first + tail_weight * tail_mean) / total
-        second = 0.0
-        for j in range(finite):
-            away = max(scaled[j], asked.lowest) - mean
-            second += weight[j] * away * away
-        spread = rows.square[row] - rows.mean[row] * rows.mean[row]
-        away = tail_mean - mean
-        second += tail_weight * (rows.beta * rows.beta * spread + away * away)
+        tail_spread = rows.square[row] - rows.mean[row] * rows.mean[row]
+        mean, square = _moments(
+            scaled[:finite], weight, total, asked.lowest, tail_weight, tail_mean
+        )
         entropy = max(log_total - mean, 0.0)
 
-        # The prefixes, as `ranking.top_k_prefix` and `ranking.nucleus_prefix`.
-        k_size, k_weight = np.inf if has_tail else np.float64(finite), total
+        everything = np.inf if has_tail else np.float64(finite)
+        k_size, k_weight = everything, total
         if asked.top_k > 0:
-            k_size, k_weight = _top_k(
-                logits, cumulative, asked.top_k, finite, exact, reference, has_tail
-            )
-        size, kept = k_size, k_weight
-        full = np.inf if has_tail else np.float64(finite)
+            k_size, k_weight = _top_k(logits[:finite], cumulative, asked.top_k, exact, reference)
+        size, kept, full = k_size, k_weight, everything
         if asked.top_p < 1:
             share = asked.top_p - asked.tolerance
-            size, kept = _nucleus(cumulative, share * k_weight, k_weight, finite, exact)
-            full, _ = _nucleus(cumulative, share * total, total, finite, exact)
-
-        # The entropy of what is kept, as `decoding.entropy_of_prefix`.
-        inside = 0.0
-        if size < np.inf:
-            for j in range(int(size)):
-                inside += weight[j] * scaled[j]
-        kept_entropy = math.log(kept) - inside / kept
-        if kept_entropy < 0:
-            kept_entropy = 0.0
-        if size == np.inf and kept == kept:
-            kept_entropy = entropy
-
-        second_scaled = max(tail_scaled, scaled[1]) if finite > 1 else tail_scaled
-        close = 0
-        for j in range(min(asked.close_among, finite)):
-            close += scaled[j] >= asked.close_edge
-        hidden = has_tail and tail_scaled >= asked.close_edge and exact < asked.close_among
+            size, kept = _nucleus(cumulative[:finite], share * k_weight, k_weight, exact)
+            full, _ = _nucleus(cumulative[:finite], share * total, total, exact)
 
         found[0, row] = 1 / total
         found[1, row] = 1 / kept
@@ -146,33 +106,100 @@ def _all_rows(rows, ascending, ids, asked, found, top_ids):
         found[4, row] = _outside(k_weight, total)
         found[5, row] = _outside(kept, total)
         found[6, row] = entropy
-        found[7, row] = second / total
-        found[8, row] = kept_entropy
-        found[9, row] = -second_scaled if exact > 0 else np.nan
-        found[10, row] = np.nan if hidden else np.float64(min(close, exact))
+        found[7, row] = square + tail_weight * rows.beta * rows.beta * tail_spread / total
+        found[8, row] = _kept_entropy(scaled, weight, size, kept, entropy)
+        found[9, row] = _margin(scaled[:finite], tail_scaled, exact)
+        found[10, row] = _close(scaled[:finite], tail_scaled, has_tail, exact, asked)
         found[11, row] = rows.beta * top + log_total
         top_ids[row] = _top_id(rows.logits[row], ids[row], largest, reference)
     return True
 
 
 @part
-def _top_k(logits, cumulative, top_k, finite, exact, reference, has_tail):
-    """Size and weight of the logits not below the k-th largest; inf and NaN if not known."""
-    at = max(min(top_k, finite) - 1, 0)
-    size = at + 1 if finite > 0 else 0
-    while 0 < size < finite and logits[size] == logits[at]:
-        size += 1
-    known = not has_tail or (exact >= top_k and np.float64(logits[at]) > reference)
-    if not known:
-        return np.inf, np.nan
-    return np.float64(size), cumulative[max(size - 1, 0)]
+def _in_order(ascending, reference, logits):
+    """Put a row into descending order; how many are used, and how many of those are exact."""
+    finite, exact = 0, 0
+    for j in range(len(logits)):
+        logits[j] = ascending[len(logits) - 1 - j]
+        finite += logits[j] > -np.inf
+        exact += logits[j] > -np.inf and logits[j] >= reference
+    return finite, exact
 
 
 @part
-def _nucleus(cumulative, edge, within, finite, exact):
-    """Size and weight of the smallest prefix whose mass reaches the edge; inf, NaN if not known."""
+def _weighed(logits, top, beta, scaled, weight, cumulative):
+    """Fill `scaled`, `weight` and `cumulative` as in `ranking.Ranked`; the last of the sums."""
+    for j in range(len(logits)):
+        scaled[j] = beta * (np.float64(logits[j]) - top)
+    for j in range(len(logits)):
+        weight[j] = power_of(scaled[j])
+    seen = 0.0
+    for j in range(len(logits)):
+        seen += weight[j]
+        cumulative[j] = seen
+    return seen
+
+
+@part
+def _moments(scaled, weight, total, lowest, tail_weight, tail_mean):
+    """As `moments.moments_of`: the mean, and the mean square about it but for the tail's own."""
+    first = tail_weight * tail_mean
+    for j in range(len(scaled)):
+        first += weight[j] * max(scaled[j], lowest)
+    mean = first / total
+    second = tail_weight * (tail_mean - mean) * (tail_mean - mean)
+    for j in range(len(scaled)):
+        away = max(scaled[j], lowest) - mean
+        second += weight[j] * away * away
+    return mean, second / total
+
+
+@part
+def _kept_entropy(scaled, weight, size, kept, whole):
+    """As `decoding.entropy_of_prefix`."""
+    if size == np.inf:
+        return whole if kept < np.inf else np.nan
+    inside = 0.0
+    for j in range(int(size)):
+        inside += weight[j] * scaled[j]
+    return max(math.log(kept) - inside / kept, 0.0)
+
+
+@part
+def _margin(scaled, tail_scaled, exact):
+    """Rank 1 over rank 2, which may lie in the tail; rank 1 there leaves rank 2 unknown."""
+    if exact == 0:
+        return np.nan
+    return -max(tail_scaled, scaled[1]) if len(scaled) > 1 else -tail_scaled
+
+
+@part
+def _close(scaled, tail_scaled, has_tail, exact, asked):
+    """How many tokens are close; NaN where the tail may hold one of the leading ones."""
+    if has_tail and tail_scaled >= asked.close_edge and exact < asked.close_among:
+        return np.nan
+    close = 0
+    for j in range(min(asked.close_among, len(scaled))):
+        close += scaled[j] >= asked.close_edge
+    return np.float64(min(close, exact))
+
+
+@part
+def _top_k(logits, cumulative, top_k, exact, reference):
+    """As `ranking.top_k_prefix`: size and weight; inf and NaN where they are not known."""
+    size = min(top_k, len(logits))
+    if reference > -np.inf and (exact < top_k or not np.float64(logits[size - 1]) > reference):
+        return np.inf, np.nan
+    while size < len(logits) and logits[size] == logits[size - 1]:
+        size += 1
+    return np.float64(size), cumulative[size - 1]
+
+
+@part
+def _nucleus(cumulative, edge, within, exact):
+    """As `ranking.nucleus_prefix`: size and weight; inf and NaN where they are not known."""
     wanted = 1
-    while wanted <= finite and cumulative[wanted - 1] < edge:
+    while wanted <= len(cumulative) and cumulative[wanted - 1] < edge:
         wanted += 1
     if not (within < np.inf and wanted <= exact):
         return np.inf, np.nan
@@ -181,6 +208,7 @@ def _nucleus(cumulative, edge, within, finite, exact):
 
 @part
 def _outside(kept, total):
+    """As `decoding.mass_outside`."""
     rest = (total - kept) / total
     return 0.0 if rest < 0 else rest
 

@@ -68,9 +68,7 @@ def _cumulative(weight, found):
             found[row, j] = total
 
 
-def mean_rows(
-    weight: CandidateLogits, values: CandidateLogits, *, lowest: float
-) -> PerPosition:
+def mean_rows(weight: CandidateLogits, values: CandidateLogits, *, lowest: float) -> PerPosition:
     """The sum of weight times value over each row; values below `lowest` count as `lowest`."""
     found = np.empty(len(weight))
     _summed(weight, values, lowest, found)
@@ -246,6 +244,7 @@ def power_of(scaled):
 
 @part
 def largest_of(logits):
+    """The largest of a row, float64."""
     largest = np.float32(-np.inf)
     for j in range(len(logits)):
         largest = max(largest, logits[j])

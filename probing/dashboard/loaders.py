@@ -12,6 +12,7 @@ import streamlit as st
 
 from probing.reporting import carrier, filters, tables
 from probing.reporting.cells import cells
+from probing.reporting.columns import with_columns
 from probing.reporting.comparison import kind_column
 from probing.reporting.contrasts import contrast_name
 from probing.reporting.curves import CurvesAsked, CurveTables
@@ -161,7 +162,7 @@ def comparisons(
         # In the order of `comparison_table`: of models, then of pairs.
         for quantity in sorted(quantities, key=lambda name: QUANTITIES[name].of):
             columns |= _values(run.fingerprint, name, decoding, rule, quantity, _run=run)
-        return standing[name].assign(**columns)
+        return with_columns(standing[name], columns)
 
     return tables.comparisons(
         other=other,

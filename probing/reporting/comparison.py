@@ -11,6 +11,7 @@ from probing.analysis.decoding import Statistics, realised_logprob
 from probing.analysis.deltas import delta
 from probing.analysis.kinds import KindCodes, kinds, with_entropy_cut
 from probing.errors import NoCarriersLeft
+from probing.reporting.columns import with_columns
 from probing.reporting.happenings import event_columns, labelled
 from probing.reporting.places import headline_weights, place_table, right_models
 from probing.reporting.quantities import (
@@ -111,7 +112,7 @@ def comparison_table(
     """
     standing = standing_table(run, other=other, rule=rule, kind_decoding=kind_decoding)
     values = value_columns(run, other, decoding=decoding, rule=rule, quantities=quantities)
-    return standing.assign(**values)
+    return with_columns(standing, values)
 
 
 def standing_table(
@@ -159,11 +160,16 @@ def standing_table(
         kind_decoding=kind_decoding,
     )
     columns[Stratum.RIGHT] = right_models(run, other)
-    return place_table(run).assign(**columns)
+    return with_columns(place_table(run), columns)
 
 
 def answer(
-    run: Run, others: Sequence[str], *, decoding: Decoding, rule: KindRule, quantities: Sequence[str]
+    run: Run,
+    others: Sequence[str],
+    *,
+    decoding: Decoding,
+    rule: KindRule,
+    quantities: Sequence[str],
 ) -> None:
     """Let the run know, from one reading, what `value_columns` of several others will ask for.
 

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from probing.analysis.deltas import delta
+from probing.reporting.columns import with_columns
 from probing.reporting.comparison import (
     EXCHANGED_TOP1,
     KIND_DECODING,
@@ -120,7 +121,9 @@ def comparisons(
     found = {name: pair(name) for name in (other, control) if name is not None}
     if control is not None:
         # Which model was right is told of a problem once: by the model looked at.
-        found[control] = found[control].assign(**{Stratum.RIGHT: found[other][Stratum.RIGHT]})
+        found[control] = with_columns(
+            found[control], {Stratum.RIGHT.value: found[other][Stratum.RIGHT]}
+        )
         name = contrast_name(other, control)
         found[name] = contrast(found[other], found[control], kinds=kinds())
     return found
@@ -188,7 +191,7 @@ def contrast(
         # The token is the run's baseline's in both roles: it does not change with them.
         columns[EXCHANGED_TOP1[0]] = columns[baseline_column(TOP)]
         columns[EXCHANGED_TOP1[1]] = columns[other_column(TOP)]
-    return of.assign(**columns)
+    return with_columns(of, columns)
 
 
 def delta_tables(

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from probing.reporting.columns import with_columns
 from probing.reporting.comparison import EXCHANGED_TOP1, kind_column
 from probing.reporting.happenings import event_column, exchanged_event_column
 from probing.reporting.quantities import (
@@ -64,4 +65,4 @@ def exchanged(comparison: pd.DataFrame) -> pd.DataFrame:
     if delta_column(TOP) in comparison:
         columns[delta_column(TOP)] = columns[other_column(TOP)] - columns[baseline_column(TOP)]
     nothing = dict.fromkeys([name for name in PAIR_QUANTITIES if name in comparison], np.nan)
-    return comparison.assign(**columns, **nothing)
+    return with_columns(comparison, columns | nothing)

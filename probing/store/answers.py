@@ -7,14 +7,14 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from probing.analysis.decoding import Statistics, joined, statistics
+from probing.analysis.decoding import Statistics, statistics
 from probing.analysis.distributions import Distributions
 from probing.analysis.moments import kl_nats
 from probing.analysis.side_by_side import side_by_side
 from probing.settings import Decoding, KindRule
 from probing.store.finished import Finished, close_fields
 from probing.store.kept import KEPT_DIVERGENCES_BYTES, KEPT_STATISTICS_BYTES, Kept
-from probing.vocabulary import PerPosition, TailNodes
+from probing.vocabulary import PerPosition
 
 Rows = Int[np.ndarray, " row"]
 
@@ -31,14 +31,14 @@ class Rowwise:
     """How rows of a run are read.
 
     Attributes:
-        distributions: of a measure at some rows.
-        cross_mean: of a pair at some rows; see `Run.cross_mean`.
         blocks: all rows, so many at a time as are worked on at once.
+        read: some rows of an array by its name, see `UnitArrays`; what was read goes with it.
+        distributions: of a measure, of the rows that are read.
     """
 
-    distributions: Callable[[int, Rows], Distributions]
-    cross_mean: Callable[[Pair, Rows], TailNodes]
     blocks: Callable[[], list[Rows]]
+    read: Callable[[Rows], Callable[[str], np.ndarray]]
+    distributions: Callable[[int, Callable[[str], np.ndarray]], Distributions]
 
 
 class Answers:
@@ -124,23 +124,34 @@ class Answers:
         rule: KindRule,
     ) -> tuple[list[Statistics], list[PerPosition]]:
         needed = dict.fromkeys([*measures, *(side for pair in pairs for side in pair)])
+        # Filled block by block: to join a million rows of every statistic takes half a second.
+        found = [
+            {
+                field.name: np.empty(
+                    self._rows, np.int64 if field.name == "top1_id" else np.float64
+                )
+                for field in fields(Statistics)
+            }
+            for _ in measures
+        ]
+        apart = [np.empty(self._rows) for _ in pairs]
 
-        def of_block(rows: Rows) -> tuple[list[Statistics], list[PerPosition]]:
-            read = {one: self._rowwise.distributions(one, rows) for one in needed}
-            found = [statistics(read[one], decoding=decoding, rule=rule) for one in measures]
-            return found, [
-                kl_nats(
+        def fill(rows: Rows) -> None:
+            array = self._rowwise.read(rows)
+            read = {one: self._rowwise.distributions(one, array) for one in needed}
+            here = slice(rows[0], rows[-1] + 1) if len(rows) else slice(0)
+            for whole, one in zip(found, measures, strict=True):
+                part = statistics(read[one], decoding=decoding, rule=rule)
+                for name, values in whole.items():
+                    values[here] = getattr(part, name)
+            for distance, pair in zip(apart, pairs, strict=True):
+                distance[here] = kl_nats(
                     read[pair.a],
                     read[pair.b],
-                    cross_mean=self._rowwise.cross_mean(pair, rows),
+                    cross_mean=array("tail_mean")[:, pair.a, pair.b].astype(np.float64),
                     temperature_a=decoding.temperature,
                     temperature_b=decoding.temperature,
                 )
-                for pair in pairs
-            ]
 
-        blocks = side_by_side(of_block, self._rowwise.blocks())
-        return (
-            [joined([block[0][place] for block in blocks]) for place in range(len(measures))],
-            [np.concatenate([block[1][place] for block in blocks]) for place in range(len(pairs))],
-        )
+        side_by_side(fill, self._rowwise.blocks())
+        return [Statistics(**whole) for whole in found], apart

@@ -1,14 +1,14 @@
 """Reading a run: committed units only, by row; no tokenizer, model or torch needed."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Int, Shaped
 
 from probing.analysis.decoding import Statistics, joined, statistics
 from probing.analysis.distributions import Distributions, Tail
@@ -25,8 +25,8 @@ from probing.store.kept import KEPT_BYTES, Kept
 from probing.store.manifest import Manifest
 from probing.store.mixing import weighted_logits, weighted_tail_mean
 from probing.store.noise import NoiseFloor
-from probing.store.opening import Opened, open_committed
 from probing.store.objects import missing
+from probing.store.opening import Opened, open_committed
 from probing.store.place import CommittedStore, Place, place_of
 from probing.store.plan import Plan
 from probing.store.schema import CARRIERS, PAD_CANDIDATES, POSITION_ARRAYS, STATISTICS, VOCABULARY
@@ -101,9 +101,9 @@ class Run:
         self._width = max((commit.candidates for commit in opened.commits), default=0)
         self._answers = Answers(
             Rowwise(
-                distributions=lambda measure, rows: self.distributions(measure, rows=rows),
-                cross_mean=lambda pair, rows: self.cross_mean(pair.a, of=pair.b, rows=rows),
                 blocks=lambda: self.row_blocks(),
+                read=lambda rows: self._block(rows),
+                distributions=lambda measure, array: self._distributions(measure, array),
             ),
             measures=len(self.measures.names),
             rows=len(self),
@@ -256,20 +256,21 @@ class Run:
         The candidate axis is as long as the widest committed position needs, the same for every
         measure and every choice of rows.
         """
-        index = self.measure_index(measure)
+        return self._distributions(self.measure_index(measure), lambda name: self.array(name, rows))
+
+    def _distributions(self, index: int, array: Callable[[str], np.ndarray]) -> Distributions:
+        """Those of a measure; `array` has the rows of an array by its name."""
         weights = self.measures.weights[index]
-        logits = weighted_logits(self.array("logit", rows), weights)
-        reference = self.array("tail_reference", rows)
-        means = self.array("tail_mean", rows)[:, index]
+        reference, means = array("tail_reference"), array("tail_mean")[:, index]
         tail = Tail(
             reference=reference[:, index],
-            log_mass=self.array("tail_log_mass", rows)[:, index].astype(np.float64),
+            log_mass=array("tail_log_mass")[:, index].astype(np.float64),
             mean=weighted_tail_mean(means, reference, weights=weights, measure=index),
-            square=self.array("tail_square", rows)[:, index].astype(np.float64),
+            square=array("tail_square")[:, index].astype(np.float64),
         )
         return Distributions(
-            ids=self.array("candidate_id", rows),
-            logits=logits,
+            ids=array("candidate_id"),
+            logits=weighted_logits(array("logit"), weights),
             tail=tail,
             betas=self.betas,
             is_mean=index >= len(self.model_names),
@@ -287,6 +288,14 @@ class Run:
             raise ValueError(f"`of` must be a model ({', '.join(self.model_names)}), got {of!r}")
         means = self.array("tail_mean", rows)[:, self.measure_index(measure), model]
         return means.astype(np.float64)
+
+    def _block(self, rows: Rows) -> Callable[[str], np.ndarray]:
+        """Arrays of some rows by name, each read once, and let go with what is returned."""
+        return cache(
+            lambda name: self._read(
+                name, rows, candidates=self._width if name in PAD_CANDIDATES else None
+            )
+        )
 
     def statistics(self, measure: str | int, *, decoding: Decoding, rule: KindRule) -> Statistics:
         """Statistics of every row: stored ones where they were asked for alike, else computed.

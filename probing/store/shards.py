@@ -1,8 +1,8 @@
 """Whole shards of an array, decoded at once: what Zarr does piece by piece, several times as fast.
 
 Zarr fetches and decodes every chunk as a task of its own; a page that reads every chunk of a run
-spends most of its time on the tasks. The form is Zarr's (its specification's codecs `sharding_indexed`,
-`transpose`, `bytes`, `blosc` and `crc32c`), and arrays of any other form are left to Zarr.
+spends most of its time on the tasks. The form is Zarr's (codecs `sharding_indexed`, `transpose`,
+`bytes`, `blosc` and `crc32c` of its specification); arrays of any other are left to Zarr.
 """
 
 import itertools
@@ -56,8 +56,9 @@ def shard_form(array: Any) -> ShardForm | None:
     sharding = codecs[0]
     order = tuple(range(array.ndim))
     inner = list(sharding.codecs)
-    if isinstance(inner[0], TransposeCodec):
-        order = tuple(inner.pop(0).order)
+    first = inner[0]
+    if isinstance(first, TransposeCodec):
+        order, inner = tuple(first.order), inner[1:]
     kinds = (BytesCodec, BloscCodec, Crc32cCodec)
     known = (
         tuple(type(codec) for codec in inner) == kinds
@@ -116,7 +117,8 @@ class Shards:
             return np.concatenate(
                 [picked(shard, part) for shard, part in zip(shards, parts, strict=True)]
             )
-        return np.concatenate(shards)[place * whole + rows % whole]
+        found: np.ndarray = np.concatenate(shards)[place * whole + rows % whole]
+        return found
 
     def _shard(self, number: int, width: int | None) -> Shaped[np.ndarray, "row ..."]:
         form = self._form
