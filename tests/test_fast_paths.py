@@ -1,22 +1,30 @@
 """What is computed in a shorter way gives what the plain way gives, on tied and masked rows too."""
 
 import threading
-from dataclasses import fields
+from collections.abc import Callable
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probing.analysis.decoding import Statistics, close_edge, own_ranks, statistics
+from probing.analysis.decoding import (
+    Statistics,
+    close_edge,
+    general_statistics,
+    own_ranks,
+    statistics,
+)
 from probing.analysis.distributions import Distributions, Tail
 from probing.analysis.events import LexiconTokens, close_places, leading_words
 from probing.analysis.inference import TOTALS_BLOCK_ROWS, cluster_totals, numbered
 from probing.analysis.moments import settle, top1_id
 from probing.analysis.ranking import ranked
 from probing.analysis.side_by_side import side_by_side
+from probing.errors import OutsideContract
 from probing.settings import Decoding, KindRule
-from probing.store.reader import BLOCK_ROWS, Run
+from probing.store.reader import BLOCK_ROWS, Run, block_edges
 from probing.vocabulary import PADDING_ID
 from tests.rows import BETAS
 
@@ -180,3 +188,47 @@ def test_statistics_of_a_run_are_those_of_its_rows(run: Run) -> None:
             whole = getattr(found, field.name)[rows]
             # A product of one row is rounded otherwise than that of many.
             np.testing.assert_allclose(whole, getattr(part, field.name), rtol=1e-12)
+
+
+@settings(max_examples=300)
+@given(
+    rows=tied_rows(),
+    is_mean=st.booleans(),
+    temperature=st.sampled_from([0.0, 0.5, 1.0, 2.0]),
+    top_k=st.sampled_from([0, 1, 3, 20]),
+    top_p=st.sampled_from([0.3, 0.95, 1.0]),
+    rule=st.builds(
+        KindRule, close_among=st.integers(1, 12), close_ratio=st.sampled_from([0.0, 0.25, 1.0])
+    ),
+)
+def test_one_pass_finds_what_several_steps_find(
+    rows: Distributions,
+    is_mean: bool,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    rule: KindRule,
+) -> None:
+    rows = replace(rows, is_mean=is_mean)
+    decoding = Decoding(temperature=temperature, top_k=top_k, top_p=top_p)
+
+    def asked(how: Callable[..., Statistics]) -> Statistics | str:
+        try:
+            return how(rows, decoding=decoding, rule=rule)
+        except OutsideContract as error:
+            return str(error)
+
+    found, plain = asked(statistics), asked(general_statistics)
+    if isinstance(plain, str):
+        assert found == plain
+        return
+    assert isinstance(found, Statistics)
+    for field in fields(Statistics):
+        own, expected = getattr(found, field.name), getattr(plain, field.name)
+        np.testing.assert_allclose(own, expected, rtol=1e-12, atol=1e-12, err_msg=field.name)
+
+
+def test_blocks_are_whole_shards_where_they_fit() -> None:
+    shards = np.repeat(np.arange(6), [3, 1, 4, 9, 2, 1])
+    assert block_edges(shards, most=5) == [0, 4, 8, 13, 17, 20]
+    assert block_edges(shards[:0], most=5) == [0, 0]

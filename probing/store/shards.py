@@ -30,6 +30,7 @@ class ShardForm(NamedTuple):
         dtype: of the values, little-endian.
         shard: shape of a shard.
         chunk: shape of a chunk in it.
+        last: of the last axis, how much is not padding.
         order: of the axes in a chunk's bytes.
         back: from there to the axes in place.
         fill: what spare rows and candidates hold.
@@ -38,6 +39,7 @@ class ShardForm(NamedTuple):
     dtype: np.dtype[Any]
     shard: tuple[int, ...]
     chunk: tuple[int, ...]
+    last: int
     order: tuple[int, ...]
     back: tuple[int, ...]
     fill: Any
@@ -71,7 +73,9 @@ def shard_form(array: Any) -> ShardForm | None:
     dtype = array.dtype.newbyteorder("<")
     shard = array.metadata.chunk_grid.chunk_shape
     back = tuple(int(axis) for axis in np.argsort(order))
-    return ShardForm(dtype, shard, sharding.chunk_shape, order, back, array.fill_value)
+    return ShardForm(
+        dtype, shard, sharding.chunk_shape, array.shape[-1], order, back, array.fill_value
+    )
 
 
 class Shards:
@@ -108,25 +112,27 @@ class Shards:
             CorruptRun: bytes are not what was written.
         """
         whole = self._form.shard[0]
-        numbers, place = np.unique(rows // whole, return_inverse=True)
-        shards = [self._shard(int(number), width) for number in numbers]
-        if len(shards) == 1:
-            return picked(shards[0], rows % whole)
-        if (np.diff(rows) > 0).all():
-            parts = np.split(rows % whole, np.flatnonzero(np.diff(place)) + 1)
-            return np.concatenate(
-                [picked(shard, part) for shard, part in zip(shards, parts, strict=True)]
-            )
-        found: np.ndarray = np.concatenate(shards)[place * whole + rows % whole]
-        return found
+        order = np.argsort(rows, kind="stable")
+        numbers, starts = np.unique(rows[order] // whole, return_index=True)
+        parts = []
+        for number, of_shard in zip(numbers, np.split(rows[order], starts[1:]), strict=True):
+            part = picked(self._shard(int(number), width), of_shard % whole)
+            # A few rows must not keep a whole shard in memory.
+            parts.append(part if 2 * len(part) >= whole else part.copy())
+        found = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        if (np.diff(order) == 1).all():
+            return found
+        back: np.ndarray = found[np.argsort(order)]
+        return back
 
     def _shard(self, number: int, width: int | None) -> Shaped[np.ndarray, "row ..."]:
         form = self._form
         key = shard_key(self._name, shard=number, dimensions=len(form.shard))
         content = self._fetch(key)
         cells = form.chunks
-        if width is not None:
-            cells = (*cells[:-1], min(cells[-1], -(-width // form.chunk[-1])))
+        if len(cells) > 1:
+            width = form.last if width is None else min(width, form.last)
+            cells = (*cells[:-1], -(-width // form.chunk[-1]))
         try:
             index = _index(content, form)
             places = list(itertools.product(*(range(count) for count in cells)))
