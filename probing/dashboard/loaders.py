@@ -80,7 +80,9 @@ def _stamp(location: str) -> int:
 
 @st.cache_resource(max_entries=8, show_spinner="Opening the run …")
 def _opened(location: str, stamp: int) -> Run:
-    return open_run(location)
+    run = open_run(location)
+    run.read_ahead()
+    return run
 
 
 def options(run: Run, every: pd.DataFrame, stratum: Stratum, *, other: str = "") -> list[str]:

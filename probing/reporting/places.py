@@ -67,9 +67,9 @@ def _made_places(run: Run) -> pd.DataFrame:
     )
     fraction = positions.position / frame["response_tokens"].to_numpy()
     phases = [phase.value for phase in Phase]
-    ids, place = np.unique(positions.token_id, return_inverse=True)
+    place, ids = pd.factorize(positions.token_id)
     tokens = token_texts(run, ids)
-    masks, chosen = np.unique(positions.selectors, return_inverse=True)
+    chosen, masks = pd.factorize(positions.selectors)
     return frame.assign(
         carrier=positions.carrier,
         position=positions.position,

@@ -141,9 +141,9 @@ def read_rows(
             len(range(*s.indices(n))) for s, n in zip(inner, array.shape[1:], strict=True)
         )
         return np.empty((0, *shape), dtype=array.dtype)
-    first, last = int(rows[0]), int(rows[-1])
-    if last - first < DENSE * len(rows) and (np.diff(rows) > 0).all():
-        return _picked(array[(slice(first, last + 1), *inner)], rows - first)
+    if dense(rows):
+        first, last = int(rows[0]), int(rows[-1])
+        return picked(array[(slice(first, last + 1), *inner)], rows - first)
     blocks = np.unique(rows // chunk_rows)
     pieces = [array[(slice(first, stop), *inner)] for first, stop in _spans(blocks, chunk_rows)]
     together = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
@@ -151,14 +151,19 @@ def read_rows(
     return cast("np.ndarray", together[place])
 
 
-def _picked(
+def picked(
     values: Shaped[np.ndarray, "row ..."], rows: Int[np.ndarray, " picked"]
 ) -> Shaped[np.ndarray, "picked ..."]:
-    """Ascending rows: stretches without a gap are copied whole, not one by one."""
-    if len(rows) == len(values):
-        return values
+    """Ascending rows: stretches without a gap are copied whole, one alone not at all."""
     stretches = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
-    return np.concatenate([values[each[0] : each[-1] + 1] for each in stretches])
+    parts = [values[each[0] : each[-1] + 1] for each in stretches]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def dense(rows: Int[np.ndarray, " row"]) -> bool:
+    """Whether rows ascend, with few gaps."""
+    reach = int(rows[-1]) - int(rows[0])
+    return reach < DENSE * len(rows) and bool((np.diff(rows) > 0).all())
 
 
 def _spans(blocks: Int[np.ndarray, " block"], chunk_rows: int) -> Iterator[tuple[int, int]]:

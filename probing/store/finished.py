@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt
 
 from probing.analysis.decoding import Statistics
+from probing.analysis.side_by_side import side_by_side
 from probing.settings import Decoding, KindRule, as_json
 from probing.store.opening import Finish
 from probing.store.schema import COPIED, METADATA, STATISTICS
@@ -52,12 +53,14 @@ class Finished:
 
     def statistics(self, measures: Sequence[int]) -> list[Statistics]:
         """Those of some measures, every array read once."""
-        columns: list[dict[str, np.ndarray]] = [{} for _ in measures]
-        for field in dataclasses.fields(Statistics):
-            whole = self._read(field.name)
-            for column, measure in zip(columns, measures, strict=True):
-                column[field.name] = np.ascontiguousarray(whole[:, measure])
-        return [Statistics(**column) for column in columns]
+        names = [field.name for field in dataclasses.fields(Statistics)]
+
+        def columns(name: str) -> list[np.ndarray]:
+            whole = self._read(name)
+            return [np.ascontiguousarray(whole[:, measure]) for measure in measures]
+
+        found = zip(*side_by_side(columns, names), strict=True)
+        return [Statistics(**dict(zip(names, each, strict=True))) for each in found]
 
     def pair_signs(
         self, pair: int, *, temperature: float, rule: KindRule

@@ -71,6 +71,13 @@ def read_sealed(data: bytes, *, name: str) -> dict[str, Any]:
     return attributes
 
 
+def sealed_attributes(data: bytes) -> dict[str, Any]:
+    """The same of a document that is known to be what was written."""
+    attributes: dict[str, Any] = json.loads(data)["attributes"]
+    del attributes[DIGEST]
+    return attributes
+
+
 def _corrupt(name: str, fault: str) -> str:
     return (
         f"{name}: {fault}; committed objects never change; "

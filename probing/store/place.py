@@ -1,7 +1,7 @@
 """Where a run lies: read access to its objects, on a local disk or behind an fsspec URL."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -34,8 +34,8 @@ class Place(Protocol):
     def is_file(self) -> bool:
         """Whether the place is a file, and so no folder."""
 
-    def sizes(self) -> dict[str, int]:
-        """Every object with its length in bytes."""
+    def sizes(self, names: Collection[str] | None = None) -> dict[str, int]:
+        """Every object with its length in bytes, or those of these names that are there."""
 
     def store(self) -> Store:
         """The place as a Zarr store, read-only."""
@@ -66,9 +66,11 @@ class LocalPlace:
         """Whether the place is a file, and so no folder."""
         return self._root.is_file()
 
-    def sizes(self) -> dict[str, int]:
-        """Every object with its length in bytes."""
-        return dict(_walk(str(self._root), ""))
+    def sizes(self, names: Collection[str] | None = None) -> dict[str, int]:
+        """Every object with its length in bytes, or those of these names that are there."""
+        if names is None:
+            return dict(_walk(str(self._root), ""))
+        return dict(_lengths(f"{self._root}/", names))
 
     def store(self) -> Store:
         """The place as a Zarr store, read-only."""
@@ -86,6 +88,15 @@ def _walk(folder: str, prefix: str) -> Iterator[tuple[str, int]]:
                 yield name, entry.stat().st_size
             except FileNotFoundError:  # a writer renamed its partial file meanwhile
                 continue
+
+
+def _lengths(root: str, names: Collection[str]) -> Iterator[tuple[str, int]]:
+    """Asked for one by one: many times as quick as a walk through as many folders."""
+    for name in names:
+        try:
+            yield name, os.stat(root + name).st_size
+        except (FileNotFoundError, NotADirectoryError):
+            continue
 
 
 class RemotePlace:
@@ -126,8 +137,11 @@ class RemotePlace:
         """Whether the place is a file, and so no folder."""
         return bool(self._fs.isfile(self._root))
 
-    def sizes(self) -> dict[str, int]:
-        """Every object with its length in bytes."""
+    def sizes(self, names: Collection[str] | None = None) -> dict[str, int]:
+        """Every object with its length in bytes, or at least those of these names that are there.
+
+        One listing tells of all of them.
+        """
         root = f"{self._root.rstrip('/')}/"
         found = self._fs.find(self._root, detail=True)
         return {path.removeprefix(root): int(info["size"]) for path, info in found.items()}

@@ -13,6 +13,7 @@ from jaxtyping import Int, Shaped
 from probing.analysis.decoding import Statistics, joined, statistics
 from probing.analysis.distributions import Distributions, Tail
 from probing.analysis.grid import Grid, logit_grid
+from probing.analysis.side_by_side import side_by_side
 from probing.analysis.tail import tail_betas
 from probing.carriers.record import Carrier
 from probing.settings import Decoding, KindRule
@@ -219,8 +220,8 @@ class Run:
         found = self._arrays.get(name)
         if found is None:
             found = open_array(self._store, name)
-            # Of others Zarr reads several chunks at once, and they are few.
-            form = shard_form(found) if name in POSITION_ARRAYS else None
+            over_rows = name in POSITION_ARRAYS or name.startswith(STATISTICS)
+            form = shard_form(found) if over_rows else None
             self._shards[name] = None if form is None else Shards(name, form, self._fetch)
             self._arrays[name] = found
         return found
@@ -242,9 +243,16 @@ class Run:
 
     @cached_property
     def _positions(self) -> PositionTable:
-        return PositionTable(
-            **{field.name: self.array(field.name) for field in dataclasses.fields(PositionTable)}
-        )
+        names = [field.name for field in dataclasses.fields(PositionTable)]
+        return PositionTable(**dict(zip(names, side_by_side(self.array, names), strict=True)))
+
+    def read_ahead(self) -> None:
+        """Read side by side what every table asks for first, where finishing left it."""
+        first: list[Callable[[], object]] = [self.carriers, self.positions]
+        if self.finished:
+            decoding, rule = Decoding(), KindRule()
+            first.append(lambda: self.statistics(0, decoding=decoding, rule=rule))
+        side_by_side(lambda read: read(), first)
 
     def positions(self) -> PositionTable:
         """Carrier, place, token and selection of every position. Do not write into it."""

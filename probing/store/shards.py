@@ -15,6 +15,7 @@ from jaxtyping import Int, Shaped, UInt
 from numcodecs import blosc
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ShardingCodec, TransposeCodec
 
+from probing.store.arrays import dense, picked
 from probing.store.objects import undecodable
 from probing.store.schema import shard_key
 
@@ -116,7 +117,8 @@ class Shards:
         numbers, starts = np.unique(rows[order] // whole, return_index=True)
         parts = []
         for number, of_shard in zip(numbers, np.split(rows[order], starts[1:]), strict=True):
-            part = picked(self._shard(int(number), width), of_shard % whole)
+            shard, places = self._shard(int(number), width), of_shard % whole
+            part = picked(shard, places) if dense(places) else shard[places]
             # A few rows must not keep a whole shard in memory.
             parts.append(part if 2 * len(part) >= whole else part.copy())
         found = parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -151,14 +153,6 @@ class Shards:
                 )
             ] = piece
         return found[..., :width]
-
-
-def picked(
-    values: Shaped[np.ndarray, "row ..."], rows: Int[np.ndarray, " picked"]
-) -> Shaped[np.ndarray, "picked ..."]:
-    """Some rows; one stretch of them is not copied."""
-    stretch = len(rows) > 0 and rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all()
-    return values[rows[0] : rows[-1] + 1] if stretch else values[rows]
 
 
 def _index(content: bytes, form: ShardForm) -> Shaped[np.ndarray, "..."]:
