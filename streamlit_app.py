@@ -6,6 +6,7 @@ Streamlit imports this file once and serves `app`; for each visit it runs the fi
 """
 
 from pathlib import Path
+from threading import Thread
 
 import streamlit as st
 
@@ -62,7 +63,10 @@ def _frame() -> None:
 if __name__ == "__main__":
     _frame()
 else:
-    # What pages compute and draw with takes seconds to import: before the first visit, not in it.
+    # What pages compute and draw with takes seconds to load: before the first visit, not in it.
+    from probing.analysis.decoding import make_ready
     from probing.reporting import charts, mechanism_charts, tables  # noqa: F401
 
+    # In a container it compiles for seconds, in which the server must answer already.
+    Thread(target=make_ready, daemon=True).start()
     app = st.App(HERE, middleware=guard.MIDDLEWARE, secrets=visiting.secrets_of_environment())

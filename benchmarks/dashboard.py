@@ -65,18 +65,27 @@ CHANGES = 5
 
 THINKING_S = (4.0, 10.0)
 
+WATCHED = """
+window.busyAt = 0;
+new MutationObserver(() => { window.busyAt = performance.now(); }).observe(
+    document, { subtree: true, childList: true, characterData: true, attributes: true }
+);
+new PerformanceObserver((list) => {
+    for (const task of list.getEntries())
+        window.busyAt = Math.max(window.busyAt, task.startTime + task.duration);
+}).observe({ entryTypes: ['longtask'] });
+"""
+"""When anything last changed on a page, or its thread was last busy for 50 ms: drawing is."""
+
 SETTLED = """
 (rest) => {
     const app = document.querySelector('[data-testid="stApp"]');
     const idle = app?.dataset.testScriptState === 'notRunning'
         && document.querySelector('[data-testid="stMain"] h1')
         && !document.querySelector('[data-stale="true"], [data-testid="stSkeleton"]');
-    const now = performance.now();
-    const drawn = document.body.innerText;
-    if (!idle || drawn !== window.drawn) window.busyAt = now;
-    window.drawn = drawn;
-    window.busyAt ??= now;
-    return now - window.busyAt > rest ? now - window.busyAt : false;
+    if (!idle) window.busyAt = performance.now();
+    const still = performance.now() - window.busyAt;
+    return still > rest ? still : false;
 }
 """
 
@@ -112,11 +121,9 @@ def _wait_for(url: str) -> None:
 
 def settled(page: Page, act: Callable[[], Any]) -> float:
     """Seconds from an act until the page stands still."""
-    page.evaluate("() => { window.busyAt = undefined; window.drawn = undefined; }")
     begin = time.perf_counter()
     act()
-    page.wait_for_timeout(50)  # A change reaches the server after a moment.
-    page.evaluate("() => { window.busyAt = undefined; }")
+    page.evaluate("() => { window.busyAt = performance.now(); }")
     handle = page.wait_for_function(SETTLED, arg=REST_MS, timeout=PATIENCE_S * 1000, polling=20)
     rest = float(handle.json_value()) / 1000
     return time.perf_counter() - begin - rest
@@ -135,7 +142,7 @@ def pages(address: str) -> dict[str, float]:
         browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
         page = browser.new_context(viewport={"width": 1400, "height": 1000}).new_page()
         page.set_default_timeout(PATIENCE_S * 1000)
-        page.goto("about:blank")
+        page.add_init_script(WATCHED)
         cold = settled(page, lambda: page.goto(f"http://{address}/"))
         print(f"cold open {cold:.2f} s", flush=True)
         filtered = [settled(page, press(page, *label)) for label in LABELS * 4]

@@ -9,10 +9,11 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from probing.analysis.distributions import Distributions
+from probing.analysis.distributions import Distributions, Tail
 from probing.analysis.fast_statistics import COLUMNS, Asked, fast_statistics
 from probing.analysis.moments import (
     LOWEST,
+    kl_nats,
     moments_of,
     require_same_candidates,
     settle,
@@ -93,6 +94,16 @@ def statistics(rows: Distributions, *, decoding: Decoding, rule: KindRule) -> St
         _statistics_block(rows.part(block), decoding=decoding, rule=rule) for block in rows.blocks()
     ]
     return joined(parts)
+
+
+def make_ready() -> None:
+    """Compile what statistics and divergences need, or load it: whoever asks first would wait."""
+    ids, logits = np.zeros((1, 1), dtype=np.int32), np.zeros((1, 1), dtype=np.float32)
+    nothing = np.zeros((1, 2))
+    tail = Tail(np.zeros(1, dtype=np.float32), nothing, nothing, nothing)
+    row = Distributions(ids, logits, tail, np.array([0.5, 2.0]))
+    statistics(row, decoding=Decoding(top_k=1), rule=KindRule())
+    kl_nats(row, row, cross_mean=nothing, temperature_a=1.0, temperature_b=1.0)
 
 
 def joined(parts: Sequence[Statistics]) -> Statistics:

@@ -60,7 +60,9 @@ def fast_statistics(
     ascending = np.sort(rows.logits, axis=1)
     found = np.empty((len(COLUMNS), len(ids)))
     top_ids = np.empty(len(ids), dtype=np.int64)
-    whole = _all_rows(rows, ascending, np.ascontiguousarray(ids), asked, found, top_ids)
+    # A copy may be written to, as a run's own array may not: Numba would compile for both.
+    own_ids = np.array(ids, dtype=np.int32, order="C")
+    whole = _all_rows(rows, ascending, own_ids, asked, found, top_ids)
     return (found, top_ids) if whole else None
 
 

@@ -1,7 +1,7 @@
 """One compiled pass over each row: what `rows` stores of it, several times as fast, on a CPU.
 
-Where Numba is missing, on other devices, and where a model masks ids, `rows` takes its general
-path; a test holds the two equal.
+On other devices, and where a model masks ids, `rows` takes its general path; a test holds the two
+equal.
 """
 
 import math

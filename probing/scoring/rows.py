@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from itertools import pairwise
 
 import numpy as np
@@ -19,7 +18,7 @@ COMPILED, GENERAL = "compiled", "general"
 
 def row_path(device: torch.device) -> str:
     """How rows on this device are reduced: it changes last bits, so the plan holds it."""
-    return COMPILED if device.type == "cpu" and find_spec("numba") is not None else GENERAL
+    return COMPILED if device.type == "cpu" else GENERAL
 
 
 def reduce_rows(
