@@ -176,6 +176,27 @@ def test_the_draw_is_blind_and_its_agreement_is_the_stores(site: Site, file: Lab
     assert site.complaints == []
 
 
+def test_whoever_looks_at_the_response_first_is_not_blind(site: Site, file: LabelFile) -> None:
+    page = opened(site, "examples", "run=pages.zarr")
+    name = drawn(page)
+    main = page.get_by_test_id("stMain")
+    expect(main).not_to_contain_text("by mean")
+    page.get_by_role("link", name="Carrier", exact=True).click()
+    page.locator("h1", has_text="Carrier").wait_for()
+    settle(page)
+    page.get_by_role("link", name="Examples", exact=True).click()
+    page.locator("h1", has_text="Examples").wait_for()
+    settle(page)
+    expect(main).to_contain_text("by mean")
+    save(page, kind="mixed", who="Ada")
+    (label,) = file.read().labels
+    assert label.position == name
+    assert label.order.how == "random"
+    assert not label.order.blind
+    page.context.close()
+    assert site.complaints == []
+
+
 def test_an_upload_is_taken_line_by_line(site: Site, file: LabelFile, tmp_path: Path) -> None:
     run = site.runs["pages.zarr"].open()
     comparison = compared(site, View())["ssd"]

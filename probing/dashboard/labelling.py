@@ -13,7 +13,7 @@ from probing.dashboard.filtering import URL
 from probing.dashboard.parts import text_frame
 from probing.errors import ProbingError
 from probing.reporting import labels_shown
-from probing.reporting.examples import Order, position_name
+from probing.reporting.examples import Order, position_name, position_named
 from probing.reporting.filters import Filters
 from probing.reporting.happenings import EVENT_NAMES
 from probing.reporting.labels import label_table
@@ -33,8 +33,9 @@ from probing.store.labels import (
 from probing.store.reader import Run
 from probing.vocabulary import Event, Kind
 
-DRAWN, DRAWN_AS = "drawn", "drawn_as"
-"""The name of the position that was last drawn at random, and among which it was drawn."""
+DRAWN, DRAWN_AS, REVEALED = "drawn", "drawn_as", "revealed"
+"""The name of the position that was last drawn at random, among which it was drawn, and its name
+again once another page has shown its kind."""
 
 NAME, KEPT_HERE, SAID = "labeller", "labels_here", "label_said"
 """Of the session: the typed name, labels that cannot be kept beside their run, the last message."""
@@ -187,17 +188,19 @@ class Seen:
         mine: what this person says of it already.
         others: everybody's labels of it.
         drawn: whether it was drawn at random.
+        revealed: whether another page has shown what the heuristic says of it.
     """
 
     name: str
     mine: Label | None
     others: tuple[Label, ...]
     drawn: bool
+    revealed: bool
 
     @property
     def blind(self) -> bool:
         """Whether the heuristic's answer and other people's are hidden: until one has one's own."""
-        return self.drawn and self.mine is None
+        return self.drawn and self.mine is None and not self.revealed
 
 
 def seen(choice: Choice, position: pd.Series) -> Seen:
@@ -206,7 +209,15 @@ def seen(choice: Choice, position: pd.Series) -> Seen:
     here = tuple(label for label in of_pair(choice) if label.position == name)
     mine = next((label for label in here if label.who == who), None)
     pinned = st.session_state.get(PINNED)
-    return Seen(name, mine, here, drawn=name == pinned == st.session_state.get(DRAWN))
+    drawn = name == pinned == st.session_state.get(DRAWN)
+    return Seen(name, mine, here, drawn, revealed=name == st.session_state.get(REVEALED))
+
+
+def reveal(positions: pd.DataFrame) -> None:
+    """Say that a page shows the kinds of these positions: a label of one is not blind any more."""
+    drawn = st.session_state.get(DRAWN)
+    if drawn is not None and position_named(positions, drawn) is not None:
+        st.session_state[REVEALED] = drawn
 
 
 def offer_of(choice: Choice, ranking: Ranking, shown: Seen, *, narrowed_by: str) -> Offer:

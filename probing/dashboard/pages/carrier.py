@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from probing.dashboard import loaders
+from probing.dashboard import labelling, loaders
 from probing.dashboard.controls import PINNED, Choice, chosen
 from probing.dashboard.filtering import URL
 from probing.dashboard.pages import EXAMPLES
@@ -39,6 +39,7 @@ def page() -> None:
         return
     carrier_id, by, aspect = _controls(choice)
     positions = carrier.carrier_positions(choice.every, carrier_id)
+    labelling.reveal(positions)
     st.text(carrier.carrier_line(positions))
     with st.expander("Prompt"):
         st.code(
