@@ -10,6 +10,7 @@ from probing.dashboard import loaders
 from probing.reporting import display, filters
 from probing.reporting.filters import HEADLINE, Filters
 from probing.reporting.happenings import EVENT_NAMES
+from probing.reporting.text import escaped
 from probing.store.reader import Run
 from probing.vocabulary import Assignment, Kind, Stratum
 
@@ -135,7 +136,7 @@ def _labels(
             pills.label,
             options,
             selection_mode="multi",
-            format_func=display.escaped,
+            format_func=escaped,
             key=pills.key,
             bind=URL,
             help=pills.help,
