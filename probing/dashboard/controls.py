@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from probing.dashboard import loaders
-from probing.dashboard.filtering import KEYS, URL, chosen_filters
+from probing.dashboard.filtering import KEYS, URL, chosen_filters, whole_number
 from probing.dashboard.saying import said
 from probing.errors import NoCarriersLeft, OutsideContract, ProbingError
 from probing.reporting import display, filters, tables
@@ -353,13 +353,12 @@ def _decoding(run: Run) -> Decoding:
         "without rescoring.",
     )
     left, right = st.columns(2)
-    top_k = left.number_input(
+    top_k = whole_number(
+        left,
         "Top-k",
-        min_value=0,
-        max_value=run.manifest.settings.store.top_k,
-        value=default.top_k,
+        ends=(0, run.manifest.settings.store.top_k),
+        value=float(default.top_k),
         key="top_k",
-        bind=URL,
         disabled=greedy,
         help="Keep the k likeliest tokens; 0 switches it off. The run knows ranks up to "
         f"{run.manifest.settings.store.top_k} exactly.",

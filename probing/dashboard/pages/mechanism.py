@@ -10,7 +10,7 @@ import streamlit as st
 
 from probing.dashboard import loaders
 from probing.dashboard.controls import Choice, chosen
-from probing.dashboard.filtering import URL
+from probing.dashboard.filtering import URL, whole_number
 from probing.dashboard.parts import csv_button, opening, report_button, text_frame
 from probing.dashboard.saying import said
 from probing.errors import ProbingError
@@ -88,13 +88,12 @@ def _training(choice: Choice) -> Training:
         bind=URL,
         help="The target of self-distillation is made from it, from top-k and from top-p.",
     )
-    top_k = middle.number_input(
+    top_k = whole_number(
+        middle,
         "Training top-k",
-        min_value=0,
-        max_value=choice.run.manifest.settings.store.top_k,
-        value=DEFAULT.top_k,
+        ends=(0, choice.run.manifest.settings.store.top_k),
+        value=float(DEFAULT.top_k),
         key="train_top_k",
-        bind=URL,
         help="0: the samples were not truncated by rank.",
     )
     top_p = right.number_input(
