@@ -87,7 +87,7 @@ def hostile_carriers() -> list[Carrier]:
             problem_id=TEXTS[number // 2 * 2],
             prompt=f"{text} is asked: {text}",
             response=f"Wait, so {text} it is. ✓ \ufffd \ufffe Then {text}, \\boxed{{7}}.",
-            generator=MODELS[number % 2] if number % 3 else text,
+            generator=MODELS[number % 2] if number % 9 else text,
             correct=bool(number % 2),
             subject=text,
             source=TEXTS[-1 - number],
