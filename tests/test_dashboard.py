@@ -15,6 +15,7 @@ from probing.reporting import display, filters, shares, tables
 from probing.reporting.drifting import BY_KIND_ALONE, DriftAsked
 from probing.reporting.filters import EVERY, Average, Filters, Weighting
 from probing.reporting.quantities import QUANTITIES
+from probing.reporting.text import escaped
 from probing.settings import KIND_PRESETS, Decoding, KindRule
 from probing.vocabulary import Assignment, Stratum
 
@@ -357,7 +358,7 @@ def test_names_of_models_are_never_markdown(
     assert not app.exception
     assert f"{names[1]} against {names[0]}" in app.text[0].value
     shown = sorted(app.pills(key="generator").options)
-    assert shown == sorted(display.escaped(name) for name in names)
+    assert shown == sorted(escaped(name) for name in names)
     assert any(names[1] in text.value for text in app.text[1:])
     rendered = [*app.markdown, *app.caption, *app.title, *app.header, *app.subheader]
     assert not any(name in element.value for name in names for element in rendered)

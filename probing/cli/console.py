@@ -19,6 +19,7 @@ from rich.text import Text
 
 from probing.carriers.record import Skipped
 from probing.errors import Interrupted, OutsideContract, ProbingError, StoppedEarly, UsageFault
+from probing.reporting.text import line, plain, shown_token
 
 EXIT_FAULT, EXIT_USAGE, EXIT_STOPPED, EXIT_INTERRUPTED = 1, 2, 3, 130
 MOST_ROWS = 60
@@ -27,9 +28,24 @@ MOST_ROWS = 60
 NARROWEST = 240
 """Columns of text that output which goes to no terminal may use: no table needs more."""
 
+
+class Terminal(Console):
+    """A console to which no text that is printed can give a command, whoever wrote it."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As of `Console`, with nothing in a text hidden."""
+        super().print(*map(_inert, objects), **options)
+
+
+def _inert(what: Any) -> Any:
+    if isinstance(what, Text):
+        return Text(plain(what.plain), style=what.style)
+    return plain(what) if isinstance(what, str) else what
+
+
 # Sentences are never cut into lines here: a terminal wraps them, and a pipe gets them whole.
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else NARROWEST)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Terminal(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else NARROWEST)
+err = Terminal(stderr=True, highlight=False, soft_wrap=True)
 
 
 SPEED_OVER_SECONDS = 3600.0
@@ -105,7 +121,10 @@ class SkippedRecords:
         if self._counts[sort] <= SHOWN_OF_A_REASON:
             self._shown.setdefault(sort, []).append(item)
         if self._target is not None:
-            self._writer.writerow([item.file, item.line, item.reason, item.detail])
+            from probing.reporting.export import neutral
+
+            file, reason, detail = map(neutral, (item.file, item.reason, item.detail))
+            self._writer.writerow([file, item.line, reason, detail])
 
     def __enter__(self) -> "SkippedRecords":
         return self
@@ -156,20 +175,22 @@ def print_table(
     table = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=tight)
     for name in frame.columns:
         numeric = name in formats or pd.api.types.is_numeric_dtype(frame[name])
-        table.add_column(Text(str(name)), justify="right" if numeric else "left", overflow="fold")
+        table.add_column(
+            Text(line(str(name))), justify="right" if numeric else "left", overflow="fold"
+        )
     for row in frame.itertuples(index=False):
         cells = zip(frame.columns, row, strict=True)
-        table.add_row(*(Text(formats.get(n, partial(_cell, n))(v)) for n, v in cells))
+        texts = (formats.get(name, partial(_cell, name))(value) for name, value in cells)
+        table.add_row(*(Text(line(text)) for text in texts))
     out.print(table, soft_wrap=False)
 
 
 def _cell(name: str, value: object) -> str:
     from probing.reporting.display import NOT_MEASURED
-    from probing.reporting.text import visible
 
     if isinstance(value, str):
-        # No escape sequence of a model reaches the terminal, and no space of a token is lost.
-        return visible(value) if "token" in name else value
+        # No space of a token is lost, and no token is longer than one can look at.
+        return shown_token(value) if "token" in name else value
     if value is pd.NA or (isinstance(value, float) and math.isnan(value)):
         return NOT_MEASURED
     return f"{value:.4g}" if isinstance(value, float) else str(value)

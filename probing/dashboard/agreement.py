@@ -8,6 +8,7 @@ from probing.carriers.record import Skipped
 from probing.dashboard import labelling
 from probing.dashboard.controls import Choice
 from probing.dashboard.parts import csv_button, text_frame
+from probing.dashboard.saying import said
 from probing.errors import ProbingError
 from probing.reporting import display, labels, labels_shown
 from probing.reporting.text import line
@@ -61,7 +62,7 @@ def _tables(choice: Choice, table: pd.DataFrame) -> None:
             key=f"deltas, {basis}",
         )
     if notes := labels_shown.delta_notes(deltas):
-        st.text("; ".join(notes))
+        said("; ".join(notes))
     with st.container(horizontal=True):
         csv_button(found, name="agreement", label="Agreement")
         csv_button(confusion, name="confusion", label="Confusion")
@@ -87,7 +88,7 @@ def _exchange(choice: Choice) -> None:
     """Labels out and in."""
     found = labelling.labels_of(choice.run)
     if found.skipped:
-        st.text(
+        said(
             f"{len(found.skipped)} lines beside this run are no labels and are left out; the first "
             f"is line {found.skipped[0].line}: {found.skipped[0].detail}"
         )
@@ -148,7 +149,7 @@ def _receive(run: Run, key: str) -> None:
 
 
 def _said(received: _Received) -> None:
-    st.text(received.text)
+    said(received.text)
     if len(received.skipped):
         more = len(received.skipped) - MOST_LISTED
         st.text(f"{len(received.skipped)} lines left out" + (":" if more <= 0 else ", the first:"))

@@ -10,7 +10,8 @@ import pandas as pd
 import streamlit as st
 
 from probing.dashboard import loaders
-from probing.dashboard.filtering import KEYS, URL, chosen_filters
+from probing.dashboard.filtering import KEYS, URL, chosen_filters, whole_number
+from probing.dashboard.saying import said
 from probing.errors import NoCarriersLeft, OutsideContract, ProbingError
 from probing.reporting import display, filters, tables
 from probing.reporting.cells import columns_apart
@@ -19,6 +20,7 @@ from probing.reporting.deltas import DEFAULT_INFERENCE
 from probing.reporting.drifting import NOT_KNOWN, DriftAsked, DriftNull
 from probing.reporting.filters import Average, Filters, Weighting
 from probing.reporting.remaking import Ranking, TableSettings, made
+from probing.reporting.text import line
 from probing.settings import DEFAULT_ASSIGNMENT, KIND_PRESETS, Decoding, KindRule
 from probing.store.reader import BLOCK_ROWS, Run
 from probing.vocabulary import Assignment
@@ -263,7 +265,7 @@ def _reset(opening: Mapping[str, object]) -> None:
 def _refuse(what: str, error: ProbingError) -> bool:
     st.title("Probing")
     st.error(what, icon=":material/error:")
-    st.text(str(error))
+    said(str(error))
     return False
 
 
@@ -271,6 +273,7 @@ def _choose(runs: Mapping[str, str]) -> Choice:
     name = st.selectbox(
         "Run",
         list(runs),
+        format_func=line,
         key="run",
         bind=URL,
         help="Runs in cache/, or those the dashboard was started with.",
@@ -279,6 +282,7 @@ def _choose(runs: Mapping[str, str]) -> Choice:
     other = st.selectbox(
         "Other model",
         other_names(run),
+        format_func=line,
         key="other",
         bind=URL,
         help="Compared with the baseline; every delta is other − baseline.",
@@ -317,6 +321,7 @@ def _control(run: Run, other: str) -> str | None:
         "Control",
         options,
         index=options.index(usual),
+        format_func=line,
         key="control",
         bind=URL,
         help="A model that stands beside the other in every table, with their difference: trained "
@@ -348,13 +353,12 @@ def _decoding(run: Run) -> Decoding:
         "without rescoring.",
     )
     left, right = st.columns(2)
-    top_k = left.number_input(
+    top_k = whole_number(
+        left,
         "Top-k",
-        min_value=0,
-        max_value=run.manifest.settings.store.top_k,
-        value=default.top_k,
+        ends=(0, run.manifest.settings.store.top_k),
+        value=float(default.top_k),
         key="top_k",
-        bind=URL,
         disabled=greedy,
         help="Keep the k likeliest tokens; 0 switches it off. The run knows ranks up to "
         f"{run.manifest.settings.store.top_k} exactly.",

@@ -1,20 +1,59 @@
 """The filters of the sidebar: which positions are looked at."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from probing.dashboard import loaders
 from probing.reporting import display, filters
 from probing.reporting.filters import HEADLINE, Filters
 from probing.reporting.happenings import EVENT_NAMES
+from probing.reporting.text import escaped
 from probing.store.reader import Run
 from probing.vocabulary import Assignment, Kind, Stratum
 
 URL: Final = "query-params"
 """Bind a control to the address, under its key."""
+
+LARGEST: Final = 2**53 - 1
+"""Whole numbers up to it are the same in Python and in a browser."""
+
+
+def whole_number(
+    place: DeltaGenerator | None,
+    label: str,
+    *,
+    key: str,
+    ends: tuple[int, int | None],
+    **options: Any,
+) -> int:
+    """A control for a whole number, bound to the address.
+
+    Streamlit has it as any number: of a whole one it fails where an address says infinity.
+
+    Args:
+        place: where it is drawn; None for the page.
+        label: above it.
+        key: of the control, and its part of the address.
+        ends: the least and the largest that it takes.
+        options: as of `st.number_input`.
+    """
+    low, high = ends
+    return int(
+        (st if place is None else place).number_input(
+            label,
+            min_value=float(low),
+            max_value=float(LARGEST if high is None else high),
+            step=1.0,
+            format="%.0f",
+            key=key,
+            bind=URL,
+            **options,
+        )
+    )
 
 
 @dataclass(frozen=True)
@@ -135,7 +174,7 @@ def _labels(
             pills.label,
             options,
             selection_mode="multi",
-            format_func=display.escaped,
+            format_func=escaped,
             key=pills.key,
             bind=URL,
             help=pills.help,

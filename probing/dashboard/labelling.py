@@ -11,6 +11,7 @@ import streamlit as st
 from probing.dashboard.controls import PINNED, Choice
 from probing.dashboard.filtering import URL
 from probing.dashboard.parts import text_frame
+from probing.dashboard.saying import said
 from probing.errors import ProbingError
 from probing.reporting import labels_shown
 from probing.reporting.examples import Order, position_name, position_named
@@ -262,8 +263,8 @@ def form(choice: Choice, shown: Seen, offer: Offer) -> None:
                 icon=":material/lock:",
             )
         _fields(choice, shown, offer)
-        if said := st.session_state.pop(SAID, ""):
-            st.text(said)
+        if told := st.session_state.pop(SAID, ""):
+            said(told)
         if shown.others and not shown.blind:
             table = labels_shown.shown_labels(shown.others)
             with st.container(key="given_labels"):

@@ -9,6 +9,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from probing.dashboard import loaders
 from probing.dashboard.controls import NOT_DRAWN, Choice
+from probing.dashboard.saying import said
 from probing.reporting import charts, display, export, shares, tables
 from probing.reporting.deltas import DEFAULT_INFERENCE
 from probing.reporting.drifting import BY_KIND_ALONE, DriftAsked
@@ -31,7 +32,7 @@ def opening(choice: Choice, *, title: str, question: str) -> bool:
     """Title, what is compared, what is missing; False when no position is left."""
     st.title(title, anchor=False)
     beside = f" {choice.control} stands beside it." if choice.control else ""
-    st.text(
+    said(
         f"{question} {choice.other} against {choice.run.model_names[0]}; every delta is "
         f"{choice.other} − {choice.run.model_names[0]}.{beside}"
     )
@@ -84,7 +85,7 @@ def delta_frame(table: pd.DataFrame, *, by: list[str], key: str) -> None:
     if family := display.family_notes(table, inference=DEFAULT_INFERENCE):
         st.caption(f"{'; '.join(family)}.")
     if notes := display.notes(table, by=by):
-        st.text(notes)
+        said(notes)
 
 
 def rules(choice: Choice, asked: TableSettings) -> None:

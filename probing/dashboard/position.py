@@ -5,6 +5,7 @@ import streamlit as st
 
 from probing.dashboard.controls import PINNED, Choice
 from probing.dashboard.parts import column_help, downloads
+from probing.dashboard.saying import said
 from probing.reporting import display, formulas
 from probing.reporting.examples import example_context, position_name
 from probing.reporting.quantities import SHOWN_FIRST
@@ -39,7 +40,7 @@ def pin(position: pd.Series) -> None:
 def heading(position: pd.Series, *, blind: bool = False) -> None:
     """What happened at a position, and where it stands; blind, it does not say what."""
     st.subheader(BLIND if blind else display.event_text(position), anchor=False)
-    st.text(display.place_text(position, blind=blind))
+    said(display.place_text(position, blind=blind))
 
 
 def figures(choice: Choice, row: int) -> None:

@@ -10,10 +10,12 @@ from probing.dashboard import loaders
 from probing.dashboard.controls import Choice
 from probing.dashboard.filtering import URL
 from probing.dashboard.parts import csv_button, delta_frame, quantity_chart
+from probing.dashboard.saying import said
 from probing.errors import ProbingError
-from probing.reporting import display, filters
+from probing.reporting import filters
 from probing.reporting.comparison import other_names
 from probing.reporting.contrasts import COMPARISON
+from probing.reporting.text import escaped, line
 from probing.store.reader import Run
 from probing.vocabulary import Stratum
 
@@ -35,6 +37,7 @@ def beside(choice: Choice) -> None:
     name = left.selectbox(
         "The other run",
         [NO_RUN, *names],
+        format_func=line,
         key=KEY,
         bind=URL,
         help="Its deltas are taken under the same decoding, kinds and filters.",
@@ -48,6 +51,7 @@ def beside(choice: Choice) -> None:
             "Its other model",
             models,
             index=models.index(choice.other) if choice.other in models else 0,
+            format_func=line,
             key="beside_other",
             bind=URL,
             help="Compared with the baseline of its own run.",
@@ -56,7 +60,7 @@ def beside(choice: Choice) -> None:
         table = _both({choice.name: choice, name: there})
     except ProbingError as error:
         st.error("That run cannot answer these settings.", icon=":material/error:")
-        st.text(str(error))
+        said(str(error))
         return
     for column, quantity in zip(st.columns(len(CHARTED)), CHARTED, strict=True):
         with column:
@@ -100,11 +104,11 @@ def _both(choices: Mapping[str, Choice]) -> pd.DataFrame:
 def _said(here: Choice, there: Choice, name: str) -> str:
     """How far the two can be held against each other."""
     problems = [set(each.kept["problem_id"].unique()) for each in (here, there)]
-    baselines = [display.escaped(each.run.model_names[0]) for each in (here, there)]
+    baselines = [escaped(each.run.model_names[0]) for each in (here, there)]
     same = "the same name" if baselines[0] == baselines[1] else f"{baselines[0]} and {baselines[1]}"
     return (
         f"Baselines: {same}. Under the filters {len(problems[0]):,} problems here, "
-        f"{len(problems[1]):,} in {display.escaped(name)}, {len(problems[0] & problems[1]):,} in "
+        f"{len(problems[1]):,} in {escaped(name)}, {len(problems[0] & problems[1]):,} in "
         "both by their ids. Intervals and p-values are of each run by itself: no difference of the "
         "two is tested."
     )

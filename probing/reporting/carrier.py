@@ -11,14 +11,11 @@ from jaxtyping import Int
 from probing.lexicon import THINK_CLOSE
 from probing.reporting import display
 from probing.reporting.coloring import Coloring
-from probing.reporting.text import line, plain, token_text, visible
+from probing.reporting.text import line, plain, shortened, shown_token, token_text, visible
 from probing.store.reader import Run
 from probing.store.words import run_lexicon
 from probing.tokens.spans import spans_by_bytes
 from probing.vocabulary import Phase
-
-LONGEST_TOKEN = 200
-"""Characters of one token that a page shows."""
 
 
 @dataclass(frozen=True)
@@ -128,12 +125,10 @@ def _scored(run: Run, row: int, text: str) -> Piece:
     """A scored token; its bytes are shown where it has no characters of its own."""
     positions = run.positions()
     if text:
-        shown = scored_text(text)
+        shown = shortened(scored_text(text), characters=len(text))
     else:
         raw = run.token_bytes(positions.token_id[row : row + 1])[0]
-        shown = visible(token_text(raw)) or "∅"
-    if len(shown) > LONGEST_TOKEN:
-        shown = f"{shown[:LONGEST_TOKEN]}… ({len(text):,} characters)"
+        shown = shown_token(token_text(raw)) or "∅"
     return Piece(text, shown, row, int(positions.position[row]))
 
 

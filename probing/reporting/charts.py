@@ -13,6 +13,7 @@ import pandas as pd
 from probing.reporting.contrasts import COMPARISON
 from probing.reporting.deltas import ALL, joined
 from probing.reporting.quantities import QUANTITIES
+from probing.reporting.text import line
 from probing.vocabulary import Assignment, Kind, Stratum
 
 NEUTRAL = "#7a828c"
@@ -64,9 +65,9 @@ def legend_text(names: Sequence[str], *, drift: bool = False) -> str:
 
 
 def group_labels(table: pd.DataFrame, by: Sequence[str]) -> pd.Series:
-    """One label per row for its group, `ALL` for the row over all."""
+    """One label per row for its group, nothing in it hidden; `ALL` for the row over all."""
     every = (table[list(by)] == ALL).all(axis=1)
-    return joined(table, by).mask(every, ALL)
+    return joined(table, by).mask(every, ALL).map(line)
 
 
 def delta_chart(table: pd.DataFrame, *, quantity: str, by: Sequence[str]) -> alt.LayerChart:
@@ -122,7 +123,7 @@ def _look(names: Sequence[str], quantity: str) -> _Look:
 
 
 def _comparisons(table: pd.DataFrame) -> list[str]:
-    return list(dict.fromkeys(table[COMPARISON]))
+    return [line(name) for name in dict.fromkeys(table[COMPARISON])]
 
 
 def _height(groups: Sequence[str], names: Sequence[str]) -> float:
@@ -136,6 +137,7 @@ def _delta_data(table: pd.DataFrame, *, quantity: str, by: Sequence[str]) -> pd.
     data = shown[[COMPARISON, "delta", "low", "high", "null", "positions", "problems"]].assign(
         group=group_labels(shown, by), kind=shown[Stratum.KIND] if Stratum.KIND in by else ALL
     )
+    data[COMPARISON] = data[COMPARISON].map(line)
     data["null"] = data["null"].where(data["null"].abs() > 0)
     data["null_drift"] = shown.get("null_drift", np.nan)
     return data
@@ -297,7 +299,7 @@ def transition_chart(table: pd.DataFrame, *, other: str) -> alt.LayerChart:
         x=alt.X(
             "other:N",
             sort=kinds,
-            title=f"under {other}",
+            title=line(f"under {other}"),
             axis=alt.Axis(orient="top", labelAngle=0, ticks=False, domain=False),
         ),
         y=alt.Y("baseline:N", sort=kinds, title="under the baseline", axis=_names()),
@@ -377,6 +379,7 @@ def evidence_chart(table: pd.DataFrame, *, figure: str) -> alt.LayerChart:
         table["figure"] == figure,
         ["comparison", "estimate", "low", "high", "null_exchange", "null_drift"],
     ]
+    data = data.assign(comparison=data["comparison"].map(line))
     names = list(data["comparison"])
     base = (alt.Chart() if data is None else alt.Chart(data)).encode(
         y=alt.Y("comparison:N", sort=names, title=None, axis=_names()),

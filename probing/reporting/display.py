@@ -1,6 +1,5 @@
 """How tables look on a page: labels, tooltips, digits. The values themselves stay as they are."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -24,7 +23,7 @@ from probing.reporting.quantities import (
     delta_column,
     other_column,
 )
-from probing.reporting.text import plain, visible
+from probing.reporting.text import line, shown_token
 from probing.settings import GREEDY_BELOW, Decoding, Inference, KindRule
 from probing.vocabulary import Assignment, Stratum
 
@@ -37,11 +36,14 @@ SMALLEST_FIXED = 0.00095
 
 @dataclass(frozen=True)
 class Column:
-    """Label and tooltip of one column, and its pixels where the first rows mislead about them."""
+    """Label (names in it hide nothing) and tooltip, and pixels where the first rows mislead."""
 
     label: str
     explanation: str
     width: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "label", line(self.label))
 
 
 DELTA_LABELS: dict[str, Column] = {
@@ -309,7 +311,9 @@ def shown_example(table: pd.DataFrame) -> Styler:
     labels = example_labels(table)
     shown = table[list(labels)].copy()
     for name in (name for name in labels if name.endswith("_token")):
-        shown[name] = [token if pd.isna(token) else visible(str(token)) for token in shown[name]]
+        shown[name] = [
+            token if pd.isna(token) else shown_token(str(token)) for token in shown[name]
+        ]
     named = {name: column.label for name, column in labels.items()}
     forms = {"prob": number, "kept_prob": kept}
     styler = with_marks(labelled(shown, labels).style, table, labels=named, forms=forms)
@@ -333,10 +337,19 @@ def shown_list(table: pd.DataFrame, *, first: int) -> Styler:
 
 
 def labelled(frame: pd.DataFrame, labels: dict[str, Column]) -> pd.DataFrame:
-    """A table under its columns' labels, numbered from 0."""
-    return frame.rename(columns={n: each.label for n, each in labels.items()}).reset_index(
-        drop=True
-    )
+    """A table under its columns' labels, numbered from 0; nothing in its texts is hidden."""
+    named = {name: labels[name].label if name in labels else line(str(name)) for name in frame}
+    return lined(frame).rename(columns=named).reset_index(drop=True)
+
+
+def lined(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same with every text on one line and nothing in it hidden."""
+    texts = [name for name in frame if not pd.api.types.is_numeric_dtype(frame[name].dtype)]
+    return frame.assign(**{str(name): frame[name].astype("object").map(_lined) for name in texts})
+
+
+def _lined(cell: Any) -> Any:
+    return line(cell) if isinstance(cell, str) else cell
 
 
 def kind_style(kind: Any) -> str:
@@ -482,16 +495,3 @@ def selector_label(name: str) -> str:
     """What readers call a choice of positions."""
     named = {HEADLINE: "headline (interval, random)", EVERY: "every stored position"}
     return named.get(name, f"marker: {name.replace('_', ' ')}")
-
-
-MARKUP = re.compile(r"[\\`*\[\]<>$~|]|(?<!\w)_|_(?!\w)|:(?=[a-z])|^[#+\-]|(?<=^\d)[.)]")
-
-
-def escaped(label: str) -> str:
-    r"""A label as it stands, where a page would take it for Markdown; others stay as they are.
-
-    Examples:
-        >>> escaped("[x](y) :red[z]"), escaped("chain_sum"), escaped("before think-close")
-        ('\\[x\\](y) \\:red\\[z\\]', 'chain_sum', 'before think-close')
-    """
-    return MARKUP.sub(lambda found: f"\\{found.group()}", plain(label))

@@ -11,6 +11,7 @@ import pandas as pd
 
 from probing.reporting.charts import KIND_COLORS, NEUTRAL
 from probing.reporting.quantities import QUANTITIES
+from probing.reporting.text import line
 from probing.vocabulary import Kind
 
 KINDS = tuple(kind.value for kind in Kind)
@@ -93,7 +94,9 @@ def _models(table: pd.DataFrame) -> pd.DataFrame:
     """Rows of the two models themselves, at kinds that occur; ascending, so that lines are."""
     models = list(dict.fromkeys(table["model"]))[:2]
     value = "mass" if "mass" in table else "value"
-    return _known(table[table["model"].isin(models)], value)
+    return _known(table[table["model"].isin(models)], value).assign(
+        model=lambda own: own["model"].map(line)
+    )
 
 
 def _known(table: pd.DataFrame, value: str) -> pd.DataFrame:
@@ -158,13 +161,13 @@ def _bands(data: pd.DataFrame, *, x: alt.X, tooltip: list[alt.Tooltip]) -> alt.L
     base = alt.Chart(data).encode(x=x, color=_color(list(data["kind"])), tooltip=tooltip)
     y = alt.Y("delta:Q", title=None, axis=_signed_axis())
     band = base.mark_area(opacity=0.2).encode(y=alt.Y("low:Q", title=None), y2="high:Q")
-    line = base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=30)).encode(y=y)
+    middle = base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=30)).encode(y=y)
     zero = (
         alt.Chart(pd.DataFrame({"zero": [0.0]}))
         .mark_rule(strokeDash=[3, 3], color=NEUTRAL)
         .encode(y="zero:Q")
     )
-    chart: alt.LayerChart = (zero + band + line).properties(height=CURVE_HEIGHT)
+    chart: alt.LayerChart = (zero + band + middle).properties(height=CURVE_HEIGHT)
     return chart
 
 

@@ -12,7 +12,7 @@ from probing.reporting.display import Column, number, signed, whole
 from probing.reporting.document import Form, Grid, grid
 from probing.reporting.drifting import NULL_DRIFT
 from probing.reporting.quantities import QUANTITIES
-from probing.reporting.text import visible
+from probing.reporting.text import shown_token
 from probing.vocabulary import Assignment, Stratum
 
 EVIDENCE_ORDER = (
@@ -176,7 +176,7 @@ def example_grid(table: pd.DataFrame) -> Grid:
     }
     for name in labels:
         if name.endswith("_token"):
-            texts[name] = lambda token: "" if pd.isna(token) else visible(str(token))
+            texts[name] = lambda token: "" if pd.isna(token) else shown_token(str(token))
         elif name.endswith("_kept_prob"):
             texts[name] = display.kept
         elif name.endswith("_prob"):

@@ -1,11 +1,15 @@
 """Token bytes as text: readable, never mistaken for markup or for something else."""
 
+import re
 import unicodedata
 
 from probing.vocabulary import TokenClass
 
 MARKS = ("⟦", "⟧")
 """Around the token a context is about. In the text around it they are escaped."""
+
+LONGEST_TOKEN = 200
+"""Characters of one token that are shown."""
 
 _SHOWN = {" ": "␣", "\n": "↵", "\t": "⇥", "\r": "␍"}
 _HIDDEN = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
@@ -65,14 +69,58 @@ def _escaped(char: str) -> str:
     return char.encode("unicode_escape", errors="surrogatepass").decode("ascii")
 
 
+def shortened(shown: str, *, characters: int) -> str:
+    """The beginning of what is shown of a long token, and how long the token is.
+
+    Args:
+        shown: the token as it would be shown.
+        characters: of the token itself.
+    """
+    if len(shown) <= LONGEST_TOKEN:
+        return shown
+    return f"{shown[:LONGEST_TOKEN]}… ({characters:,} characters)"
+
+
+def shown_token(text: str) -> str:
+    """A token by itself: nothing hidden, and no longer than one can look at."""
+    return shortened(visible(text[: LONGEST_TOKEN + 1]), characters=len(text))
+
+
 def marked(before: str, token: str, after: str) -> str:
     """One text with the token between `MARKS`, which occur in it exactly once."""
     opening, closing = MARKS
     around = [_unmarked(plain(text)) for text in (before, after)]
-    return f"{around[0]}{opening}{_unmarked(visible(token))}{closing}{around[1]}"
+    return f"{around[0]}{opening}{_unmarked(shown_token(token))}{closing}{around[1]}"
 
 
 def _unmarked(text: str) -> str:
     for mark in MARKS:
         text = text.replace(mark, mark.encode("unicode_escape").decode("ascii"))
     return text
+
+
+_ACTED_ON = re.compile(
+    r"(?P<code>(?:://|www\.|@(?=\w)|:(?=[\w+\-/]+:))+|(?<!\S)(?:<?->|<-|--|[<>~]=)(?!\S))"
+    r"|[\\`*\[\]<>$~|&]|(?<!\w)_|_(?!\w)|:(?=[A-Za-z])|^\s*(?:[#+\-]|\d+[.)])",
+    re.IGNORECASE,
+)
+
+
+def escaped(label: str) -> str:
+    r"""A label as it stands, on one line, where a page would take it for Markdown.
+
+    A backslash goes before each sign of markup. What a page acts on all the same, as on bare
+    addresses and names of icons, is broken by a sign in a code span.
+
+    Examples:
+        >>> escaped("[x](y) :red[z]"), escaped("chain_sum"), escaped("before think-close")
+        ('\\[x\\](y) \\:red\\[z\\]', 'chain_sum', 'before think-close')
+        >>> escaped("http://x.org :material/bolt:")
+        'http`://`x.org `:`material/bolt:'
+    """
+    return _ACTED_ON.sub(_inert, line(label))
+
+
+def _inert(found: re.Match[str]) -> str:
+    sign = found.group()
+    return f"`{sign}`" if found["code"] else f"{sign[:-1]}\\{sign[-1]}"

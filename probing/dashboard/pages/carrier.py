@@ -22,7 +22,7 @@ from probing.reporting import carrier, display, tables
 from probing.reporting.coloring import KIND, Aspect, coloring
 from probing.reporting.examples import position_name, position_named
 from probing.reporting.quantities import QUANTITIES
-from probing.reporting.text import visible
+from probing.reporting.text import line, shown_token
 
 LEFT = "left"
 """Where this page keeps the position that it showed last."""
@@ -59,6 +59,7 @@ def _controls(choice: Choice) -> tuple[str, str, Aspect]:
     carrier_id = left.selectbox(
         "Response",
         names,
+        format_func=line,
         key=CARRIER_KEY,
         bind=URL,
         help="Those that have scored positions; type to search.",
@@ -94,7 +95,8 @@ def _follow_link(choice: Choice, names: list[str]) -> None:
     """
     position = position_named(choice.every, _looked_at())
     elsewhere = st.session_state.get(AT) != st.session_state.get(LEFT) and position is not None
-    named = CARRIER_KEY in st.session_state or st.query_params.get(CARRIER_KEY) in names
+    asked = st.query_params.get(CARRIER_KEY)
+    named = CARRIER_KEY in st.session_state or asked in [*map(line, names)]
     if named and not elsewhere:
         return
     most = choice.kept["carrier_id"].value_counts().index[0]
@@ -160,7 +162,7 @@ def _choose(carrier_id: str, sent: str) -> None:
 def _position(choice: Choice, position: pd.Series) -> None:
     """The chosen token: what happened, figures, top lists."""
     heading(position)
-    st.text(f"Token: {visible(str(position['token']))}")
+    st.text(f"Token: {shown_token(str(position['token']))}")
     figures(choice, int(position["row"]))
     top_tokens(choice, position)
     if st.button(

@@ -15,6 +15,7 @@ from probing.dashboard.parts import (
     quantity_chart,
     rules,
 )
+from probing.dashboard.saying import said
 from probing.reporting import charts, display, shares, tables
 from probing.reporting.contrasts import COMPARISON
 from probing.reporting.deltas import ALL, in_group
@@ -22,6 +23,7 @@ from probing.reporting.drifting import NULL_DRIFT
 from probing.reporting.examples import Order
 from probing.reporting.filters import keep
 from probing.reporting.quantities import QUANTITIES, delta_column
+from probing.reporting.text import escaped
 from probing.vocabulary import Stratum
 
 CHARTS_A_ROW = 2
@@ -87,14 +89,14 @@ def _charts(table: pd.DataFrame, quantities: list[str], by: list[str]) -> str | 
             picked = clicked or picked
     names = list(dict.fromkeys(table[COMPARISON]))
     shapes = charts.legend_text(names, drift=NULL_DRIFT in table)
-    st.text(f"{shapes}. Click a mark to look into its group.")
+    said(f"{shapes}. Click a mark to look into its group.")
     return picked
 
 
 def _drill(choice: Choice, picked: str, *, quantities: list[str], group: dict[str, str]) -> None:
     """Look into one group: how its deltas are spread, and its most changed positions."""
     with st.container(border=True):
-        st.text(f"In {picked}")
+        said(f"In {picked}")
         quantity = quantities[0]
         if len(quantities) > 1:
             quantity = st.segmented_control(
@@ -110,7 +112,7 @@ def _drill(choice: Choice, picked: str, *, quantities: list[str], group: dict[st
         color = charts.KIND_COLORS.get(picked.split(" / ")[0], charts.NEUTRAL)
         bins = _bins(choice, parts, quantity)
         for column, (name, own_bins) in zip(st.columns(len(bins) or 1), bins.items(), strict=False):
-            column.text(name)
+            said(name, place=column)
             chart = charts.histogram_chart(own_bins, color=color)
             column.altair_chart(chart, key=f"chart_spread_{name}")
         own = parts[choice.other]
@@ -118,7 +120,7 @@ def _drill(choice: Choice, picked: str, *, quantities: list[str], group: dict[st
         listed = tables.position_list(
             choice.run, ranked.head(FEW_EXAMPLES), by=quantity, compared=compared
         )
-        st.text(f"Most changed of them under {choice.other}: {QUANTITIES[quantity].label}")
+        said(f"Most changed of them under {choice.other}: {QUANTITIES[quantity].label}")
         st.dataframe(
             display.shown_list(listed, first=1),
             column_config=column_help(display.LIST_LABELS),
@@ -223,7 +225,7 @@ def _events(choice: Choice) -> None:
         + (f"; *{shares.BY_SYMMETRY}*: it is the share itself, since {alike}. " if alike else ". ")
         + "*Collapsed* counts positions that are lock-like under both models too. "
         "The post's strict lock includes softened: "
-        f"{display.escaped(shares.both_sums(table))}."
+        f"{escaped(shares.both_sums(table))}."
     )
     st.dataframe(
         shares.shown_events(table),

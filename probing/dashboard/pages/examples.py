@@ -7,7 +7,7 @@ import streamlit as st
 
 from probing.dashboard import labelling
 from probing.dashboard.controls import PINNED, Choice, chosen
-from probing.dashboard.filtering import URL
+from probing.dashboard.filtering import URL, whole_number
 from probing.dashboard.pages import CARRIER
 from probing.dashboard.parts import column_help, csv_button, downloads, opening, positions_button
 from probing.dashboard.position import (
@@ -78,12 +78,12 @@ def _ranking() -> tuple[Ranking, str]:
             help="Random order shows what is typical; the others show what is extreme.",
         )
     )
-    seed = seed_box.number_input(
+    seed = whole_number(
+        seed_box,
         "Seed",
-        min_value=0,
-        value=0,
+        ends=(0, None),
+        value=0.0,
         key="example_seed",
-        bind=URL,
         on_change=_restart,
         help="Of the random order, and of what is drawn to be labelled.",
     )
@@ -135,13 +135,12 @@ def _place(
     narrowed: str,
 ) -> int:
     """Which place of the ranking is looked at: by its number, or by a click in the list."""
-    number = st.number_input(
+    number = whole_number(
+        None,
         f"Example, 1 to {len(ranked):,}",
-        min_value=1,
-        max_value=len(ranked),
-        value=1,
+        ends=(1, len(ranked)),
+        value=1.0,
         key="example",
-        bind=URL,
         help="Step through the positions in this order, or click one in the list.",
     )
     first = (number - 1) // LISTED * LISTED
@@ -165,7 +164,7 @@ def _place(
         every = tables.position_list(choice.run, ranked, by=ranking.by, compared=compared)
         csv_button(every, name="positions")
     positions_button(choice)
-    return int(number) - 1
+    return number - 1
 
 
 def _clicked(first: int) -> None:

@@ -10,16 +10,18 @@ import streamlit as st
 
 from probing.dashboard import loaders
 from probing.dashboard.controls import Choice, chosen
-from probing.dashboard.filtering import URL
+from probing.dashboard.filtering import URL, whole_number
 from probing.dashboard.parts import csv_button, opening, report_button, text_frame
+from probing.dashboard.saying import said
 from probing.errors import ProbingError
-from probing.reporting import charts, display, evidence, tables
+from probing.reporting import charts, evidence, tables
 from probing.reporting import mechanism_charts as drawing
 from probing.reporting.curves import MATCHED_QUANTITIES, CurvesAsked
 from probing.reporting.filters import options
 from probing.reporting.mechanism import Asked, Findings, Found
 from probing.reporting.quantities import QUANTITIES
 from probing.reporting.sweeps import Sweep
+from probing.reporting.text import escaped
 from probing.settings import Training
 from probing.vocabulary import Stratum
 
@@ -54,7 +56,7 @@ def mechanism() -> None:
         found = loaders.mechanism(choice.run, _names(choice), asked=asked)
     except ProbingError as error:
         st.error("These samples have no target here.", icon=":material/error:")
-        st.text(str(error))
+        said(str(error))
         return
     _verdicts(found.models)
     report_button(choice, training=training)
@@ -86,13 +88,12 @@ def _training(choice: Choice) -> Training:
         bind=URL,
         help="The target of self-distillation is made from it, from top-k and from top-p.",
     )
-    top_k = middle.number_input(
+    top_k = whole_number(
+        middle,
         "Training top-k",
-        min_value=0,
-        max_value=choice.run.manifest.settings.store.top_k,
-        value=DEFAULT.top_k,
+        ends=(0, choice.run.manifest.settings.store.top_k),
+        value=float(DEFAULT.top_k),
         key="train_top_k",
-        bind=URL,
         help="0: the samples were not truncated by rank.",
     )
     top_p = right.number_input(
@@ -123,9 +124,9 @@ def _training(choice: Choice) -> Training:
 def _verdicts(found: Mapping[str, Found]) -> None:
     for column, (name, one) in zip(st.columns(len(found)), found.items(), strict=True):
         with column.container(border=True):
-            st.caption(f"Verdict on {display.escaped(name)}")
-            st.subheader(display.escaped(str(one.verdict.mechanism)), anchor=False)
-            st.text(f"{one.verdict.rule}.")
+            st.caption(f"Verdict on {escaped(name)}")
+            st.subheader(escaped(str(one.verdict.mechanism)), anchor=False)
+            said(f"{one.verdict.rule}.")
 
 
 def _evidence(choice: Choice, table: pd.DataFrame, *, found: Findings, asked: Asked) -> None:
@@ -149,7 +150,7 @@ def _evidence(choice: Choice, table: pd.DataFrame, *, found: Findings, asked: As
         key="evidence_chart",
     )
     text_frame(evidence.wide_evidence(table), evidence.wide_labels(table), key="evidence")
-    st.text("\n".join(tables.evidence_notes(table, found=found, asked=asked)))
+    said("\n".join(tables.evidence_notes(table, found=found, asked=asked)))
     csv_button(table, name="evidence")
 
 
@@ -181,7 +182,7 @@ def _beside_temperature(choice: Choice, found: Mapping[str, Found], *, asked: As
         for name, one in found.items()
     ]
     for name, one in found.items():
-        st.text(evidence.temperature_sentence(name, one.evidence.temperature))
+        said(evidence.temperature_sentence(name, one.evidence.temperature))
     table = pd.concat(parts, ignore_index=True)
     text_frame(evidence.shown_temperature(table), evidence.TEMPERATURE_LABELS, key="temperature")
     csv_button(table, name="beside-temperature")
@@ -205,7 +206,7 @@ def _curves(choice: Choice) -> None:
     try:
         made = loaders.curves(choice.run, choice.other, asked=asked)
     except ProbingError as error:
-        st.text(str(error))
+        said(str(error))
         return
     drawn = [
         _Drawn(
@@ -323,7 +324,7 @@ def _charts(drawn: Sequence[_Drawn], *, key: str) -> None:
                 one = drawn[place]
                 column.caption(one.title, help=one.help)
                 column.altair_chart(one.chart, key=f"{key}_{place}")
-                column.caption(display.escaped(one.said))
+                column.caption(escaped(one.said))
 
 
 def _wanted(label: str, *, key: str) -> bool:

@@ -5,7 +5,8 @@ import streamlit as st
 from probing.dashboard import agreement
 from probing.dashboard.controls import Choice, chosen
 from probing.dashboard.parts import csv_button, opening, text_frame
-from probing.reporting import methods, provenance
+from probing.dashboard.saying import said
+from probing.reporting import display, methods, provenance
 from probing.settings import Training
 
 
@@ -43,7 +44,7 @@ def _in_force(choice: Choice) -> None:
         if name not in {provenance.TRAINING, provenance.NOISE}:
             left, right = st.columns([1, 7])
             left.caption(name)
-            right.text(text)
+            said(text, place=right)
 
 
 def _models(choice: Choice) -> None:
@@ -78,7 +79,11 @@ def _sample(choice: Choice) -> None:
     sampling = choice.run.manifest.settings.sampling
     st.caption(f"{sampling.allocation} over {', '.join(sampling.by)}; seed {sampling.seed}.")
     st.dataframe(
-        table, hide_index=True, height="content", key="sample", alt="Wanted, available, taken"
+        display.lined(table),
+        hide_index=True,
+        height="content",
+        key="sample",
+        alt="Wanted, available, taken",
     )
     csv_button(table, name="sample")
 

@@ -12,6 +12,7 @@ from probing.dashboard.parts import (
     quantity_chart,
     rules,
 )
+from probing.dashboard.saying import said
 from probing.dashboard.two_runs import beside
 from probing.reporting import charts, display, headlines, tables
 from probing.reporting.filters import Filters, count, keep
@@ -35,11 +36,11 @@ def overview() -> None:
     asked = choice.asked("deltas", by=by, quantities=SHOWN_FIRST)
     table = choice.made(asked)
     with st.container(border=True):
-        st.text(_sentence(choice, asked, table))
+        said(_sentence(choice, asked, table))
     _counts(choice)
     _headlines(choice, table)
     st.header("Deltas by kind", anchor=False)
-    st.text(charts.legend_text(list(choice.standing), drift=True))
+    said(charts.legend_text(list(choice.standing), drift=True))
     columns = st.columns(CHARTS_A_ROW)
     for place, name in enumerate(SHOWN_FIRST):
         with columns[place % CHARTS_A_ROW]:
@@ -53,14 +54,14 @@ def overview() -> None:
 
 def _sentence(choice: Choice, asked: TableSettings, table: pd.DataFrame) -> str:
     """What may be said, of which positions; `table` is that of the assignment in force."""
-    said = headlines.headline_tables(
+    found = headlines.headline_tables(
         choice.held(SHOWN_FIRST, grouped=[Stratum.KIND]),
         filters=choice.filters,
         weighting=choice.weighting,
         drift=choice.drift(asked),
         known={choice.filters.assignment: table},
     )
-    text = headlines.sentence(said, other=choice.other)
+    text = headlines.sentence(found, other=choice.other)
     everything = Filters(assignment=choice.filters.assignment)
     return (
         text if choice.filters == everything else f"Among the positions that filters keep: {text}"
@@ -90,7 +91,7 @@ def _headlines(choice: Choice, table: pd.DataFrame) -> None:
         below = display.interval_shown(item.interval)
         metric(column, item.label, item.value, below, explanation=item.explanation)
         if choice.control and item.beside:
-            column.text(f"{choice.control} {item.beside}, difference {item.apart}")
+            said(f"{choice.control} {item.beside}, difference {item.apart}", place=column)
 
 
 def _shares(choice: Choice) -> None:
