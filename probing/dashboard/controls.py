@@ -1,7 +1,8 @@
 """The sidebar: which run, which pair, which decoding, which positions. All of it in the URL."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import cast
 from urllib.parse import urlencode
 
@@ -11,6 +12,7 @@ import streamlit as st
 
 from probing.dashboard import loaders
 from probing.dashboard.filtering import KEYS, URL, chosen_filters, whole_number
+from probing.dashboard.loaders import Made
 from probing.dashboard.saying import said
 from probing.errors import NoCarriersLeft, OutsideContract, ProbingError
 from probing.reporting import display, filters, tables
@@ -84,14 +86,7 @@ class Choice:
         """All positions of the run under each comparison, with the values of these quantities."""
         if not quantities:
             return self.standing
-        return loaders.comparisons(
-            self.run,
-            self.standing,
-            pair=(self.other, self.control),
-            decoding=self.decoding,
-            rule=self.rule,
-            quantities=quantities,
-        )
+        return loaders.comparisons(self.run, self.standing, self._settings(quantities, ()))
 
     def held(
         self, quantities: Sequence[str], *, grouped: Sequence[str] = ()
@@ -102,16 +97,19 @@ class Choice:
             quantities: whose values are wanted.
             grouped: strata by which a table groups; those of the filters are known.
         """
-        settings = loaders.CellSettings(
+        settings = self._settings(quantities, columns_apart(self.filters, grouped))
+        return loaders.held(self.run, settings, lambda: self.compared(quantities))
+
+    def _settings(self, quantities: Sequence[str], by: Sequence[str]) -> loaders.CellSettings:
+        return loaders.CellSettings(
             other=self.other,
             control=self.control,
             decoding=self.decoding,
             kind_decoding=self.kind_decoding,
             rule=self.rule,
             quantities=tuple(quantities),
-            by=columns_apart(self.filters, grouped),
+            by=tuple(by),
         )
-        return loaders.held(self.run, settings, lambda: self.compared(quantities))
 
     def asked(
         self,
@@ -151,14 +149,23 @@ class Choice:
         )
 
     def made(self, asked: TableSettings) -> pd.DataFrame:
-        """The table that is asked for."""
-        means = asked.quantities is not None
-        compared = (
-            self.held(asked.values, grouped=asked.by or ())
-            if means
-            else self.compared(asked.values)
-        )
-        return made(self.run, compared, asked, drifts=self.drifts)
+        """The table that is asked for; one of groups is made once, for every session."""
+
+        def make() -> pd.DataFrame:
+            means = asked.quantities is not None
+            compared = (
+                self.held(asked.values, grouped=asked.by or ())
+                if means
+                else self.compared(asked.values)
+            )
+            return made(self.run, compared, asked, drifts=self.drifts)
+
+        return make() if asked.of_positions else self.result("table", asked, make)
+
+    def result(self, what: str, asked: TableSettings, make: Callable[[], Made]) -> Made:
+        """Something small that hangs on these settings alone, made once."""
+        drawn = self.drift(asked) is not NOT_DRAWN
+        return loaders.result(self.run, what, asked, make, drawn=drawn)
 
     def drift(self, asked: TableSettings) -> DriftNull | None:
         """The drift null beside that table; None where the table has none."""
@@ -166,11 +173,15 @@ class Choice:
 
     def drifts(self, run: Run, asked: DriftAsked) -> DriftNull:
         """The drift null, where it is quick to draw or was drawn already; see `drawing`."""
-        # Positions are stored in blocks: one of a block costs as much as all of it.
-        blocks = np.unique(self.kept["row"].to_numpy() // BLOCK_ROWS)
-        read = min(len(blocks) * BLOCK_ROWS, len(run))
-        at_once = read <= DRAWN_AT_ONCE or loaders.is_drawn(run, asked)
+        at_once = self._quick_to_draw or loaders.is_drawn(run, asked)
         return loaders.drift_null(run, asked) if at_once else NOT_DRAWN
+
+    @cached_property
+    def _quick_to_draw(self) -> bool:
+        # Positions are stored in blocks: one of a block costs as much as all of it.
+        held = np.bincount(self.kept["row"].to_numpy() // BLOCK_ROWS)
+        read = int(np.count_nonzero(held)) * BLOCK_ROWS
+        return min(read, len(self.run)) <= DRAWN_AT_ONCE
 
 
 def chosen() -> Choice:

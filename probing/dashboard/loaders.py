@@ -3,9 +3,10 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pandas as pd
 import streamlit as st
@@ -19,15 +20,21 @@ from probing.reporting.curves import CurvesAsked, CurveTables
 from probing.reporting.drifting import DriftAsked, DriftNull
 from probing.reporting.mechanism import Asked, Findings, Found
 from probing.reporting.quantities import QUANTITIES
+from probing.reporting.remaking import TableSettings
 from probing.reporting.sweeps import Sweep
 from probing.settings import Decoding, KindRule
 from probing.store.reader import Run, open_run
-from probing.vocabulary import Assignment, PerPosition, Stratum
+from probing.vocabulary import Assignment, PerPosition, PositionIds, Stratum
 
 RUNS_VARIABLE = "PROBING_RUNS"
 """Runs to list, joined as in PATH; without it, and without arguments, those in the cache."""
 
 FIRST = "bundled.zarr"
+
+KEPT_VALUES = 32
+"""Quantities of a comparison at a decoding: of a million positions, 24 MB each at most."""
+
+Made = TypeVar("Made")
 
 
 def listed_runs(cache: Path, *, page: str) -> dict[str, str]:
@@ -102,9 +109,37 @@ def _options(fingerprint: str, stratum: str, other: str, *, _every: pd.DataFrame
     return filters.options(_every, stratum)
 
 
+def result(
+    run: Run,
+    what: str,
+    asked: TableSettings,
+    make: Callable[[], Made],
+    *,
+    drawn: bool = True,
+) -> Made:
+    """Something small that hangs on these settings alone: made once, for every session.
+
+    Args:
+        run: the run.
+        what: a name for it.
+        asked: the settings.
+        make: makes it.
+        drawn: whether the drift null, if it has one, is known.
+    """
+    found: Made = _result(run.fingerprint, what, asked, drawn, _make=make)
+    return found
+
+
+@st.cache_data(max_entries=1024, show_spinner=False)
+def _result(
+    fingerprint: str, what: str, asked: TableSettings, drawn: bool, *, _make: Callable[[], Any]
+) -> Any:
+    return _make()
+
+
 @dataclass(frozen=True, kw_only=True)
 class CellSettings:
-    """What the cells of a run's comparisons depend on; names as in `Choice`."""
+    """What comparisons of a run and their cells depend on; names as in `Choice`."""
 
     other: str
     control: str | None
@@ -122,11 +157,24 @@ def standing(
 
     Frames are shared between sessions: do not write into them.
     """
+    return _standings(run.fingerprint, other, control, rule, kind_decoding, _run=run)
+
+
+@st.cache_resource(max_entries=8, show_spinner="Comparing the distributions …")
+def _standings(
+    fingerprint: str,
+    other: str,
+    control: str | None,
+    rule: KindRule,
+    kind_decoding: Decoding,
+    *,
+    _run: Run,
+) -> dict[str, pd.DataFrame]:
     return tables.comparisons(
         other=other,
         control=control,
-        pair=lambda name: _standing(run.fingerprint, name, rule, kind_decoding, _run=run),
-        kinds=lambda: _kinds_of_all(run.fingerprint, rule, kind_decoding, _run=run),
+        pair=lambda name: _standing(fingerprint, name, rule, kind_decoding, _run=_run),
+        kinds=lambda: _kinds_of_all(fingerprint, rule, kind_decoding, _run=_run),
     )
 
 
@@ -138,42 +186,67 @@ def _standing(
 
 
 def comparisons(
-    run: Run,
-    standing: Mapping[str, pd.DataFrame],
-    *,
-    pair: tuple[str, str | None],
-    decoding: Decoding,
-    rule: KindRule,
-    quantities: Sequence[str],
+    run: Run, standing: Mapping[str, pd.DataFrame], settings: CellSettings
 ) -> dict[str, pd.DataFrame]:
     """The comparisons with the values of some quantities, each computed once per run and settings.
+
+    Frames are shared between sessions: do not write into them.
 
     Args:
         run: the run.
         standing: the same without values.
-        pair: names of the other model, and of the control if there is one.
-        decoding: of the values.
-        rule: says which tokens are close.
-        quantities: names.
+        settings: everything that they depend on; strata held apart make no difference.
     """
-    other, control = pair
-    _answered(run.fingerprint, pair, decoding, rule, tuple(quantities), _run=run)
+    return _comparisons(run.fingerprint, replace(settings, by=()), _run=run, _standing=standing)
+
+
+@st.cache_resource(max_entries=4, show_spinner="Comparing the distributions …")
+def _comparisons(
+    fingerprint: str,
+    settings: CellSettings,
+    *,
+    _run: Run,
+    _standing: Mapping[str, pd.DataFrame],
+) -> dict[str, pd.DataFrame]:
+    other, control = settings.other, settings.control
+    decoding, rule = settings.decoding, settings.rule
+    # All that values ask for in one reading, before they ask.
+    others = [name for name in (other, control) if name is not None]
+    tables.answer(_run, others, decoding=decoding, rule=rule, quantities=settings.quantities)
 
     def valued(name: str) -> pd.DataFrame:
         columns: dict[str, PerPosition] = {}
         # In the order of `comparison_table`: of models, then of pairs.
-        for quantity in sorted(quantities, key=lambda name: QUANTITIES[name].of):
-            columns |= _values(run.fingerprint, name, decoding, rule, quantity, _run=run)
-        return with_columns(standing[name], columns)
+        for quantity in sorted(settings.quantities, key=lambda name: QUANTITIES[name].of):
+            columns |= _values(fingerprint, name, decoding, rule, quantity, _run=_run)
+        return with_columns(_standing[name], columns)
 
     return tables.comparisons(
         other=other,
         control=control,
         pair=valued,
         kinds=lambda: pd.Categorical(
-            standing[contrast_name(other, str(control))][kind_column(Assignment.MEAN)]
+            _standing[contrast_name(other, str(control))][kind_column(Assignment.MEAN)]
         ),
     )
+
+
+def ranking(run: Run, asked: TableSettings, make: Callable[[], PositionIds]) -> PositionIds:
+    """Rows of the run in the order of a ranking, found once per run and settings.
+
+    Args:
+        run: the run.
+        asked: the settings of a list of positions.
+        make: finds it.
+    """
+    return _ranking(run.fingerprint, asked, _make=make)
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _ranking(
+    fingerprint: str, asked: TableSettings, *, _make: Callable[[], PositionIds]
+) -> PositionIds:
+    return _make()
 
 
 def held(
@@ -204,22 +277,7 @@ def _held(
     }
 
 
-@st.cache_resource(max_entries=4, show_spinner="Comparing the distributions …")
-def _answered(
-    fingerprint: str,
-    pair: tuple[str, str | None],
-    decoding: Decoding,
-    rule: KindRule,
-    quantities: tuple[str, ...],
-    *,
-    _run: Run,
-) -> None:
-    """Let the run compute all that values will ask for in one reading, before they ask."""
-    others = [name for name in pair if name is not None]
-    tables.answer(_run, others, decoding=decoding, rule=rule, quantities=quantities)
-
-
-@st.cache_resource(max_entries=64, show_spinner="Comparing the distributions …")
+@st.cache_resource(max_entries=KEPT_VALUES, show_spinner="Comparing the distributions …")
 def _values(
     fingerprint: str, other: str, decoding: Decoding, rule: KindRule, quantity: str, *, _run: Run
 ) -> dict[str, PerPosition]:

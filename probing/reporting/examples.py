@@ -68,18 +68,22 @@ def ranked_positions(
         order: ties keep the order of the comparison.
         seed: of the random order.
     """
+    return comparison.iloc[ranked_places(comparison, by=by, order=order, seed=seed)]
+
+
+def ranked_places(comparison: pd.DataFrame, *, by: str, order: Order, seed: int = 0) -> PositionIds:
+    """Which places of a comparison `ranked_positions` offers, in its order."""
     if order is Order.RANDOM:
-        chosen = np.random.default_rng(seed).permutation(len(comparison))
-        return comparison.iloc[chosen]
-    values = comparison[delta_column(by)]
-    measured = comparison[values.notna()]
+        return np.random.default_rng(seed).permutation(len(comparison))
+    values = comparison[delta_column(by)].to_numpy(dtype=np.float64)
+    measured = np.flatnonzero(~np.isnan(values))
     key = {
         Order.INCREASE: -values,
         Order.DECREASE: values,
-        Order.CHANGE: -values.abs(),
+        Order.CHANGE: -np.abs(values),
     }[order]
-    places = np.argsort(key[values.notna()].to_numpy(), kind="stable")
-    return measured.iloc[places]
+    places: PositionIds = measured[np.argsort(key[measured], kind="stable")]
+    return places
 
 
 def position_list(

@@ -73,6 +73,11 @@ class TableSettings:
         return self.quantities or (() if self.ranking is None else (self.ranking.by,))
 
     @property
+    def of_positions(self) -> bool:
+        """Whether its rows are positions or tokens, not groups."""
+        return self.table in {"positions", "example", "carrier"}
+
+    @property
     def drift(self) -> DriftAsked | None:
         """What the drift null beside this table depends on; None where the table has none."""
         by_kind = self.table == "deltas" and stands_beside(self.by or ())

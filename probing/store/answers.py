@@ -110,7 +110,7 @@ class Answers:
         """
         if self._finished is None or not self._finished.holds(decoding=decoding, rule=rule):
             return {}
-        size = self._rows * 4 * len(fields(Statistics))
+        size = self._rows * 8 * len(fields(Statistics))
         if self._measures * size <= KEPT_STATISTICS_BYTES:
             wanted = list(range(self._measures))
         return dict(zip(wanted, self._finished.statistics(wanted), strict=True))

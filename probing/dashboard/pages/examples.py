@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 import streamlit as st
 
-from probing.dashboard import labelling
+from probing.dashboard import labelling, loaders
 from probing.dashboard.controls import PINNED, Choice, chosen
 from probing.dashboard.filtering import URL, whole_number
 from probing.dashboard.pages import CARRIER
@@ -20,10 +20,11 @@ from probing.dashboard.position import (
     top_tokens,
 )
 from probing.reporting import display, tables
-from probing.reporting.examples import Order, position_name, position_named
+from probing.reporting.examples import Order, position_name, position_named, ranked_places
 from probing.reporting.filters import keep
 from probing.reporting.quantities import QUANTITIES
 from probing.reporting.remaking import Ranking
+from probing.vocabulary import PositionIds
 
 LISTED = 10
 
@@ -35,24 +36,32 @@ def examples() -> None:
         return
     ranking, narrowed = _ranking()
     compared = choice.compared([ranking.by])
-    kept = keep(compared[choice.other], filters=choice.filters)
-    ranked = tables.ranked_positions(
-        labelling.narrowed(choice, kept, narrowed),
-        by=ranking.by,
-        order=ranking.order,
-        seed=ranking.seed,
-    )
+    order = _order(choice, ranking, compared[choice.other], narrowed)
     position = _pinned(choice, ranking)
     if position is None:
-        if ranked.empty:
+        if not len(order):
             st.info("This quantity is not measured at any such position.", icon=":material/info:")
             return
-        place = _place(choice, ranked, ranking, compared=compared, narrowed=narrowed)
-        position = ranked.iloc[place]
+        place = _place(choice, order, ranking, compared=compared, narrowed=narrowed)
+        position = compared[choice.other].iloc[order[place]]
     remember(position_name(position))
     seen = labelling.seen(choice, position)
     _example(choice, position, blind=seen.blind)
     labelling.form(choice, seen, labelling.offer_of(choice, ranking, seen, narrowed_by=narrowed))
+
+
+def _order(choice: Choice, ranking: Ranking, every: pd.DataFrame, narrowed: str) -> PositionIds:
+    """Rows of the run in the order of the ranking."""
+
+    def find() -> PositionIds:
+        kept = labelling.narrowed(choice, keep(every, filters=choice.filters), narrowed)
+        places = ranked_places(kept, by=ranking.by, order=ranking.order, seed=ranking.seed)
+        rows: PositionIds = kept["row"].to_numpy()[places]
+        return rows
+
+    if narrowed != labelling.ANY:  # Labels come and go.
+        return find()
+    return loaders.ranking(choice.run, choice.asked("positions", ranking=ranking), find)
 
 
 def _ranking() -> tuple[Ranking, str]:
@@ -128,7 +137,7 @@ def _pinned(choice: Choice, ranking: Ranking) -> pd.Series | None:
 
 def _place(
     choice: Choice,
-    ranked: pd.DataFrame,
+    order: PositionIds,
     ranking: Ranking,
     *,
     compared: Mapping[str, pd.DataFrame],
@@ -137,15 +146,16 @@ def _place(
     """Which place of the ranking is looked at: by its number, or by a click in the list."""
     number = whole_number(
         None,
-        f"Example, 1 to {len(ranked):,}",
-        ends=(1, len(ranked)),
+        f"Example, 1 to {len(order):,}",
+        ends=(1, len(order)),
         value=1.0,
         key="example",
         help="Step through the positions in this order, or click one in the list.",
     )
     first = (number - 1) // LISTED * LISTED
+    every = compared[choice.other]
     listed = tables.position_list(
-        choice.run, ranked.iloc[first : first + LISTED], by=ranking.by, compared=compared
+        choice.run, every.iloc[order[first : first + LISTED]], by=ranking.by, compared=compared
     )
     st.dataframe(
         display.shown_list(listed, first=first + 1),
@@ -161,8 +171,9 @@ def _place(
     if narrowed == labelling.ANY:
         downloads(choice, choice.asked("positions", ranking=ranking), name="positions")
     else:  # Settings do not hold labels: the list could not be made again from them.
-        every = tables.position_list(choice.run, ranked, by=ranking.by, compared=compared)
-        csv_button(every, name="positions")
+        found = every.iloc[order]
+        whole = tables.position_list(choice.run, found, by=ranking.by, compared=compared)
+        csv_button(whole, name="positions")
     positions_button(choice)
     return number - 1
 

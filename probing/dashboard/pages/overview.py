@@ -1,5 +1,7 @@
 """What was compared, and in short what training did to it."""
 
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
@@ -48,18 +50,22 @@ def overview() -> None:
     delta_frame(table, by=by, key="deltas")
     rules(choice, asked)
     downloads(choice, asked, name="overview", table=table)
-    _shares(choice)
+    _shares(choice, asked)
     beside(choice)
 
 
 def _sentence(choice: Choice, asked: TableSettings, table: pd.DataFrame) -> str:
     """What may be said, of which positions; `table` is that of the assignment in force."""
-    found = headlines.headline_tables(
-        choice.held(SHOWN_FIRST, grouped=[Stratum.KIND]),
-        filters=choice.filters,
-        weighting=choice.weighting,
-        drift=choice.drift(asked),
-        known={choice.filters.assignment: table},
+    found = choice.result(
+        "headlines",
+        asked,
+        lambda: headlines.headline_tables(
+            choice.held(SHOWN_FIRST, grouped=[Stratum.KIND]),
+            filters=choice.filters,
+            weighting=choice.weighting,
+            drift=choice.drift(asked),
+            known={choice.filters.assignment: table},
+        ),
     )
     text = headlines.sentence(found, other=choice.other)
     everything = Filters(assignment=choice.filters.assignment)
@@ -94,15 +100,21 @@ def _headlines(choice: Choice, table: pd.DataFrame) -> None:
             said(f"{choice.control} {item.beside}, difference {item.apart}", place=column)
 
 
-def _shares(choice: Choice) -> None:
+def _shares(choice: Choice, asked: TableSettings) -> None:
     st.header("How many of each kind", anchor=False)
     st.caption(
         "Weighted share of the positions above, by whose distribution decides: the mean of the "
         "two models' log-distributions, the baseline's, the other's."
     )
-    cells = choice.held(SHOWN_FIRST, grouped=[Stratum.KIND])[choice.other]
-    shares = tables.kind_shares(keep(cells, filters=choice.filters), weighting=choice.weighting)
-    st.altair_chart(charts.shares_chart(shares), key="chart_shares")
+
+    def make() -> dict[str, Any]:
+        cells = choice.held(SHOWN_FIRST, grouped=[Stratum.KIND])[choice.other]
+        kept = keep(cells, filters=choice.filters)
+        chart = charts.shares_chart(tables.kind_shares(kept, weighting=choice.weighting))
+        found: dict[str, Any] = chart.to_dict()
+        return found
+
+    st.vega_lite_chart(spec=choice.result("shares", asked, make), key="chart_shares")
 
 
 overview()
