@@ -132,8 +132,11 @@ def test_what_is_asked_for_is_told_as_text(called: Called, run: Run, name: str) 
     assert line(name) in called("summary", run.location, *where, code=EXIT_USAGE)
 
 
-def test_hostile_logs_are_read_and_told_as_text(called: Called, tmp_path: Path) -> None:
-    log, table = tmp_path / "=1+1 \x1b[31m[red]\u202e.jsonl", tmp_path / "skipped.csv"
+def test_hostile_logs_are_read_and_told_as_text(
+    called: Called, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    log, table = Path("=1+1 \x1b[31m[red]\u202e.jsonl"), Path("skipped.csv")
     good = {"problem_id": "p", "prompt": ESCAPES, "response": IMAGE, "template": "raw"}
     records = [{**good, "carrier_id": text, "generator": text} for text in TEXTS]
     lines = [json.dumps({**one, "extra": 1}) for one in records]

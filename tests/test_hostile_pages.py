@@ -186,10 +186,11 @@ def test_hostile_formulas_stay_source_on_request_too(hostile: Site, window: Page
 
 
 def test_a_hostile_response_is_text_and_answers_clicks(hostile: Site, window: Page) -> None:
-    name = carrier_with(hostile, IMAGE)
-    told = seen(hostile, window, "carrier", carrier=line(name))
-    assert f"Response {line(name)}." in told
-    expect(window.locator(".st-key-carrier input").first).to_have_value(line(name))
+    for text in (ESCAPES, IMAGE):
+        name = carrier_with(hostile, text)
+        told = seen(hostile, window, "carrier", carrier=line(name))
+        assert f"Response {line(name)}." in told
+        expect(window.locator(".st-key-carrier input").first).to_have_value(line(name))
     box = window.locator(".response .text")
     expect(box).to_contain_text(f"Wait, so {IMAGE} it is.")
     expect(box.locator("img, script, a, svg, iframe")).to_have_count(0)
