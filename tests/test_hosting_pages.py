@@ -17,6 +17,7 @@ from pages_run import HOSTILE, THINGS, PagesRun, write_pages_run
 from playwright.sync_api import Browser, Page, expect
 
 from probing.dashboard.pages import FOLDER
+from probing.reporting.text import line
 
 pytestmark = pytest.mark.browser
 
@@ -165,7 +166,7 @@ LINE = re.compile(r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ visit user="[^"]*" page="[^"
 
 def test_each_page_view_is_one_line_and_no_name_forges_another(site: Open) -> None:
     before = len(visits(site))
-    page = site.visit(f"deltas?run={quote(ODD_NAME)}&search=notinthelog")
+    page = site.visit(f"deltas?run={quote(line(ODD_NAME))}&search=notinthelog")
     page.locator(".st-key-greedy label").first.click()
     settle(page)
     page.get_by_role("link", name="Methods", exact=True).click()
@@ -174,17 +175,17 @@ def test_each_page_view_is_one_line_and_no_name_forges_another(site: Open) -> No
     page.close()
     new = visits(site)[before:]
     named = "x' page='none\\nvisit user='root.zarr"
-    assert [line.partition(" ")[2] for line in new] == [
+    assert [view.partition(" ")[2] for view in new] == [
         f'visit user="-" page="{title}" run="{named}"' for title in ("Deltas", "Methods")
     ]
     log = site.log.read_text()
-    assert all(LINE.fullmatch(line) for line in log.splitlines() if "visit" in line)
+    assert all(LINE.fullmatch(view) for view in log.splitlines() if "visit" in view)
     assert "notinthelog" not in log
     assert not any(word in log for word in (*HOSTILE, *THINGS) if len(word) > 3)
 
 
 def visits(site: Open) -> list[str]:
-    return [line for line in site.log.read_text().splitlines() if "visit user=" in line]
+    return [view for view in site.log.read_text().splitlines() if "visit user=" in view]
 
 
 FAULTY = """
