@@ -61,7 +61,7 @@ class Choice:
         filters: what is kept.
         standing: all positions of the run under other, control, and other - control: places, kinds
             and events, without values.
-        kept: those of the other model that pass the filters.
+        left: what the filters leave of those under the other model.
     """
 
     name: str
@@ -75,7 +75,12 @@ class Choice:
     weighting: Weighting
     filters: Filters
     standing: Mapping[str, pd.DataFrame]
-    kept: pd.DataFrame
+    left: loaders.Left
+
+    @property
+    def kept(self) -> pd.DataFrame:
+        """The positions that pass the filters, with `loaders.LEFT_COLUMNS`."""
+        return self.left.positions
 
     @property
     def every(self) -> pd.DataFrame:
@@ -217,7 +222,7 @@ def foot() -> None:
     Drawn after the page, which may have written its own part of the address.
     """
     choice = chosen()
-    left, whole = filters.count(choice.kept), filters.count(choice.every)
+    left, whole = choice.left.counts, choice.left.whole
     with st.sidebar, st.container(key="foot"):
         st.caption(
             f"{left.positions:,} of {whole.positions:,} positions, {left.carriers:,} of "
@@ -304,7 +309,7 @@ def _choose(runs: Mapping[str, str]) -> Choice:
     standing = loaders.standing(
         run, other=other, control=control, rule=kinds.rule, kind_decoding=kinds.decoding
     )
-    kept = chosen_filters(run, standing[other], other=other, assignment=kinds.assignment)
+    asked = chosen_filters(run, standing[other], other=other, assignment=kinds.assignment)
     return Choice(
         name=name,
         runs=runs,
@@ -314,10 +319,17 @@ def _choose(runs: Mapping[str, str]) -> Choice:
         decoding=decoding,
         kind_decoding=kinds.decoding,
         rule=kinds.rule,
-        weighting=Weighting(selector=kept.selector, average=_average()),
-        filters=kept,
+        weighting=Weighting(selector=asked.selector, average=_average()),
+        filters=asked,
         standing=standing,
-        kept=filters.keep(standing[other], filters=kept),
+        left=loaders.left(
+            run,
+            standing[other],
+            asked,
+            other=other,
+            rule=kinds.rule,
+            kind_decoding=kinds.decoding,
+        ),
     )
 
 

@@ -18,6 +18,7 @@ from probing.reporting.comparison import kind_column
 from probing.reporting.contrasts import contrast_name
 from probing.reporting.curves import CurvesAsked, CurveTables
 from probing.reporting.drifting import DriftAsked, DriftNull
+from probing.reporting.filters import Counts, Filters
 from probing.reporting.mechanism import Asked, Findings, Found
 from probing.reporting.quantities import QUANTITIES
 from probing.reporting.remaking import TableSettings
@@ -33,6 +34,9 @@ FIRST = "bundled.zarr"
 
 KEPT_VALUES = 32
 """Quantities of a comparison at a decoding: of a million positions, 24 MB each at most."""
+
+LEFT_COLUMNS = ["row", "carrier", "carrier_id", "problem_id", "generator", "position"]
+"""What pages ask of the positions that filters leave."""
 
 Made = TypeVar("Made")
 
@@ -109,6 +113,71 @@ def _options(fingerprint: str, stratum: str, other: str, *, _every: pd.DataFrame
     return filters.options(_every, stratum)
 
 
+@dataclass(frozen=True, kw_only=True)
+class CellSettings:
+    """What comparisons of a run and their cells depend on; names as in `Choice`."""
+
+    other: str
+    control: str | None
+    decoding: Decoding
+    kind_decoding: Decoding
+    rule: KindRule
+    quantities: tuple[str, ...]
+    by: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Left:
+    """What filters leave.
+
+    Attributes:
+        positions: those that pass, with `LEFT_COLUMNS` alone: a session holds them.
+        counts: of them.
+        whole: of all positions.
+    """
+
+    positions: pd.DataFrame
+    counts: Counts
+    whole: Counts
+
+
+def left(
+    run: Run,
+    every: pd.DataFrame,
+    asked: Filters,
+    *,
+    other: str,
+    rule: KindRule,
+    kind_decoding: Decoding,
+) -> Left:
+    """What filters leave of a comparison, found once per run and settings.
+
+    Args:
+        run: the run.
+        every: all its positions, compared.
+        asked: the filters.
+        other: whom with.
+        rule: thresholds of the kinds.
+        kind_decoding: under which they are taken.
+    """
+    return _left(run.fingerprint, asked, other, rule, kind_decoding, _every=every)
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def _left(
+    fingerprint: str,
+    asked: Filters,
+    other: str,
+    rule: KindRule,
+    kind_decoding: Decoding,
+    *,
+    _every: pd.DataFrame,
+) -> Left:
+    passing = filters.kept(_every, filters=asked)
+    positions = _every[LEFT_COLUMNS][passing]
+    return Left(positions, filters.count(positions), filters.count(_every))
+
+
 def result(
     run: Run,
     what: str,
@@ -135,19 +204,6 @@ def _result(
     fingerprint: str, what: str, asked: TableSettings, drawn: bool, *, _make: Callable[[], Any]
 ) -> Any:
     return _make()
-
-
-@dataclass(frozen=True, kw_only=True)
-class CellSettings:
-    """What comparisons of a run and their cells depend on; names as in `Choice`."""
-
-    other: str
-    control: str | None
-    decoding: Decoding
-    kind_decoding: Decoding
-    rule: KindRule
-    quantities: tuple[str, ...]
-    by: tuple[str, ...]
 
 
 def standing(

@@ -87,7 +87,14 @@ def _as_here(choice: Choice, *, run: Run, other: str) -> Choice:
         other=other,
         control=None,
         standing=standing,
-        kept=filters.keep(standing[other], filters=choice.filters),
+        left=loaders.left(
+            run,
+            standing[other],
+            choice.filters,
+            other=other,
+            rule=choice.rule,
+            kind_decoding=choice.kind_decoding,
+        ),
     )
 
 

@@ -17,7 +17,7 @@ from probing.dashboard.parts import (
 from probing.dashboard.saying import said
 from probing.dashboard.two_runs import beside
 from probing.reporting import charts, display, headlines, tables
-from probing.reporting.filters import Filters, count, keep
+from probing.reporting.filters import Filters, keep
 from probing.reporting.quantities import SHOWN_FIRST
 from probing.reporting.remaking import TableSettings
 from probing.vocabulary import Stratum
@@ -75,7 +75,7 @@ def _sentence(choice: Choice, asked: TableSettings, table: pd.DataFrame) -> str:
 
 
 def _counts(choice: Choice) -> None:
-    counts, whole = count(choice.kept), count(choice.every)
+    counts, whole = choice.left.counts, choice.left.whole
     *columns, last = st.columns(4)
     for column, label, kept, total in zip(
         columns,
