@@ -65,8 +65,13 @@ if __name__ == "__main__":
 else:
     # What pages compute and draw with takes seconds to load: before the first visit, not in it.
     from probing.analysis.decoding import make_ready
+    from probing.dashboard.freezing import freeze_what_is_there
     from probing.reporting import charts, mechanism_charts, tables  # noqa: F401
 
+    def _make_ready() -> None:
+        make_ready()
+        freeze_what_is_there()
+
     # In a container it compiles for seconds, in which the server must answer already.
-    Thread(target=make_ready, daemon=True).start()
+    Thread(target=_make_ready, daemon=True).start()
     app = st.App(HERE, middleware=guard.MIDDLEWARE, secrets=visiting.secrets_of_environment())

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import pandas as pd
 import streamlit as st
 
+from probing.dashboard.freezing import freeze_what_is_there
 from probing.reporting import carrier, filters, tables
 from probing.reporting.cells import cells
 from probing.reporting.columns import with_columns
@@ -93,6 +94,7 @@ def _stamp(location: str) -> int:
 def _opened(location: str, stamp: int) -> Run:
     run = open_run(location)
     run.read_ahead()
+    freeze_what_is_there()
     return run
 
 
