@@ -197,6 +197,22 @@ def test_whoever_looks_at_the_response_first_is_not_blind(site: Site, file: Labe
     assert site.complaints == []
 
 
+def test_whoever_withdraws_has_seen_the_answer(site: Site, file: LabelFile) -> None:
+    page = opened(site, "examples", "run=pages.zarr")
+    drawn(page)
+    save(page, kind="mixed", who="Ada")
+    page.get_by_role("button", name="Withdraw").click()
+    settle(page)
+    expect(page.get_by_test_id("stMain")).to_contain_text("by mean")
+    save(page, kind="lock-like")
+    assert [label.order.blind for label in file.read().labels if not label.withdrawn] == [
+        True,
+        False,
+    ]
+    page.context.close()
+    assert site.complaints == []
+
+
 def test_an_upload_is_taken_line_by_line(site: Site, file: LabelFile, tmp_path: Path) -> None:
     run = site.runs["pages.zarr"].open()
     comparison = compared(site, View())["ssd"]

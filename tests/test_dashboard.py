@@ -435,3 +435,17 @@ def test_runs_are_listed_by_name_with_the_bundled_one_first(
 
 def test_the_frame_is_a_picture_frame() -> None:
     assert len(APP.read_text(encoding="utf-8").splitlines()) < 80
+
+
+def test_a_run_that_was_finished_meanwhile_is_opened_anew(tmp_path: Path) -> None:
+    path = tmp_path / "late.zarr"
+    write_pages_run(path, problems=6)
+    # A commit's folder is there before its document is.
+    document = path / "commits" / "finish" / "zarr.json"
+    content = document.read_bytes()
+    document.unlink()
+    for location in (str(path), f"file://{path}"):
+        assert not loaders.open_listed(location).complete
+    document.write_bytes(content)
+    for location in (str(path), f"file://{path}"):
+        assert loaders.open_listed(location).complete

@@ -1,6 +1,7 @@
 """Labels by people: the form below an example, the draw at random, and where labels are kept."""
 
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from probing.dashboard.parts import text_frame
 from probing.dashboard.saying import said
 from probing.errors import ProbingError
 from probing.reporting import labels_shown
-from probing.reporting.examples import Order, position_name, position_named
+from probing.reporting.examples import Order, position_name
 from probing.reporting.filters import Filters
 from probing.reporting.happenings import EVENT_NAMES
 from probing.reporting.labels import label_table
@@ -35,8 +36,8 @@ from probing.store.reader import Run
 from probing.vocabulary import Event, Kind
 
 DRAWN, DRAWN_AS, REVEALED = "drawn", "drawn_as", "revealed"
-"""The name of the position that was last drawn at random, among which it was drawn, and its name
-again once another page has shown its kind."""
+"""The name of the position that was last drawn at random, among which it was drawn, and what of
+any run this session has shown with its kind: names of positions, ids of whole responses."""
 
 NAME, KEPT_HERE, SAID = "labeller", "labels_here", "label_said"
 """Of the session: the typed name, labels that cannot be kept beside their run, the last message."""
@@ -209,16 +210,34 @@ def seen(choice: Choice, position: pd.Series) -> Seen:
     name, who = position_name(position), labeller()
     here = tuple(label for label in of_pair(choice) if label.position == name)
     mine = next((label for label in here if label.who == who), None)
-    pinned = st.session_state.get(PINNED)
-    drawn = name == pinned == st.session_state.get(DRAWN)
-    return Seen(name, mine, here, drawn, revealed=name == st.session_state.get(REVEALED))
+    drawn = name == st.session_state.get(PINNED) == st.session_state.get(DRAWN)
+    return Seen(name, mine, here, drawn, revealed=_revealed(choice, name))
 
 
-def reveal(positions: pd.DataFrame) -> None:
-    """Say that a page shows the kinds of these positions: a label of one is not blind any more."""
-    drawn = st.session_state.get(DRAWN)
-    if drawn is not None and position_named(positions, drawn) is not None:
-        st.session_state[REVEALED] = drawn
+def _revealed(choice: Choice, name: str) -> bool:
+    """Whether this person has seen what the heuristic says of a position."""
+    shown = st.session_state.get(REVEALED, frozenset())
+    labelled = any(
+        label.of == (choice.run.fingerprint, choice.other, name, labeller())
+        for label in labels_of(choice.run).labels
+    )
+    whole = name.rpartition(":")[0]
+    return labelled or any((*_pair(choice), one) in shown for one in (name, whole))
+
+
+def reveal(choice: Choice, names: Iterable[str]) -> None:
+    """Say that a page shows kinds, so that labels to come of these are not blind.
+
+    Args:
+        choice: the run and whom it compares.
+        names: of positions, or ids of whole responses.
+    """
+    shown = st.session_state.setdefault(REVEALED, set())
+    shown.update((*_pair(choice), name) for name in names)
+
+
+def _pair(choice: Choice) -> tuple[str, str]:
+    return choice.run.fingerprint, choice.other
 
 
 def offer_of(choice: Choice, ranking: Ranking, shown: Seen, *, narrowed_by: str) -> Offer:

@@ -25,7 +25,9 @@ from probing.reporting.quantities import QUANTITIES
 from probing.reporting.remaking import TableSettings
 from probing.reporting.sweeps import Sweep
 from probing.settings import Decoding, KindRule
+from probing.store.place import local_folder
 from probing.store.reader import Run, open_run
+from probing.store.schema import COMMITS, FINISH_SEAL, METADATA
 from probing.vocabulary import Assignment, PerPosition, PositionIds, Stratum
 
 RUNS_VARIABLE = "PROBING_RUNS"
@@ -84,14 +86,22 @@ def open_listed(location: str) -> Run:
     return _opened(location, _stamp(location))
 
 
-def _stamp(location: str) -> int:
-    """Changes when units are committed to a local run; runs elsewhere do not change."""
-    commits = Path(location) / "commits"
-    return commits.stat().st_mtime_ns if commits.is_dir() else 0
+def _stamp(location: str) -> tuple[int, int]:
+    """Changes when units are committed to a local run, and when it is finished.
+
+    Of the documents, not of their folders: those are there before. Runs elsewhere do not change.
+    """
+    folder = local_folder(location)
+    if folder is None:
+        return 0, 0
+    finish = folder / FINISH_SEAL / METADATA
+    if finish.is_file():
+        return finish.stat().st_mtime_ns, 0
+    return 0, sum(1 for _ in (folder / COMMITS).glob(f"*/{METADATA}"))
 
 
 @st.cache_resource(max_entries=8, show_spinner="Opening the run …")
-def _opened(location: str, stamp: int) -> Run:
+def _opened(location: str, stamp: tuple[int, int]) -> Run:
     run = open_run(location)
     run.read_ahead()
     freeze_what_is_there()

@@ -143,6 +143,11 @@ def position_name(position: pd.Series) -> str:
     return f"{position['carrier_id']}:{position['position']}"
 
 
+def position_names(positions: pd.DataFrame) -> list[str]:
+    """The name of each position; see `position_name`."""
+    return [position_name(position) for _, position in positions.iterrows()]
+
+
 def position_named(comparison: pd.DataFrame, name: str) -> pd.Series | None:
     """The position of this name; None where there is none, whatever the name is."""
     carrier, colon, index = name.rpartition(":")

@@ -11,6 +11,7 @@ from probing.errors import CorruptRun, UnwritablePath
 from probing.store.schema import METADATA, PARTIAL_SUFFIX
 
 DIGEST = "digest"
+LONGEST_OBJECT_NAME = 200
 
 
 class ObjectDigest(NamedTuple):
@@ -118,8 +119,19 @@ def digests_to_json(digests: dict[str, ObjectDigest]) -> dict[str, Any]:
 
 
 def digests_from_json(document: dict[str, Any]) -> dict[str, ObjectDigest]:
-    """The inverse of `digests_to_json`."""
-    return {name: ObjectDigest(**digest) for name, digest in document.items()}
+    """The inverse of `digests_to_json`.
+
+    Raises:
+        ValueError: a name that no object of a run has, or a digest of the wrong form.
+    """
+    found = {name: ObjectDigest(**digest) for name, digest in document.items()}
+    for name, digest in found.items():
+        plain = name.isascii() and name.isprintable() and len(name) <= LONGEST_OBJECT_NAME
+        if not plain or ".." in name.split("/") or name.startswith("/"):
+            raise ValueError(f"an object is named {name[:40]!r}")
+        if type(digest.bytes) is not int or type(digest.sha256) is not str:
+            raise ValueError(f"the digest of {name} is {digest}")
+    return found
 
 
 def write_group(run: Path, name: str, document: bytes) -> None:

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
@@ -35,6 +35,8 @@ from probing.store.schema import (
 )
 
 LISTED = 10
+
+Read = TypeVar("Read")
 
 
 class Commit(NamedTuple):
@@ -192,11 +194,11 @@ def not_a_run(place: Place) -> NotARun:
     )
 
 
-def parse(name: str, read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def parse(name: str, read: Callable[[], Read]) -> Read:
     """Call a reader of a sealed document; a missing or unexpected field is `CorruptRun` too."""
     try:
         return read()
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CorruptRun(f"{name}: a field is missing or of the wrong form ({error})") from error
 
 
@@ -293,12 +295,12 @@ def read_commit(data: bytes, *, plan: Plan, unit: int, sealed: bool = False) -> 
         CorruptRun: damaged, or of another unit than its name says.
     """
     name = f"{unit_name(unit)}/{METADATA}"
-    attributes = sealed_attributes(data) if sealed else read_sealed(data, name=name)
-    attributes["objects"] = digests_from_json(attributes["objects"])
-    try:
-        commit = Commit(**attributes)
-    except TypeError as error:
-        raise CorruptRun(f"{name}: a field is missing or unknown ({error})") from error
+
+    def read() -> Commit:
+        attributes = sealed_attributes(data) if sealed else read_sealed(data, name=name)
+        return Commit(**{**attributes, "objects": digests_from_json(attributes["objects"])})
+
+    commit = parse(name, read)
     planned = plan.units[unit]
     if (commit.unit, commit.row_start, commit.rows) != (unit, planned.row_start, planned.rows):
         raise CorruptRun(
@@ -315,13 +317,13 @@ def read_finish(data: bytes) -> Finish:
         CorruptRun: damaged.
     """
     name = f"{FINISH_SEAL}/{METADATA}"
-    attributes = read_sealed(data, name=name)
-    for key in ("commits", "objects"):
-        attributes[key] = digests_from_json(attributes[key])
-    try:
-        return Finish(**attributes)
-    except TypeError as error:
-        raise CorruptRun(f"{name}: a field is missing or unknown ({error})") from error
+
+    def read() -> Finish:
+        attributes = read_sealed(data, name=name)
+        digests = {key: digests_from_json(attributes[key]) for key in ("commits", "objects")}
+        return Finish(**{**attributes, **digests})
+
+    return parse(name, read)
 
 
 def check_finish(finish: Finish | None, documents: dict[int, bytes]) -> None:

@@ -153,10 +153,16 @@ class RemotePlace:
 
 def place_of(location: str) -> Place:
     """The place that a path or URL names; it need not exist."""
+    folder = local_folder(location)
+    return RemotePlace(location) if folder is None else LocalPlace(folder)
+
+
+def local_folder(location: str) -> Path | None:
+    """The folder on a local disk that a path or URL names; None for a place elsewhere."""
     for scheme in LOCAL_SCHEMES:
         if location.startswith(scheme):
-            return LocalPlace(Path(location.removeprefix(scheme)))
-    return RemotePlace(location) if "://" in location else LocalPlace(Path(location))
+            return Path(location.removeprefix(scheme))
+    return None if "://" in location else Path(location)
 
 
 class CommittedStore(WrapperStore[Store]):

@@ -92,6 +92,8 @@ class Run:
             ]
         )
         self._place = place
+        self._arrays: dict[str, Any] = {}
+        self._shards: dict[str, Shards | None] = {}
         self._store = CommittedStore(place.store(), opened.objects)
         self._kept: Kept[np.ndarray] = Kept(kept_bytes)
         self.finished = (
@@ -232,14 +234,6 @@ class Run:
             raise missing(key)
         self._store.approve(key, content)
         return content
-
-    @cached_property
-    def _arrays(self) -> dict[str, Any]:
-        return {}
-
-    @cached_property
-    def _shards(self) -> dict[str, Shards | None]:
-        return {}
 
     @cached_property
     def _positions(self) -> PositionTable:

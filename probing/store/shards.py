@@ -13,7 +13,14 @@ import google_crc32c
 import numpy as np
 from jaxtyping import Int, Shaped, UInt
 from numcodecs import blosc
-from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ShardingCodec, TransposeCodec
+from zarr.codecs import (
+    BloscCodec,
+    BytesCodec,
+    Crc32cCodec,
+    Endian,
+    ShardingCodec,
+    TransposeCodec,
+)
 
 from probing.store.arrays import dense, picked
 from probing.store.objects import undecodable
@@ -67,7 +74,17 @@ def shard_form(array: Any) -> ShardForm | None:
         tuple(type(codec) for codec in inner) == kinds
         and tuple(type(codec) for codec in sharding.index_codecs) == (BytesCodec, Crc32cCodec)
         and sharding.index_location.value == "end"
-        and array.metadata.chunk_grid.chunk_shape[1:] >= array.shape[1:]
+        and all(
+            whole >= size
+            for whole, size in zip(
+                array.metadata.chunk_grid.chunk_shape[1:], array.shape[1:], strict=True
+            )
+        )
+        and all(
+            codec.endian in {None, Endian.little}
+            for codec in (*inner, *sharding.index_codecs)
+            if isinstance(codec, BytesCodec)
+        )
     )
     if not known:
         return None
@@ -119,8 +136,8 @@ class Shards:
         for number, of_shard in zip(numbers, np.split(rows[order], starts[1:]), strict=True):
             shard, places = self._shard(int(number), width), of_shard % whole
             part = picked(shard, places) if dense(places) else shard[places]
-            # A few rows must not keep a whole shard in memory.
-            parts.append(part if 2 * len(part) >= whole else part.copy())
+            # Some rows must not keep a whole shard in memory.
+            parts.append(part if 10 * len(part) >= 9 * whole else part.copy())
         found = parts[0] if len(parts) == 1 else np.concatenate(parts)
         if (np.diff(order) == 1).all():
             return found

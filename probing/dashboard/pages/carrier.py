@@ -39,7 +39,7 @@ def page() -> None:
         return
     carrier_id, by, aspect = _controls(choice)
     positions = carrier.carrier_positions(choice.every, carrier_id)
-    labelling.reveal(positions)
+    labelling.reveal(choice, [carrier_id])
     st.text(carrier.carrier_line(positions))
     with st.expander("Prompt"):
         st.code(

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from probing.dashboard import labelling
 from probing.dashboard.controls import Choice, chosen
 from probing.dashboard.filtering import KEYS, URL
 from probing.dashboard.pages import EXAMPLES
@@ -20,7 +21,7 @@ from probing.reporting import charts, display, shares, tables
 from probing.reporting.contrasts import COMPARISON
 from probing.reporting.deltas import ALL, in_group
 from probing.reporting.drifting import NULL_DRIFT
-from probing.reporting.examples import Order
+from probing.reporting.examples import Order, position_names
 from probing.reporting.filters import keep
 from probing.reporting.quantities import QUANTITIES, delta_column
 from probing.reporting.text import escaped
@@ -117,6 +118,7 @@ def _drill(choice: Choice, picked: str, *, quantities: list[str], group: dict[st
             column.altair_chart(chart, key=f"chart_spread_{name}")
         own = parts[choice.other]
         ranked = tables.ranked_positions(own, by=quantity, order=Order.CHANGE)
+        labelling.reveal(choice, position_names(ranked.head(FEW_EXAMPLES)))
         listed = tables.position_list(
             choice.run, ranked.head(FEW_EXAMPLES), by=quantity, compared=compared
         )

@@ -20,7 +20,13 @@ from probing.dashboard.position import (
     top_tokens,
 )
 from probing.reporting import display, tables
-from probing.reporting.examples import Order, position_name, position_named, ranked_places
+from probing.reporting.examples import (
+    Order,
+    position_name,
+    position_named,
+    position_names,
+    ranked_places,
+)
 from probing.reporting.filters import keep
 from probing.reporting.quantities import QUANTITIES
 from probing.reporting.remaking import Ranking
@@ -154,9 +160,9 @@ def _place(
     )
     first = (number - 1) // LISTED * LISTED
     every = compared[choice.other]
-    listed = tables.position_list(
-        choice.run, every.iloc[order[first : first + LISTED]], by=ranking.by, compared=compared
-    )
+    here = every.iloc[order[first : first + LISTED]]
+    labelling.reveal(choice, position_names(here))
+    listed = tables.position_list(choice.run, here, by=ranking.by, compared=compared)
     st.dataframe(
         display.shown_list(listed, first=first + 1),
         column_config=column_help(display.LIST_LABELS),
@@ -188,6 +194,8 @@ def _clicked(first: int) -> None:
 def _example(choice: Choice, position: pd.Series, *, blind: bool) -> None:
     row = int(position["row"])
     heading(position, blind=blind)
+    if not blind:
+        labelling.reveal(choice, [position_name(position)])
     text, facts = st.columns(2)
     text.container(key="example_context").code(
         tables.shown_context(choice.run, row), language=None, wrap_lines=True
