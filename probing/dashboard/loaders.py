@@ -39,6 +39,7 @@ KEPT_VALUES = 32
 """Quantities of a comparison at a decoding: of a million positions, 24 MB each at most."""
 
 LEFT_COLUMNS = ["row", "carrier", "carrier_id", "problem_id", "generator", "position"]
+LEFT_COLUMNS += ["response_tokens"]  # `filters.options` asks for it.
 """What pages ask of the positions that filters leave."""
 
 Made = TypeVar("Made")
