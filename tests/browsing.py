@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -198,7 +197,7 @@ def wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
         try:
             with urllib.request.urlopen(url, timeout=5):
                 return
-        except (urllib.error.URLError, ConnectionError):
+        except OSError:  # not listening yet, or listening and still loading
             assert server.poll() is None, log.read_text(encoding="utf-8", errors="replace")
             time.sleep(0.2)
     pytest.fail(f"no dashboard at {url}: {log.read_text(encoding='utf-8', errors='replace')}")
