@@ -155,6 +155,8 @@ def picked(
     values: Shaped[np.ndarray, "row ..."], rows: Int[np.ndarray, " picked"]
 ) -> Shaped[np.ndarray, "picked ..."]:
     """Ascending rows: stretches without a gap are copied whole, one alone not at all."""
+    if rows[-1] - rows[0] == len(rows) - 1:
+        return values[rows[0] : rows[-1] + 1]
     stretches = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
     parts = [values[each[0] : each[-1] + 1] for each in stretches]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)

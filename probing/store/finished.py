@@ -10,6 +10,7 @@ from jaxtyping import Float, UInt
 from probing.analysis.decoding import Statistics
 from probing.analysis.side_by_side import side_by_side
 from probing.settings import Decoding, KindRule, as_json
+from probing.store.kept import Kept
 from probing.store.opening import Finish
 from probing.store.schema import COPIED, METADATA, STATISTICS
 from probing.vocabulary import PerPosition
@@ -35,11 +36,15 @@ class Finished:
     Args:
         finish: the last commit.
         read: an array of the group by its name, all rows.
+        kept: holds those that hang on no decoding, once they were read.
     """
 
-    def __init__(self, finish: Finish, read: Callable[[str], np.ndarray]) -> None:
+    def __init__(
+        self, finish: Finish, read: Callable[[str], np.ndarray], kept: Kept[np.ndarray]
+    ) -> None:
         self._finish = finish
         self._read = read
+        self._kept = kept
         prefix, end = f"{STATISTICS}/", f"/{METADATA}"
         self._names = frozenset(
             name.removeprefix(prefix).removesuffix(end)
@@ -71,7 +76,7 @@ class Finished:
 
     def pair_gaps(self, pair: int) -> Float[np.ndarray, "position side"] | None:
         """Gaps of a pair, or None."""
-        return self._read(PAIR_GAPS)[:, pair] if PAIR_GAPS in self._names else None
+        return self._once(PAIR_GAPS)[:, pair] if PAIR_GAPS in self._names else None
 
     def overlap(self, pair: int, *, decoding: Decoding) -> PerPosition | None:
         """Overlap of a pair's nuclei, or None."""
@@ -84,7 +89,10 @@ class Finished:
 
     def copy(self, name: str) -> np.ndarray:
         """A small array over positions, whole."""
-        return self._read(copied(name))
+        return self._once(copied(name))
+
+    def _once(self, name: str) -> np.ndarray:
+        return self._kept.get(name, lambda: self._read(name))
 
     @property
     def _decoding(self) -> Mapping[str, Any]:

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -21,7 +21,7 @@ from probing.store.answers import Answers, Pair, Rowwise
 from probing.store.arrays import decoding as damage_named
 from probing.store.arrays import open_array, read_rows
 from probing.store.casting import Casting
-from probing.store.finished import Finished, copied
+from probing.store.finished import Finished
 from probing.store.kept import KEPT_BYTES, Kept
 from probing.store.manifest import Manifest
 from probing.store.mixing import weighted_logits, weighted_tail_mean
@@ -99,7 +99,9 @@ class Run:
         self.finished = (
             None
             if opened.finish is None
-            else Finished(opened.finish, lambda name: self._read(f"{STATISTICS}/{name}", None))
+            else Finished(
+                opened.finish, lambda name: self._read(f"{STATISTICS}/{name}", None), self._kept
+            )
         )
         self._width = max((commit.candidates for commit in opened.commits), default=0)
         self._answers = Answers(
@@ -187,7 +189,7 @@ class Run:
         if name not in POSITION_ARRAYS:
             raise ValueError(f"an array must be one of {', '.join(POSITION_ARRAYS)}, got {name!r}")
         if rows is None and self.finished and self.finished.copies(name):
-            return self._kept.get(copied(name), partial(self.finished.copy, name))
+            return self.finished.copy(name)
         width = None
         if name in PAD_CANDIDATES:
             width = self._width if candidates is None else min(candidates, self._width)

@@ -115,7 +115,7 @@ class Shards:
         whole, piece = self._form.shard[0], self._form.chunk[0]
         if whole == piece:
             return True
-        return 2 * len(rows) >= whole * len(np.unique(rows // whole))
+        return 2 * len(rows) >= whole * len(_numbers(rows, whole))
 
     def rows(
         self, rows: Int[np.ndarray, " row"], *, width: int | None
@@ -130,19 +130,29 @@ class Shards:
             CorruptRun: bytes are not what was written.
         """
         whole = self._form.shard[0]
+        numbers = _numbers(rows, whole)
+        if len(numbers) == 1:
+            return self._picked(int(numbers[0]), rows - numbers[0] * whole, width)
         order = np.argsort(rows, kind="stable")
-        numbers, starts = np.unique(rows[order] // whole, return_index=True)
-        parts = []
-        for number, of_shard in zip(numbers, np.split(rows[order], starts[1:]), strict=True):
-            shard, places = self._shard(int(number), width), of_shard % whole
-            part = picked(shard, places) if dense(places) else shard[places]
-            # Some rows must not keep a whole shard in memory.
-            parts.append(part if 10 * len(part) >= 9 * whole else part.copy())
-        found = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        ascending = rows[order]
+        ends = np.searchsorted(ascending // whole, numbers, side="right")
+        parts = [
+            self._picked(int(number), places % whole, width)
+            for number, places in zip(numbers, np.split(ascending, ends[:-1]), strict=True)
+        ]
+        found = np.concatenate(parts)
         if (np.diff(order) == 1).all():
             return found
         back: np.ndarray = found[np.argsort(order)]
         return back
+
+    def _picked(
+        self, number: int, places: Int[np.ndarray, " row"], width: int | None
+    ) -> Shaped[np.ndarray, "row ..."]:
+        shard = self._shard(number, width)
+        part = picked(shard, places) if dense(places) else shard[places]
+        # Some rows must not keep a whole shard in memory.
+        return part if 10 * len(part) >= 9 * len(shard) else part.copy()
 
     def _shard(self, number: int, width: int | None) -> Shaped[np.ndarray, "row ..."]:
         form = self._form
@@ -155,21 +165,34 @@ class Shards:
         try:
             index = _index(content, form)
             places = list(itertools.product(*(range(count) for count in cells)))
-            pieces = [_decoded(content, index[place], form) for place in places]
+            if len(places) == 1:
+                return _decoded(content, index[places[0]], form)[..., :width]
+            found = self._room(width)
+            for place in places:
+                there = found[
+                    tuple(
+                        slice(at * size, (at + 1) * size)
+                        for at, size in zip(place, form.chunk, strict=True)
+                    )
+                ]
+                there[:] = _decoded(content, index[place], form)[..., : there.shape[-1]]
         except (ValueError, RuntimeError, OverflowError) as error:
             raise undecodable(key, error) from error
-        if len(pieces) == 1:
-            return pieces[0][..., :width]
-        shape = [count * size for count, size in zip(cells, form.chunk, strict=True)]
-        found = np.empty(shape, dtype=form.dtype)
-        for place, piece in zip(places, pieces, strict=True):
-            found[
-                tuple(
-                    slice(at * size, (at + 1) * size)
-                    for at, size in zip(place, form.chunk, strict=True)
-                )
-            ] = piece
-        return found[..., :width]
+        return found
+
+    def _room(self, width: int | None) -> Shaped[np.ndarray, "row ..."]:
+        """For a shard; the rows of every model side by side, since models are read one by one."""
+        shape = self._form.shard if width is None else (*self._form.shard[:-1], width)
+        if len(shape) < 3:
+            return np.empty(shape, dtype=self._form.dtype)
+        rows, *between, last = shape
+        return np.moveaxis(np.empty((*between, rows, last), dtype=self._form.dtype), -2, 0)
+
+
+def _numbers(rows: Int[np.ndarray, " row"], whole: int) -> Int[np.ndarray, " shard"]:
+    """The shards that hold some rows, ascending; without looking at each where it is one."""
+    first, last = rows.min() // whole, rows.max() // whole
+    return np.array([first]) if first == last else np.unique(rows // whole)
 
 
 def _index(content: bytes, form: ShardForm) -> Shaped[np.ndarray, "..."]:
