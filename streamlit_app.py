@@ -30,7 +30,7 @@ FILLED = (
 
 def _frame() -> None:
     # Their caches look for the runtime, which is not there yet when the server imports this file.
-    from probing.dashboard import controls, gate, loaders, pages
+    from probing.dashboard import controls, gate, pages
 
     st.set_page_config(
         page_title="Probing",
@@ -52,12 +52,18 @@ def _frame() -> None:
         ],
         position="top",
     )
-    shown = controls.draw(loaders.listed_runs(HERE.parent / "cache", page=HERE.name))
+    shown = controls.draw(_listed())
     gate.who()
     gate.note(page.title, st.session_state.get("run") or "")
     if shown:
         page.run()
         controls.foot()
+
+
+def _listed() -> dict[str, str]:
+    from probing.dashboard import loaders
+
+    return loaders.listed_runs(HERE.parent / "cache", page=HERE.name)
 
 
 if __name__ == "__main__":
@@ -66,12 +72,14 @@ else:
     # What pages compute and draw with takes seconds to load: before the first visit, not in it.
     from probing.analysis.decoding import make_ready
     from probing.dashboard.freezing import freeze_what_is_there
+    from probing.dashboard.warming import warm
     from probing.reporting import charts, mechanism_charts, tables  # noqa: F401
 
     def _make_ready() -> None:
         make_ready()
+        warm(_listed)
         freeze_what_is_there()
 
-    # In a container it compiles for seconds, in which the server must answer already.
-    Thread(target=_make_ready, daemon=True).start()
+    # It computes for seconds, in which the server must answer already.
+    Thread(target=_make_ready, daemon=True, name="make-ready").start()
     app = st.App(HERE, middleware=guard.MIDDLEWARE, secrets=visiting.secrets_of_environment())

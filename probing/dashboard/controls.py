@@ -206,7 +206,7 @@ def draw(runs: Mapping[str, str]) -> bool:
         return False
     try:
         with st.sidebar:
-            st.session_state[CHOICE] = _choose(runs)
+            st.session_state[CHOICE] = choose(runs)
     except NoCarriersLeft as error:
         return _refuse("This run has nothing to show yet.", error)
     except OutsideContract as error:
@@ -285,7 +285,8 @@ def _refuse(what: str, error: ProbingError) -> bool:
     return False
 
 
-def _choose(runs: Mapping[str, str]) -> Choice:
+def choose(runs: Mapping[str, str]) -> Choice:
+    """Draw the sidebar's controls and say what they say; drawn for nobody, as they open."""
     name = st.selectbox(
         "Run",
         list(runs),

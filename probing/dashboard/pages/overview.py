@@ -1,10 +1,9 @@
 """What was compared, and in short what training did to it."""
 
-from typing import Any
-
 import pandas as pd
 import streamlit as st
 
+from probing.dashboard import overview_tables
 from probing.dashboard.controls import Choice, chosen
 from probing.dashboard.parts import (
     delta_frame,
@@ -16,11 +15,9 @@ from probing.dashboard.parts import (
 )
 from probing.dashboard.saying import said
 from probing.dashboard.two_runs import beside
-from probing.reporting import charts, display, headlines, tables
-from probing.reporting.filters import Filters, keep
+from probing.reporting import charts, display, headlines
 from probing.reporting.quantities import SHOWN_FIRST
 from probing.reporting.remaking import TableSettings
-from probing.vocabulary import Stratum
 
 CHARTS_A_ROW = 4
 
@@ -34,11 +31,10 @@ def overview() -> None:
         question="Did training sharpen locks and keep forks open?",
     ):
         return
-    by = [Stratum.KIND.value]
-    asked = choice.asked("deltas", by=by, quantities=SHOWN_FIRST)
+    by, asked = overview_tables.BY, overview_tables.asked(choice)
     table = choice.made(asked)
     with st.container(border=True):
-        said(_sentence(choice, asked, table))
+        said(overview_tables.sentence(choice, asked, table))
     _counts(choice)
     _headlines(choice, table)
     st.header("Deltas by kind", anchor=False)
@@ -52,26 +48,6 @@ def overview() -> None:
     downloads(choice, asked, name="overview", table=table)
     _shares(choice, asked)
     beside(choice)
-
-
-def _sentence(choice: Choice, asked: TableSettings, table: pd.DataFrame) -> str:
-    """What may be said, of which positions; `table` is that of the assignment in force."""
-    found = choice.result(
-        "headlines",
-        asked,
-        lambda: headlines.headline_tables(
-            choice.held(SHOWN_FIRST, grouped=[Stratum.KIND]),
-            filters=choice.filters,
-            weighting=choice.weighting,
-            drift=choice.drift(asked),
-            known={choice.filters.assignment: table},
-        ),
-    )
-    text = headlines.sentence(found, other=choice.other)
-    everything = Filters(assignment=choice.filters.assignment)
-    return (
-        text if choice.filters == everything else f"Among the positions that filters keep: {text}"
-    )
 
 
 def _counts(choice: Choice) -> None:
@@ -106,15 +82,7 @@ def _shares(choice: Choice, asked: TableSettings) -> None:
         "Weighted share of the positions above, by whose distribution decides: the mean of the "
         "two models' log-distributions, the baseline's, the other's."
     )
-
-    def make() -> dict[str, Any]:
-        cells = choice.held(SHOWN_FIRST, grouped=[Stratum.KIND])[choice.other]
-        kept = keep(cells, filters=choice.filters)
-        chart = charts.shares_chart(tables.kind_shares(kept, weighting=choice.weighting))
-        found: dict[str, Any] = chart.to_dict()
-        return found
-
-    st.vega_lite_chart(spec=choice.result("shares", asked, make), key="chart_shares")
+    st.vega_lite_chart(spec=overview_tables.shares(choice, asked), key="chart_shares")
 
 
 overview()

@@ -1,0 +1,34 @@
+"""What the first page shows of the first run is made when the server starts, not for a visitor."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from streamlit.runtime import Runtime
+
+from probing.errors import ProbingError
+
+WITHOUT_PAGE = "streamlit.runtime.scriptrunner_utils.script_run_context"
+"""Streamlit's logger that warns of controls drawn for nobody, as they are here."""
+
+
+def warm(listed: Callable[[], Mapping[str, str]]) -> None:
+    """Open the run that is listed first and make what its overview shows as it opens.
+
+    What cannot be opened or answered is told on the page.
+
+    Args:
+        listed: locations of runs by name.
+    """
+    own = threading.current_thread().name
+    logging.getLogger(WITHOUT_PAGE).addFilter(lambda record: record.threadName != own)
+    while not Runtime.exists():
+        time.sleep(0.05)
+    # Their caches look for the runtime.
+    from probing.dashboard import controls, overview_tables
+
+    try:
+        overview_tables.make_all(controls.choose(listed()))
+    except ProbingError:
+        return
