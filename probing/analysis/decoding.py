@@ -108,6 +108,8 @@ def make_ready() -> None:
 
 def joined(parts: Sequence[Statistics]) -> Statistics:
     """Statistics of rows one part after the other."""
+    if len(parts) == 1:
+        return parts[0]
     return Statistics(
         **{
             field.name: np.concatenate([getattr(part, field.name) for part in parts])

@@ -55,12 +55,12 @@ def interpolation_weights(betas: Betas, *, beta: float) -> InterpolationWeights:
         OutsideContract: beta lies outside the nodes.
     """
     require_inside(betas, beta=beta)
-    return _weights(tuple(float(node) for node in betas), float(beta))
+    return _weights(betas.astype(np.float64, copy=False).tobytes(), float(beta))
 
 
 @lru_cache(maxsize=64)
-def _weights(betas: tuple[float, ...], beta: float) -> InterpolationWeights:
-    nodes = np.log(np.asarray(betas))
+def _weights(betas: bytes, beta: float) -> InterpolationWeights:
+    nodes = np.log(np.frombuffer(betas))
     # A beta within the slack of an end is taken as that end.
     offsets = np.clip(np.log(beta), nodes[0], nodes[-1]) - nodes
     gaps = nodes[:, None] - nodes[None, :]

@@ -51,7 +51,9 @@ class LocalPlace:
     def read(self, name: str) -> bytes | None:
         """The content of an object, or None where there is none."""
         try:
-            return (self._root / name).read_bytes()
+            # Pages read thousands of objects: a `Path` of each takes as long as opening it.
+            with open(f"{self.location}/{name}", "rb", buffering=0) as file:
+                return file.read()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
 

@@ -201,7 +201,11 @@ class Run:
         return self._kept.get(key, lambda: self._read(name, rows, candidates=width))
 
     def _read(self, name: str, rows: Rows | None, *, candidates: int | None = None) -> np.ndarray:
-        array, stored = self._open(name), self._stored(rows)
+        return self._read_stored(name, self._stored(rows), candidates=candidates)
+
+    def _read_stored(self, name: str, stored: Rows, *, candidates: int | None) -> np.ndarray:
+        """Rows by their places in the arrays."""
+        array = self._open(name)
         shards = self._shards[name]
         if shards is not None and len(stored) and shards.fill(stored):
             found = shards.rows(stored, width=candidates)
@@ -295,9 +299,10 @@ class Run:
 
     def _block(self, rows: Rows) -> Callable[[str], np.ndarray]:
         """Arrays of some rows by name, each read once, and let go with what is returned."""
+        stored = self._stored(rows)
         return cache(
-            lambda name: self._read(
-                name, rows, candidates=self._width if name in PAD_CANDIDATES else None
+            lambda name: self._read_stored(
+                name, stored, candidates=self._width if name in PAD_CANDIDATES else None
             )
         )
 

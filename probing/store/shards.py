@@ -7,11 +7,12 @@ spends most of its time on the tasks. The form is Zarr's (codecs `sharding_index
 
 import itertools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeAlias
 
 import google_crc32c
 import numpy as np
-from jaxtyping import Int, Shaped, UInt
+from jaxtyping import Int, Shaped, UInt8
 from numcodecs import blosc
 from zarr.codecs import (
     BloscCodec,
@@ -26,6 +27,8 @@ from probing.store.arrays import dense, picked
 from probing.store.objects import undecodable
 from probing.store.schema import shard_key
 
+Bytes: TypeAlias = UInt8[np.ndarray, " _"]
+
 CHECKSUM_BYTES = 4
 ABSENT = (1 << 64) - 1
 """Offset of a chunk of fill alone, which a shard does not hold."""
@@ -39,7 +42,7 @@ class ShardForm(NamedTuple):
         shard: shape of a shard.
         chunk: shape of a chunk in it.
         last: of the last axis, how much is not padding.
-        order: of the axes in a chunk's bytes.
+        laid_out: shape of a chunk's bytes, whose axes stand in another order.
         back: from there to the axes in place.
         fill: what spare rows and candidates hold.
     """
@@ -48,7 +51,7 @@ class ShardForm(NamedTuple):
     shard: tuple[int, ...]
     chunk: tuple[int, ...]
     last: int
-    order: tuple[int, ...]
+    laid_out: tuple[int, ...]
     back: tuple[int, ...]
     fill: Any
 
@@ -91,9 +94,9 @@ def shard_form(array: Any) -> ShardForm | None:
     dtype = array.dtype.newbyteorder("<")
     shard = array.metadata.chunk_grid.chunk_shape
     back = tuple(int(axis) for axis in np.argsort(order))
-    return ShardForm(
-        dtype, shard, sharding.chunk_shape, array.shape[-1], order, back, array.fill_value
-    )
+    chunk = sharding.chunk_shape
+    laid_out = tuple(chunk[axis] for axis in order)
+    return ShardForm(dtype, shard, chunk, array.shape[-1], laid_out, back, array.fill_value)
 
 
 class Shards:
@@ -157,25 +160,18 @@ class Shards:
     def _shard(self, number: int, width: int | None) -> Shaped[np.ndarray, "row ..."]:
         form = self._form
         key = shard_key(self._name, shard=number, dimensions=len(form.shard))
-        content = self._fetch(key)
-        cells = form.chunks
-        if len(cells) > 1:
+        content: Bytes = np.frombuffer(self._fetch(key), dtype=np.uint8)
+        if len(form.shard) > 1:
             width = form.last if width is None else min(width, form.last)
-            cells = (*cells[:-1], -(-width // form.chunk[-1]))
+        cells = _cells(form, width)
         try:
-            index = _index(content, form)
-            places = list(itertools.product(*(range(count) for count in cells)))
-            if len(places) == 1:
-                return _decoded(content, index[places[0]], form)[..., :width]
+            edges = _edges(content, form)
+            if len(cells) == 1:
+                return _decoded(content, edges[cells[0].number], form)[..., :width]
             found = self._room(width)
-            for place in places:
-                there = found[
-                    tuple(
-                        slice(at * size, (at + 1) * size)
-                        for at, size in zip(place, form.chunk, strict=True)
-                    )
-                ]
-                there[:] = _decoded(content, index[place], form)[..., : there.shape[-1]]
+            for cell in cells:
+                there = found[cell.place]
+                there[:] = _decoded(content, edges[cell.number], form)[..., : there.shape[-1]]
         except (ValueError, RuntimeError, OverflowError) as error:
             raise undecodable(key, error) from error
         return found
@@ -195,28 +191,47 @@ def _numbers(rows: Int[np.ndarray, " row"], whole: int) -> Int[np.ndarray, " sha
     return np.array([first]) if first == last else np.unique(rows // whole)
 
 
-def _index(content: bytes, form: ShardForm) -> Shaped[np.ndarray, "..."]:
+class Cell(NamedTuple):
+    """One chunk of a shard: its number there, and the place of its values."""
+
+    number: int
+    place: tuple[slice, ...]
+
+
+@lru_cache(maxsize=256)
+def _cells(form: ShardForm, width: int | None) -> list[Cell]:
+    """The chunks that hold the first `width` places of the last axis."""
+    along = [range(count) for count in form.chunks]
+    if width is not None:
+        along[-1] = range(-(-width // form.chunk[-1]))
+    return [
+        Cell(
+            int(np.ravel_multi_index(at, form.chunks)),
+            tuple(slice(k * size, (k + 1) * size) for k, size in zip(at, form.chunk, strict=True)),
+        )
+        for at in itertools.product(*along)
+    ]
+
+
+def _edges(content: Bytes, form: ShardForm) -> list[list[int]]:
     """Offset and length of every chunk, from the end of a shard."""
     size = int(np.prod(form.chunks)) * 16 + CHECKSUM_BYTES
-    return np.frombuffer(_summed(content[-size:]), dtype="<u8").reshape(*form.chunks, 2)
+    found: list[list[int]] = _summed(content[-size:]).view("<u8").reshape(-1, 2).tolist()
+    return found
 
 
-def _decoded(
-    content: bytes, edge: UInt[np.ndarray, " 2"], form: ShardForm
-) -> Shaped[np.ndarray, "row ..."]:
+def _decoded(content: Bytes, edge: list[int], form: ShardForm) -> Shaped[np.ndarray, "row ..."]:
     """One chunk; its axes are in place, whatever their order in memory."""
-    offset, length = (int(each) for each in edge)
+    offset, length = edge
     if offset == ABSENT:
         return np.full(form.chunk, form.fill, dtype=form.dtype)
     plain = blosc.decompress(_summed(content[offset : offset + length]))
-    stored = np.frombuffer(plain, dtype=form.dtype)
-    stored = stored.reshape([form.chunk[axis] for axis in form.order])
-    return stored.transpose(form.back)
+    return np.frombuffer(plain, dtype=form.dtype).reshape(form.laid_out).transpose(form.back)
 
 
-def _summed(content: bytes) -> bytes:
+def _summed(content: Bytes) -> Bytes:
     """What stands before a checksum, if that is right."""
     body, checksum = content[:-CHECKSUM_BYTES], content[-CHECKSUM_BYTES:]
-    if google_crc32c.value(body) != int.from_bytes(checksum, "little"):
+    if google_crc32c.value(body) != int.from_bytes(checksum.tobytes(), "little"):
         raise ValueError("a checksum differs")
     return body
