@@ -13,7 +13,7 @@ import streamlit as st
 
 from probing.dashboard.freezing import freeze_what_is_there
 from probing.reporting import carrier, filters, tables
-from probing.reporting.cells import cells
+from probing.reporting.cells import Division, cells, division
 from probing.reporting.columns import with_columns
 from probing.reporting.comparison import kind_column
 from probing.reporting.contrasts import contrast_name
@@ -340,10 +340,23 @@ def _held(
     *,
     _compared: Callable[[], Mapping[str, pd.DataFrame]],
 ) -> dict[str, pd.DataFrame]:
+    # Which positions go together does not hang on the values.
+    standing = replace(settings, decoding=Decoding(), quantities=())
     return {
-        name: cells(frame, quantities=settings.quantities, by=settings.by)
+        name: cells(
+            frame,
+            quantities=settings.quantities,
+            divided=_division(fingerprint, name, standing, _frame=frame),
+        )
         for name, frame in _compared().items()
     }
+
+
+@st.cache_resource(max_entries=12, show_spinner=False)
+def _division(
+    fingerprint: str, name: str, standing: CellSettings, *, _frame: pd.DataFrame
+) -> Division:
+    return division(_frame, by=standing.by)
 
 
 @st.cache_resource(max_entries=KEPT_VALUES, show_spinner="Comparing the distributions …")

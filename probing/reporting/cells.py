@@ -5,6 +5,7 @@ which the same quantities are measured. Means over it are exact, and all that a 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -59,8 +60,44 @@ def columns_apart(filters: Filters, grouped: Sequence[str] = ()) -> tuple[str, .
     return tuple(sorted(apart))
 
 
+@dataclass(frozen=True)
+class Division:
+    """Which positions a cell holds, as far as that does not hang on what is measured.
+
+    Attributes:
+        cell: of every position, numbered in the order in which they first occur.
+        labels: what its positions have alike, a row a cell.
+    """
+
+    cell: PositionIds
+    labels: pd.DataFrame
+
+
+def division(comparison: pd.DataFrame, *, by: Sequence[str] = ()) -> Division:
+    """The cells of a comparison but for what is measured; values may be missing.
+
+    Args:
+        comparison: as `cells`.
+        by: as `cells`.
+    """
+    apart = [*WEIGHED_BY, *(kind_column(each) for each in Assignment), *by]
+    apart = [name for name in dict.fromkeys(apart) if name not in OF_CARRIERS]
+    code = np.zeros(len(comparison), dtype=np.int64)
+    for name in apart:
+        code = _with(code, _codes(comparison[name]))
+    labels = [name for name in dict.fromkeys([*OF_CARRIERS, *apart]) if name in comparison]
+    cell, first = _numbered(code)
+    return Division(
+        cell, pd.DataFrame({name: comparison[name].iloc[first].array for name in labels})
+    )
+
+
 def cells(
-    comparison: pd.DataFrame, *, quantities: Sequence[str], by: Sequence[str] = ()
+    comparison: pd.DataFrame,
+    *,
+    quantities: Sequence[str],
+    by: Sequence[str] = (),
+    divided: Division | None = None,
 ) -> pd.DataFrame:
     """The cells of a comparison, in the order in which they first occur.
 
@@ -72,30 +109,32 @@ def cells(
         quantities: whose values are wanted; the comparison has them.
         by: further columns that positions of a cell must have alike: what a filter or a grouping
             looks at.
+        divided: `division` by these columns, if it is known.
     """
-    apart = [*WEIGHED_BY, *(kind_column(each) for each in Assignment), *by]
-    apart = [name for name in dict.fromkeys(apart) if name not in OF_CARRIERS]
-    code = _measured(comparison, quantities)
-    for name in apart:
-        code = _with(code, _codes(comparison[name]))
-    cell, found = pd.factorize(code)
-    first = np.empty(len(found), dtype=np.int64)
-    first[cell[::-1]] = np.arange(len(cell))[::-1]
-    size = np.bincount(cell, minlength=len(found))
-    labels = dict.fromkeys([*OF_CARRIERS, *apart])
-    columns = {name: comparison[name].iloc[first].array for name in labels if name in comparison}
-    return pd.DataFrame(
-        {
-            **columns,
-            HELD: size,
-            **{
-                name: np.bincount(cell, weights=comparison[name].to_numpy(), minlength=len(found))
-                / size
-                for name in value_names(quantities)
-                if name in comparison
-            },
-        }
+    divided = divided or division(comparison, by=by)
+    cell, labels = divided.cell, divided.labels
+    measured = _measured(comparison, quantities)
+    if measured is not None:
+        cell, first = _numbered(_with(cell, measured))
+        labels = labels.take(divided.cell[first]).reset_index(drop=True)
+    size = np.bincount(cell, minlength=len(labels))
+    return labels.assign(
+        **{HELD: size},
+        **{
+            name: np.bincount(cell, weights=comparison[name].to_numpy(), minlength=len(labels))
+            / size
+            for name in value_names(quantities)
+            if name in comparison
+        },
     )
+
+
+def _numbered(code: PositionIds) -> tuple[PositionIds, PositionIds]:
+    """Codes as numbers in the order in which they first occur, and where each does."""
+    number, found = pd.factorize(code)
+    first = np.empty(len(found), dtype=np.int64)
+    first[number[::-1]] = np.arange(len(number))[::-1]
+    return number, first
 
 
 def value_names(quantities: Sequence[str]) -> list[str]:
@@ -108,13 +147,13 @@ def value_names(quantities: Sequence[str]) -> list[str]:
     return names
 
 
-def _measured(comparison: pd.DataFrame, quantities: Sequence[str]) -> PositionIds:
-    """A code for which of the quantities are measured."""
-    code = np.zeros(len(comparison), dtype=np.int64)
+def _measured(comparison: pd.DataFrame, quantities: Sequence[str]) -> PositionIds | None:
+    """A code for which of the quantities are measured; None where all are, everywhere."""
+    code = None
     for name in quantities:
         measured: PositionMask = np.isfinite(comparison[delta_column(name)].to_numpy())
         if not measured.all():
-            code = code * 2 + measured
+            code = measured.astype(np.int64) if code is None else code * 2 + measured
     return code
 
 
