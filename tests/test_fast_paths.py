@@ -3,11 +3,13 @@
 import threading
 from collections.abc import Callable
 from dataclasses import fields, replace
+from typing import get_args
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pages_run import PagesRun
 
 from probing.analysis.decoding import (
     Statistics,
@@ -23,7 +25,7 @@ from probing.analysis.moments import settle, top1_id
 from probing.analysis.ranking import ranked
 from probing.analysis.side_by_side import side_by_side
 from probing.errors import OutsideContract
-from probing.settings import Decoding, KindRule
+from probing.settings import Decoding, KindRule, Order
 from probing.store.reader import BLOCK_ROWS, Run, block_edges
 from probing.vocabulary import PADDING_ID
 from tests.rows import BETAS
@@ -188,6 +190,25 @@ def test_statistics_of_a_run_are_those_of_its_rows(run: Run) -> None:
             whole = getattr(found, field.name)[rows]
             # A product of one row is rounded otherwise than that of many.
             np.testing.assert_allclose(whole, getattr(part, field.name), rtol=1e-12)
+
+
+@pytest.mark.parametrize("order", get_args(Order))
+@pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
+@pytest.mark.parametrize("min_p", [0.0, 0.02])
+def test_where_top_tokens_are_known_the_rest_is_the_same(
+    written: PagesRun, order: Order, temperature: float, min_p: float
+) -> None:
+    """Ids of candidates are then not read."""
+    decoding = Decoding(temperature=temperature, top_k=5, order=order, min_p=min_p)
+    rule, run = KindRule(), written.open()
+    measures = [0, 1, run.measures.names[-1]]
+    run.statistics_of(measures, decoding=Decoding(), rule=rule)
+    known = run.statistics_of(measures, decoding=decoding, rule=rule)
+    for measure, found in zip(measures, known, strict=True):
+        afresh = run.computed_statistics(measure, decoding=decoding, rule=rule)
+        for field in fields(Statistics):
+            np.testing.assert_array_equal(getattr(found, field.name), getattr(afresh, field.name))
+        assert (found.top1_id != PADDING_ID).any()
 
 
 @settings(max_examples=300)
