@@ -308,7 +308,7 @@ def check(site: Site, page: Page, view: View) -> None:
         pd.testing.assert_series_equal(
             found[name], table[name], check_dtype=False, rtol=1e-9, atol=1e-12, obj=name
         )
-    shown = display.shown_deltas(table, by=[Stratum.KIND]).data
+    shown = display.labelled_deltas(table, by=[Stratum.KIND])
     for drawn, row in zip(cells(page, "overview"), shown.to_dict("records"), strict=False):
         # Columns beyond the edge are not drawn.
         cell = dict(zip(shown.columns, drawn, strict=False))

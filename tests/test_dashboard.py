@@ -111,7 +111,7 @@ def expected(
         ),
     )
     table = tables.with_drift(table, null, assignment=kept.assignment)
-    shown: pd.DataFrame = display.shown_deltas(table, by=[Stratum.KIND]).data
+    shown: pd.DataFrame = display.labelled_deltas(table, by=[Stratum.KIND])
     return shown
 
 
@@ -263,7 +263,7 @@ def test_groups_can_be_any_one_or_two_strata(deltas: AppTest, written: PagesRun)
             assert not any(BY_KIND_ALONE in text for text in said)
             null = tables.drift_null(written.open(), DriftAsked(other="ssd", control="control"))
             table = tables.with_drift(table, null)
-        shown = display.shown_deltas(table, by=by).data
+        shown = display.labelled_deltas(table, by=by)
         assert ("Null: drift" in shown) == (not by)
         pd.testing.assert_frame_equal(
             figures(deltas).reset_index(drop=True), shown, check_dtype=False

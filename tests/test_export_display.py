@@ -316,9 +316,9 @@ def test_the_drift_null_stands_in_chart_and_table_where_it_is_known(
         if "scale" in layer["encoding"]["x"]
     ]
     assert all(low < 0 and high >= 5.0 for low, high in ends)
-    shown = display.shown_deltas(table, by=[Stratum.KIND]).data
+    shown = display.labelled_deltas(table, by=[Stratum.KIND])
     assert sorted(shown["Null: drift"].dropna()) == sorted(table["null_drift"].dropna())
-    assert "Null: drift" not in display.shown_deltas(plain, by=[Stratum.KIND]).data
+    assert "Null: drift" not in display.labelled_deltas(plain, by=[Stratum.KIND])
     names = list(trio)
     assert "drift" in charts.legend_text(names, drift=True)
     assert "drift" not in charts.legend_text(names)
@@ -387,7 +387,7 @@ def test_shown_tables_hide_nothing(run: Run, trio: dict[str, pd.DataFrame]) -> N
         for column in ("Baseline token", "Other token", "Control token"):
             assert not any(hidden(text) for text in shown[column])
     deltas = tables.delta_tables(trio, by=[Stratum.KIND], inference=FEW_DRAWS)
-    shown = display.shown_deltas(deltas, by=[Stratum.KIND]).data
+    shown = display.labelled_deltas(deltas, by=[Stratum.KIND])
     assert sorted(shown["Delta"]) == sorted(deltas["delta"])
     groups = [ALL, *(kind.value for kind in Kind)]
     assert shown["Kind"].head(15).tolist() == [group for group in groups for _ in trio]

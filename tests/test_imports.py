@@ -40,7 +40,8 @@ tables.position_list(run, comparison.head(), by="top1_prob", compared=compared)
 headlines.headlines(deltas)
 drift = tables.drift_null(run, DriftAsked(other="ssd", control="control", decoding=decoding))
 headlines.sentence(headlines.headline_tables(compared, drift=drift), other="ssd")
-display.shown_deltas(deltas, by=by), display.printed_deltas(deltas, by=by)
+labelled = display.labelled_deltas(deltas, by=by)
+display.shown_deltas(labelled, by=by), display.printed_deltas(deltas, by=by)
 display.shown_example(example), tables.shown_context(run, 0)
 asked = TableSettings(
     table="events", other="ssd", control=None, decoding=decoding, kind_decoding=decoding,

@@ -212,7 +212,7 @@ def result(
     return found
 
 
-@st.cache_data(max_entries=1024, show_spinner=False)
+@st.cache_data(max_entries=2048, show_spinner=False)
 def _result(
     fingerprint: str, what: str, asked: TableSettings, drawn: bool, *, _make: Callable[[], Any]
 ) -> Any:

@@ -65,16 +65,21 @@ def metric(
     )
 
 
-def delta_frame(table: pd.DataFrame, *, by: list[str], key: str) -> None:
+def delta_frame(
+    table: pd.DataFrame, *, by: list[str], key: str, labelled: pd.DataFrame | None = None
+) -> None:
     """A delta table as one can scroll it, with its notes below.
 
     Args:
         table: of `delta_tables`.
         by: its grouping columns.
         key: of the element.
+        labelled: that table by `display.labelled_deltas`, if it is at hand.
     """
+    if labelled is None:
+        labelled = display.labelled_deltas(table, by=by)
     st.dataframe(
-        display.shown_deltas(table, by=by),
+        display.shown_deltas(labelled, by=by),
         column_config=column_help(display.delta_labels(by)),
         hide_index=True,
         height=ROW_HEIGHT * (MOST_ROWS + 1) + 2 if len(table) > MOST_ROWS else "content",
@@ -127,19 +132,18 @@ def _offer_drift(choice: Choice, asked: DriftAsked) -> None:
 
 
 def quantity_chart(
-    table: pd.DataFrame, *, quantity: str, by: list[str], pick: bool, prefix: str = "chart"
+    chart: charts.DeltaSpec, *, quantity: str, pick: bool, prefix: str = "chart"
 ) -> str | None:
     """One quantity's chart under its name; the group that was clicked, if clicks are wanted.
 
     Args:
-        table: of `delta_tables`.
-        quantity: which of its quantities.
-        by: its grouping columns.
+        chart: its deltas.
+        quantity: its name.
         pick: whether groups can be clicked.
         prefix: of the element's key, before the quantity.
     """
     st.caption(QUANTITIES[quantity].label, help=QUANTITIES[quantity].explanation)
-    key, chart = f"{prefix}_{quantity}", charts.delta_spec(table, quantity=quantity, by=by)
+    key = f"{prefix}_{quantity}"
     if not pick:
         st.vega_lite_chart(chart.data, chart.spec, key=key)
         return None

@@ -12,7 +12,7 @@ from probing.dashboard.filtering import URL
 from probing.dashboard.parts import csv_button, delta_frame, quantity_chart
 from probing.dashboard.saying import said
 from probing.errors import ProbingError
-from probing.reporting import filters
+from probing.reporting import charts, filters
 from probing.reporting.comparison import other_names
 from probing.reporting.contrasts import COMPARISON
 from probing.reporting.text import escaped, line
@@ -62,9 +62,10 @@ def beside(choice: Choice) -> None:
         st.error("That run cannot answer these settings.", icon=":material/error:")
         said(str(error))
         return
-    for column, quantity in zip(st.columns(len(CHARTED)), CHARTED, strict=True):
+    drawn = charts.delta_specs(table, quantities=CHARTED, by=BY)
+    for column, (quantity, chart) in zip(st.columns(len(CHARTED)), drawn.items(), strict=True):
         with column:
-            quantity_chart(table, quantity=quantity, by=BY, pick=False, prefix=KEY)
+            quantity_chart(chart, quantity=quantity, pick=False, prefix=KEY)
     delta_frame(table, by=BY, key="runs")
     st.caption(_said(choice, there, name))
     csv_button(table, name="two-runs")

@@ -29,6 +29,6 @@ def warm(listed: Callable[[], Mapping[str, str]]) -> None:
     from probing.dashboard import controls, overview_tables
 
     try:
-        overview_tables.make_all(controls.choose(listed()))
+        overview_tables.overview(controls.choose(listed()))
     except ProbingError:
         return

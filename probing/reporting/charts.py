@@ -111,6 +111,13 @@ def delta_spec(table: pd.DataFrame, *, quantity: str, by: Sequence[str]) -> Delt
     return DeltaSpec(data, spec)
 
 
+def delta_specs(
+    table: pd.DataFrame, *, quantities: Sequence[str], by: Sequence[str]
+) -> dict[str, DeltaSpec]:
+    """`delta_spec` of each of some quantities."""
+    return {name: delta_spec(table, quantity=name, by=by) for name in quantities}
+
+
 class _Look(NamedTuple):
     """What tells one chart of deltas from another, but for its data, its groups and its axis."""
 

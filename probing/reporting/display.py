@@ -262,18 +262,17 @@ def delta_labels(by: Sequence[str]) -> dict[str, Column]:
     return {name: known[name] for name in (*by, "quantity", COMPARISON, *rest)}
 
 
-def shown_deltas(table: pd.DataFrame, *, by: Sequence[str]) -> Styler:
-    """A delta table for a page: quantity by quantity, labelled, rounded for the eye.
+def labelled_deltas(table: pd.DataFrame, *, by: Sequence[str]) -> pd.DataFrame:
+    """A delta table for a page: quantity by quantity, labelled, with all its digits.
 
     Args:
         table: of `delta_tables` or `assignment_tables`.
         by: its grouping columns.
     """
     labels = delta_labels(by)
-    if COMPARISON not in table:
-        del labels[COMPARISON]
-    if "null_drift" not in table:
-        del labels["null_drift"]
+    for name in (COMPARISON, "null_drift"):
+        if name not in table:
+            del labels[name]
     if not table["missing"].any():
         del labels["missing"]
     names = list(dict.fromkeys(table["quantity"]))
@@ -284,13 +283,17 @@ def shown_deltas(table: pd.DataFrame, *, by: Sequence[str]) -> Styler:
     shown = table.assign(order=order, inner=inner).sort_values(["order", "inner"], kind="stable")
     shown = shown[list(labels)]
     shown["quantity"] = shown["quantity"].map({name: QUANTITIES[name].label for name in names})
-    shown = labelled(shown, labels)
-    label = {name: column.label for name, column in labels.items()}
-    styler = shown.style.format(number, subset=[label["baseline"]])
+    return labelled(shown, labels)
+
+
+def shown_deltas(labelled: pd.DataFrame, *, by: Sequence[str]) -> Styler:
+    """A table of `labelled_deltas`, rounded for the eye."""
+    labels = delta_labels(by)
+    label = {n: column.label for n, column in labels.items() if column.label in labelled}
+    styler = labelled.style.format(number, subset=[label["baseline"], label["detectable"]])
     figures = [name for name in ("delta", "low", "high", "null", "null_drift") if name in label]
     styler = styler.format(signed, subset=pd.Index([label[name] for name in figures]))
     styler = styler.format(p_value, subset=[label["p_adjusted"]])
-    styler = styler.format(number, subset=[label["detectable"]])
     counts = [label[name] for name in ("positions", "problems", "missing") if name in label]
     styler = styler.format(whole, subset=pd.Index(counts))
     return styler.map(kind_style, subset=[label["kind"]]) if "kind" in by else styler

@@ -1,5 +1,7 @@
 """Where the deltas are: grouped, drawn, with nulls; from kind to kind; down to one group."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -67,7 +69,10 @@ def deltas() -> None:
         return
     asked = choice.asked("deltas", by=by, quantities=quantities)
     table = choice.made(asked)
-    picked = _charts(table, quantities, by)
+    drawn = choice.result(
+        "charts", asked, lambda: charts.delta_specs(table, quantities=quantities, by=by)
+    )
+    picked = _charts(drawn, table)
     keys = dict(zip(charts.group_labels(table, by), table[by].itertuples(index=False), strict=True))
     if picked is not None and picked in keys:
         group = {} if picked == ALL else dict(zip(by, keys[picked], strict=True))
@@ -80,13 +85,13 @@ def deltas() -> None:
     _events(choice)
 
 
-def _charts(table: pd.DataFrame, quantities: list[str], by: list[str]) -> str | None:
-    """The charts; the group that was clicked in any of them, the latest quantity's first."""
+def _charts(drawn: Mapping[str, charts.DeltaSpec], table: pd.DataFrame) -> str | None:
+    """The charts of a table; the group that was clicked in any of them."""
     picked = None
     columns = st.columns(CHARTS_A_ROW)
-    for place, name in enumerate(quantities):
+    for place, (name, chart) in enumerate(drawn.items()):
         with columns[place % CHARTS_A_ROW]:
-            clicked = quantity_chart(table, quantity=name, by=by, pick=True)
+            clicked = quantity_chart(chart, quantity=name, pick=True)
             picked = clicked or picked
     names = list(dict.fromkeys(table[COMPARISON]))
     shapes = charts.legend_text(names, drift=NULL_DRIFT in table)

@@ -1,6 +1,5 @@
 """What was compared, and in short what training did to it."""
 
-import pandas as pd
 import streamlit as st
 
 from probing.dashboard import overview_tables
@@ -15,9 +14,8 @@ from probing.dashboard.parts import (
 )
 from probing.dashboard.saying import said
 from probing.dashboard.two_runs import beside
-from probing.reporting import charts, display, headlines
-from probing.reporting.quantities import SHOWN_FIRST
-from probing.reporting.remaking import TableSettings
+from probing.reporting import charts, display
+from probing.reporting.headlines import Headline
 
 CHARTS_A_ROW = 4
 
@@ -31,22 +29,26 @@ def overview() -> None:
         question="Did training sharpen locks and keep forks open?",
     ):
         return
-    by, asked = overview_tables.BY, overview_tables.asked(choice)
-    table = choice.made(asked)
+    asked, shown = overview_tables.asked(choice), overview_tables.overview(choice)
     with st.container(border=True):
-        said(overview_tables.sentence(choice, asked, table))
+        said(shown.sentence)
     _counts(choice)
-    _headlines(choice, table)
+    _headlines(choice, shown.headlines)
     st.header("Deltas by kind", anchor=False)
     said(charts.legend_text(list(choice.standing), drift=True))
     columns = st.columns(CHARTS_A_ROW)
-    for place, name in enumerate(SHOWN_FIRST):
+    for place, (name, chart) in enumerate(shown.charts.items()):
         with columns[place % CHARTS_A_ROW]:
-            quantity_chart(table, quantity=name, by=by, pick=False)
-    delta_frame(table, by=by, key="deltas")
+            quantity_chart(chart, quantity=name, pick=False)
+    delta_frame(shown.table, by=overview_tables.BY, key="deltas", labelled=shown.labelled)
     rules(choice, asked)
-    downloads(choice, asked, name="overview", table=table)
-    _shares(choice, asked)
+    downloads(choice, asked, name="overview", table=shown.table)
+    st.header("How many of each kind", anchor=False)
+    st.caption(
+        "Weighted share of the positions above, by whose distribution decides: the mean of the "
+        "two models' log-distributions, the baseline's, the other's."
+    )
+    st.vega_lite_chart(spec=shown.shares, key="chart_shares")
     beside(choice)
 
 
@@ -65,24 +67,13 @@ def _counts(choice: Choice) -> None:
     metric(last, "Decoding", temperature, truncation)
 
 
-def _headlines(choice: Choice, table: pd.DataFrame) -> None:
+def _headlines(choice: Choice, items: list[Headline]) -> None:
     """Four deltas, each with its interval and the control's beside it."""
-    for column, item in zip(
-        st.columns(len(headlines.HEADLINES)), headlines.headlines(table), strict=True
-    ):
+    for column, item in zip(st.columns(len(items)), items, strict=True):
         below = display.interval_shown(item.interval)
         metric(column, item.label, item.value, below, explanation=item.explanation)
         if choice.control and item.beside:
             said(f"{choice.control} {item.beside}, difference {item.apart}", place=column)
-
-
-def _shares(choice: Choice, asked: TableSettings) -> None:
-    st.header("How many of each kind", anchor=False)
-    st.caption(
-        "Weighted share of the positions above, by whose distribution decides: the mean of the "
-        "two models' log-distributions, the baseline's, the other's."
-    )
-    st.vega_lite_chart(spec=overview_tables.shares(choice, asked), key="chart_shares")
 
 
 overview()
