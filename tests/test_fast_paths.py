@@ -22,6 +22,7 @@ from probing.analysis.distributions import Distributions, Tail
 from probing.analysis.events import LexiconTokens, close_places, leading_words
 from probing.analysis.inference import TOTALS_BLOCK_ROWS, cluster_totals, numbered
 from probing.analysis.moments import settle, top1_id
+from probing.analysis.passes import sums_by
 from probing.analysis.ranking import ranked
 from probing.analysis.side_by_side import side_by_side
 from probing.errors import OutsideContract
@@ -190,6 +191,16 @@ def test_statistics_of_a_run_are_those_of_its_rows(run: Run) -> None:
             whole = getattr(found, field.name)[rows]
             # A product of one row is rounded otherwise than that of many.
             np.testing.assert_allclose(whole, getattr(part, field.name), rtol=1e-12)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.floats(-10, 10) | st.just(np.nan)), max_size=40))
+def test_sums_of_groups_are_added_in_order(members: list[tuple[int, float]]) -> None:
+    group = np.array([one for one, _ in members], dtype=np.int64)
+    values = np.array([value for _, value in members], dtype=np.float64)
+    expected = [0.0] * 7
+    for one, value in members:
+        expected[one] += value
+    np.testing.assert_array_equal(sums_by(group, values, groups=7), expected)
 
 
 @pytest.mark.parametrize("order", get_args(Order))

@@ -21,6 +21,7 @@ from probing.analysis.moments import (
     temper,
     top1_id,
 )
+from probing.analysis.passes import sums_by
 from probing.analysis.ranking import (
     EDGE_TOLERANCE,
     Prefix,
@@ -97,13 +98,14 @@ def statistics(rows: Distributions, *, decoding: Decoding, rule: KindRule) -> St
 
 
 def make_ready() -> None:
-    """Compile what statistics and divergences need, or load it: whoever asks first would wait."""
+    """Compile what tables need, or load it: whoever asks first would wait."""
     ids, logits = np.zeros((1, 1), dtype=np.int32), np.zeros((1, 1), dtype=np.float32)
     nothing = np.zeros((1, 2))
     tail = Tail(np.zeros(1, dtype=np.float32), nothing, nothing, nothing)
     row = Distributions(ids, logits, tail, np.array([0.5, 2.0]))
     statistics(row, decoding=Decoding(top_k=1), rule=KindRule())
     kl_nats(row, row, cross_mean=nothing, temperature_a=1.0, temperature_b=1.0)
+    sums_by(np.zeros(1, dtype=np.int64), np.zeros(1), groups=1)
 
 
 def joined(parts: Sequence[Statistics]) -> Statistics:

@@ -23,9 +23,9 @@ def delta(baseline: PerPosition, other: PerPosition) -> PerPosition:
 
     So a nucleus that is larger than the candidates can tell takes no part in a mean.
     """
-    both = np.isfinite(baseline) & np.isfinite(other)
-    difference = np.full(len(baseline), np.nan)
-    np.subtract(other, baseline, out=difference, where=both)
+    with np.errstate(invalid="ignore"):
+        difference: PerPosition = np.asarray(other - baseline, dtype=np.float64)
+    difference[~np.isfinite(difference)] = np.nan
     return difference
 
 

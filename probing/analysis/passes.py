@@ -19,7 +19,7 @@ from probing.analysis.elementary import (
     inlined,
     part,
 )
-from probing.vocabulary import CandidateLogits, PerPosition, TailNodes
+from probing.vocabulary import CandidateLogits, PerPosition, PositionIds, TailNodes
 
 
 def tempered_rows(
@@ -184,6 +184,19 @@ def _steady(values, means, mean, weights, found):
     for row in range(len(found)):
         if spread[row] > 0:
             found[row] += shared[row] / spread[row] * (mean[row] - linear[row])
+
+
+def sums_by(group: PositionIds, values: PerPosition, *, groups: int) -> Float[np.ndarray, " group"]:
+    """The sum of the values of each group 0 … groups - 1, added in their order."""
+    found = np.zeros(groups)
+    _added(np.ascontiguousarray(group), np.ascontiguousarray(values, dtype=np.float64), found)
+    return found
+
+
+@compiled
+def _added(group, values, found):
+    for row in range(len(group)):
+        found[group[row]] += values[row]
 
 
 class TailedRows(NamedTuple):

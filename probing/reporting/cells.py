@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from probing.analysis.passes import sums_by
 from probing.reporting.comparison import EXCHANGED_TOP1, kind_column
 from probing.reporting.filters import FILTERED, HELD, WEIGHED_BY, Filters
 from probing.reporting.happenings import event_column, exchanged_event_column
@@ -121,8 +122,7 @@ def cells(
     return labels.assign(
         **{HELD: size},
         **{
-            name: np.bincount(cell, weights=comparison[name].to_numpy(), minlength=len(labels))
-            / size
+            name: sums_by(cell, comparison[name].to_numpy(), groups=len(labels)) / size
             for name in value_names(quantities)
             if name in comparison
         },
