@@ -6,7 +6,6 @@ Streamlit imports this file once and serves `app`; for each visit it runs the fi
 """
 
 from pathlib import Path
-from threading import Thread
 
 import streamlit as st
 
@@ -56,7 +55,7 @@ def _frame() -> None:
     gate.who()
     gate.note(page.title, st.session_state.get("run") or "")
     if shown:
-        page.run()
+        controls.answered(page.run)
         controls.foot()
 
 
@@ -70,16 +69,8 @@ if __name__ == "__main__":
     _frame()
 else:
     # What pages compute and draw with takes seconds to load: before the first visit, not in it.
-    from probing.analysis.decoding import make_ready
-    from probing.dashboard.freezing import freeze_what_is_there
-    from probing.dashboard.warming import warm
+    from probing.dashboard import warming
     from probing.reporting import charts, mechanism_charts, tables  # noqa: F401
 
-    def _make_ready() -> None:
-        make_ready()
-        warm(_listed)
-        freeze_what_is_there()
-
-    # It computes for seconds, in which the server must answer already.
-    Thread(target=_make_ready, daemon=True, name="make-ready").start()
+    warming.begin(_listed)
     app = st.App(HERE, middleware=guard.MIDDLEWARE, secrets=visiting.secrets_of_environment())

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pages_run import MODELS, write_pages_run
 
+from probing.analysis.decoding import Statistics
 from probing.errors import (
     CorruptRun,
     NewerSchema,
@@ -388,7 +389,8 @@ def _read_below(path: Path, folder: str) -> list[object]:
         found.append(run.array(folder).tobytes())
     if folder == "statistics":
         statistics = [run.default_statistics(measure) for measure in run.measures.names]
-        found += [each.tobytes() for one in statistics for each in vars(one).values()]
+        names = [field.name for field in dataclasses.fields(Statistics)]
+        found += [getattr(one, name).tobytes() for one in statistics for name in names]
     if folder == "vocabulary":
         found += run.token_bytes(range(run.manifest.vocabulary_size))
     return found

@@ -216,6 +216,16 @@ def draw(runs: Mapping[str, str]) -> bool:
     return True
 
 
+def answered(page: Callable[[], None]) -> None:
+    """Draw a page; where the run cannot answer it, say why."""
+    try:
+        page()
+    except OutsideContract as error:
+        _tell("This run cannot answer these settings.", error)
+    except ProbingError as error:
+        _tell("This page cannot be drawn.", error)
+
+
 def foot() -> None:
     """Below the controls: how much the filters leave, the way back, and the link to all of it.
 
@@ -280,9 +290,13 @@ def _reset(opening: Mapping[str, object]) -> None:
 
 def _refuse(what: str, error: ProbingError) -> bool:
     st.title("Probing")
+    _tell(what, error)
+    return False
+
+
+def _tell(what: str, error: ProbingError) -> None:
     st.error(what, icon=":material/error:")
     said(str(error))
-    return False
 
 
 def choose(runs: Mapping[str, str]) -> Choice:

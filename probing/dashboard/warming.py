@@ -4,13 +4,34 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from streamlit.runtime import Runtime
 
+from probing.analysis.decoding import make_ready
+from probing.dashboard.freezing import freeze_what_is_there
 from probing.errors import ProbingError
 
 WITHOUT_PAGE = "streamlit.runtime.scriptrunner_utils.script_run_context"
 """Streamlit's logger that warns of controls drawn for nobody, as they are here."""
+
+
+def begin(listed: Callable[[], Mapping[str, str]]) -> None:
+    """Do so beside answering, which must not wait for it.
+
+    Args:
+        listed: locations of runs by name.
+    """
+
+    def work() -> None:
+        make_ready()
+        freeze_what_is_there()
+        while not Runtime.exists():
+            time.sleep(0.05)
+        warm(listed)
+        freeze_what_is_there()
+
+    threading.Thread(target=work, daemon=True, name="make-ready").start()
 
 
 def warm(listed: Callable[[], Mapping[str, str]]) -> None:
@@ -23,12 +44,10 @@ def warm(listed: Callable[[], Mapping[str, str]]) -> None:
     """
     own = threading.current_thread().name
     logging.getLogger(WITHOUT_PAGE).addFilter(lambda record: record.threadName != own)
-    while not Runtime.exists():
-        time.sleep(0.05)
     # Their caches look for the runtime.
     from probing.dashboard import controls, overview_tables
 
-    try:
-        overview_tables.overview(controls.choose(listed()))
-    except ProbingError:
-        return
+    runs = listed()
+    if runs:
+        with suppress(ProbingError):
+            overview_tables.overview(controls.choose(runs))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Int
 
 from probing.analysis.passes import sums_by
 from probing.reporting.comparison import EXCHANGED_TOP1, kind_column
@@ -129,7 +130,7 @@ def cells(
     )
 
 
-def _numbered(code: PositionIds) -> tuple[PositionIds, PositionIds]:
+def _numbered(code: PositionIds) -> tuple[PositionIds, Int[np.ndarray, " cell"]]:
     """Codes as numbers in the order in which they first occur, and where each does."""
     number, found = pd.factorize(code)
     first = np.empty(len(found), dtype=np.int64)

@@ -35,6 +35,15 @@ SAME_TEMPERATURE = 1e-9
 KLS = ("kl_baseline_other", "kl_other_baseline")
 """Divergences known at any temperature: from the baseline to the other, and back."""
 
+REALISED, RANK = "realised_logprob", "realised_rank"
+
+OWN_QUANTITIES = (
+    *(field.name for field in dataclasses.fields(Statistics) if field.name in MODEL_QUANTITIES),
+    REALISED,
+    RANK,
+)
+"""Quantities of one model alone: all of a model but `baseline_top1_prob`."""
+
 KIND_DECODING = Decoding()
 """Kinds are taken under this decoding unless asked otherwise: the default of method.md section 5.
 
@@ -220,7 +229,13 @@ def value_columns(
         baseline = run.model_names[0]
         sides = run.statistics_of((baseline, other), decoding=decoding, rule=rule)
         values = [
-            model_columns(run, name, stats, decoding=decoding)
+            model_columns(
+                run,
+                name,
+                stats,
+                decoding=decoding,
+                names=[each for each in OWN_QUANTITIES if each in wanted],
+            )
             for name, stats in zip((baseline, other), sides, strict=True)
         ]
         if TOP in wanted:
@@ -319,30 +334,32 @@ def kind_labels(codes: PositionIds) -> "pd.Categorical[str]":
 
 
 def model_columns(
-    run: Run, model: str, stats: Statistics, *, decoding: Decoding
+    run: Run,
+    model: str,
+    stats: Statistics,
+    *,
+    decoding: Decoding,
+    names: Sequence[str] = OWN_QUANTITIES,
 ) -> dict[str, PerPosition]:
-    """Every quantity of one model alone, by name: all but `baseline_top1_prob`.
+    """Quantities of one model alone, by name.
 
     Args:
         run: the run.
         model: name of the model.
         stats: of that model under `decoding`.
         decoding: as of `stats`.
+        names: among `OWN_QUANTITIES`.
     """
     index = run.measure_index(model)
-    known = {
-        field.name: np.asarray(getattr(stats, field.name), dtype=np.float64)
-        for field in dataclasses.fields(Statistics)
-        if field.name in MODEL_QUANTITIES
-    }
-    return known | {
-        "realised_logprob": realised_logprob(
-            run.array("realised_logit")[:, index],
-            log_z=stats.log_z,
-            temperature=decoding.temperature,
-        ),
-        "realised_rank": run.array("realised_rank")[:, index].astype(np.float64),
-    }
+
+    def column(name: str) -> PerPosition:
+        if name == REALISED:
+            logits = run.array("realised_logit")[:, index]
+            return realised_logprob(logits, log_z=stats.log_z, temperature=decoding.temperature)
+        values = run.array(name)[:, index] if name == RANK else getattr(stats, name)
+        return np.asarray(values, dtype=np.float64)
+
+    return {name: column(name) for name in names}
 
 
 def pair_columns(

@@ -12,14 +12,11 @@ from probing.analysis.distributions import Distributions
 from probing.analysis.moments import kl_nats
 from probing.analysis.side_by_side import side_by_side
 from probing.settings import GREEDY_BELOW, Decoding, KindRule
-from probing.store.finished import Finished, close_fields
+from probing.store.finished import TOP, Finished, close_fields
 from probing.store.kept import KEPT_DIVERGENCES_BYTES, KEPT_STATISTICS_BYTES, Kept
-from probing.vocabulary import PADDING_ID, PerPosition, PositionIds
+from probing.vocabulary import PADDING_ID, PerPosition
 
 Rows = Int[np.ndarray, " row"]
-
-TOP = "top1_id"
-"""The statistic that hangs on no decoding."""
 
 
 class Pair(NamedTuple):
@@ -63,8 +60,6 @@ class Answers:
         self._finished = finished
         self._statistics: Kept[Statistics] = Kept(KEPT_STATISTICS_BYTES)
         self._divergences: Kept[PerPosition] = Kept(KEPT_DIVERGENCES_BYTES)
-        # Of each measure; it hangs on no decoding.
-        self._tops: dict[int, PositionIds] = {}
 
     def statistics(
         self, measures: Sequence[int], *, decoding: Decoding, rule: KindRule
@@ -102,7 +97,6 @@ class Answers:
             far |= zip(missing_pairs, gone, strict=True)
         for one, found in known.items():
             self._statistics.keep((one, *under), found)
-            self._tops.setdefault(one, found.top1_id)
         for pair, values in far.items():
             self._divergences.keep((pair, at), values)
         return [known[one] for one in measures], [far[pair] for pair in pairs]
@@ -132,9 +126,9 @@ class Answers:
         needed = dict.fromkeys([*measures, *(side for pair in pairs for side in pair)])
         # Greedy looks for the top token, other orders break ties by id.
         plain = decoding.temperature >= GREEDY_BELOW and decoding.order == "sequential"
-        named = plain and self._tops.keys() >= set(measures)
+        tops = [self._finished.top1_id(one) for one in measures] if self._finished and plain else []
         # Filled block by block: to join a million rows of every statistic takes half a second.
-        names = [field.name for field in fields(Statistics) if field.name != TOP or not named]
+        names = [field.name for field in fields(Statistics) if field.name != TOP or not tops]
         found = [
             {name: np.empty(self._rows, np.int64 if name == TOP else np.float64) for name in names}
             for _ in measures
@@ -143,7 +137,7 @@ class Answers:
 
         def fill(rows: Rows) -> None:
             array = self._rowwise.read(rows)
-            if named:
+            if tops:
                 array = without_ids(array)
             read = {one: self._rowwise.distributions(one, array) for one in needed}
             here = slice(rows[0], rows[-1] + 1) if len(rows) else slice(0)
@@ -161,10 +155,8 @@ class Answers:
                 )
 
         side_by_side(fill, self._rowwise.blocks())
-        if named:
-            found = [
-                {TOP: self._tops[one], **whole} for one, whole in zip(measures, found, strict=True)
-            ]
+        for whole, top in zip(found, tops, strict=False):
+            whole[TOP] = top
         return [Statistics(**whole) for whole in found], apart
 
 

@@ -157,6 +157,9 @@ def picked(
     """Ascending rows: stretches without a gap are copied whole, one alone not at all."""
     if rows[-1] - rows[0] == len(rows) - 1:
         return values[rows[0] : rows[-1] + 1]
+    if values.ndim == 2 and values.strides[0] == values.itemsize:
+        # A column is read alone afterwards: columns stay side by side.
+        return np.take(values.T, rows, axis=1).T
     stretches = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
     parts = [values[each[0] : each[-1] + 1] for each in stretches]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -2,18 +2,18 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt
 
 from probing.analysis.decoding import Statistics
-from probing.analysis.side_by_side import side_by_side
 from probing.settings import Decoding, KindRule, as_json
 from probing.store.kept import Kept
 from probing.store.opening import Finish
 from probing.store.schema import COPIED, METADATA, STATISTICS
-from probing.vocabulary import PerPosition
+from probing.vocabulary import PerPosition, PositionIds
 
 
 def close_fields(rule: KindRule) -> tuple[float, int]:
@@ -23,6 +23,34 @@ def close_fields(rule: KindRule) -> tuple[float, int]:
 
 PAIR_SIGNS, PAIR_GAPS, OVERLAP = "pair_signs", "pair_gaps", "nucleus_jaccard"
 """Arrays over pairs; see `store.facts`."""
+
+
+TOP = "top1_id"
+
+
+class StoredStatistics(Statistics):
+    """Statistics of which each array is read when it is asked for.
+
+    Args:
+        read: an array by its name.
+    """
+
+    _read: Callable[[str], np.ndarray]
+
+    def __init__(self, read: Callable[[str], np.ndarray]) -> None:
+        object.__setattr__(self, "_read", read)
+
+    def __getattr__(self, name: str) -> np.ndarray:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        found = self._read(name)
+        object.__setattr__(self, name, found)
+        return found
+
+    @property
+    def nbytes(self) -> int:
+        """How much memory they take when all are read."""
+        return len(dataclasses.fields(Statistics)) * self.top1_prob.nbytes
 
 
 def copied(name: str) -> str:
@@ -57,15 +85,17 @@ class Finished:
         return self._same(decoding) and self._close(rule)
 
     def statistics(self, measures: Sequence[int]) -> list[Statistics]:
-        """Those of some measures, every array read once."""
-        names = [field.name for field in dataclasses.fields(Statistics)]
+        """Those of some measures; every array is read once, when it is asked for."""
+        read = cache(self._read)
 
-        def columns(name: str) -> list[np.ndarray]:
-            whole = self._read(name)
-            return [np.ascontiguousarray(whole[:, measure]) for measure in measures]
+        def column(measure: int) -> Callable[[str], np.ndarray]:
+            return lambda name: read(name)[:, measure]
 
-        found = zip(*side_by_side(columns, names), strict=True)
-        return [Statistics(**dict(zip(names, each, strict=True))) for each in found]
+        return [StoredStatistics(column(one)) for one in measures]
+
+    def top1_id(self, measure: int) -> PositionIds:
+        """The top token of every position by a measure; it hangs on no decoding."""
+        return self._once(TOP)[:, measure]
 
     def pair_signs(
         self, pair: int, *, temperature: float, rule: KindRule

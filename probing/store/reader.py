@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from itertools import pairwise
 from typing import Any
 
@@ -40,6 +40,9 @@ Rows = Int[np.ndarray, " row"]
 
 GRID_ROWS = 64
 """Rows in which a half-precision grid is looked for: one off the grid is enough to rule it out."""
+
+FIRST_STATISTICS = ("top1_prob", "nucleus_size", "tail_mass", "close_tokens", "entropy_nats")
+"""Those that kinds and every table's deltas rest on."""
 
 BLOCK_ROWS = 1024
 """Rows whose distributions a thread holds at once where something is computed for a whole run."""
@@ -251,7 +254,8 @@ class Run:
         first: list[Callable[[], object]] = [self.carriers, self.positions]
         if self.finished:
             decoding, rule = Decoding(), KindRule()
-            first.append(lambda: self.statistics(0, decoding=decoding, rule=rule))
+            stored = self.statistics(0, decoding=decoding, rule=rule)
+            first += [partial(getattr, stored, name) for name in FIRST_STATISTICS]
         side_by_side(lambda read: read(), first)
 
     def positions(self) -> PositionTable:

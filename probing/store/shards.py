@@ -177,12 +177,16 @@ class Shards:
         return found
 
     def _room(self, width: int | None) -> Shaped[np.ndarray, "row ..."]:
-        """For a shard; the rows of every model side by side, since models are read one by one."""
+        """For a shard; rows side by side but for the last of several axes after them.
+
+        Models and measures are read one by one, candidates together.
+        """
         shape = self._form.shard if width is None else (*self._form.shard[:-1], width)
-        if len(shape) < 3:
+        if len(shape) < 2:
             return np.empty(shape, dtype=self._form.dtype)
-        rows, *between, last = shape
-        return np.moveaxis(np.empty((*between, rows, last), dtype=self._form.dtype), -2, 0)
+        rows, *others = shape
+        at = max(len(others) - 1, 1)
+        return np.moveaxis(np.empty((*others[:at], rows, *others[at:]), self._form.dtype), at, 0)
 
 
 def _numbers(rows: Int[np.ndarray, " row"], whole: int) -> Int[np.ndarray, " shard"]:
