@@ -425,10 +425,17 @@ def test_runs_are_listed_by_name_with_the_bundled_one_first(
     listed = loaders.listed_runs(tmp_path, page="streamlit_app.py")
     assert list(listed) == ["bundled.zarr", "a.zarr", "z.zarr"]
     assert listed["a.zarr"] == str(tmp_path / "a.zarr")
-    monkeypatch.setenv(loaders.RUNS_VARIABLE, "x/r.zarr:s3://bucket/q.zarr:y/r.zarr")
+    monkeypatch.setenv(
+        loaders.RUNS_VARIABLE, "x/r.zarr:s3://bucket/q.zarr:http://h:9/p.zarr:y/r.zarr"
+    )
     listed = loaders.listed_runs(tmp_path, page="streamlit_app.py")
-    assert list(listed.values()) == ["x/r.zarr", "s3://bucket/q.zarr", "y/r.zarr"]
-    assert list(listed) == ["x/r.zarr", "q.zarr", "y/r.zarr"]
+    assert list(listed.values()) == [
+        "x/r.zarr",
+        "s3://bucket/q.zarr",
+        "http://h:9/p.zarr",
+        "y/r.zarr",
+    ]
+    assert list(listed) == ["x/r.zarr", "q.zarr", "p.zarr", "y/r.zarr"]
     monkeypatch.setattr("sys.argv", ["/some/streamlit_app.py", "given.zarr"])
     assert loaders.listed_runs(tmp_path, page="streamlit_app.py") == {"given.zarr": "given.zarr"}
 

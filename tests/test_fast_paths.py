@@ -1,6 +1,7 @@
 """What is computed in a shorter way gives what the plain way gives, on tied and masked rows too."""
 
 import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import get_args
@@ -264,3 +265,16 @@ def test_blocks_are_whole_shards_where_they_fit() -> None:
     shards = np.repeat(np.arange(6), [3, 1, 4, 9, 2, 1])
     assert block_edges(shards, most=5) == [0, 4, 8, 13, 17, 20]
     assert block_edges(shards[:0], most=5) == [0, 0]
+
+
+def test_stored_statistics_hold_no_more_than_their_own(written: PagesRun) -> None:
+    """Whoever is let go takes its arrays along, though all are read together."""
+    run = written.open()
+    assert run.finished is not None
+    one, other, *_ = run.finished.statistics(range(len(run.measures.names)))
+    kept, gone = one.entropy_nats, weakref.ref(other)
+    assert kept.base is None
+    assert other.entropy_nats.base is None
+    del other, _
+    assert gone() is None
+    np.testing.assert_array_equal(one.varentropy, run.default_statistics(0).varentropy)

@@ -80,6 +80,7 @@ def test_a_changed_byte_is_seen(stored: Path, tmp_path: Path, place: int) -> Non
         file = path / name / "c" / first
         content = bytearray(file.read_bytes())
         content[place] ^= 1
-        file.write_bytes(bytes(content))
-        with pytest.raises(CorruptRun, match=f"{name}/c/{first}: it does not decode"):
-            shards.rows(np.arange(SHARD_ROWS), width=None)
+        for broken in (bytes(content), bytes(content[:30]), b""):
+            file.write_bytes(broken)
+            with pytest.raises(CorruptRun, match=f"{name}/c/{first}: it does not decode"):
+                shards.rows(np.arange(SHARD_ROWS), width=None)

@@ -45,20 +45,40 @@ def test_what_cannot_be_opened_waits_for_the_page(runs: dict[str, str]) -> None:
     warming.warm(lambda: runs)
 
 
+@pytest.mark.parametrize("array", ["logit", "statistics/entropy_kept_nats"])
+@pytest.mark.parametrize("page", ["overview", "deltas", "examples", "carrier"])
 def test_damage_met_on_a_page_is_told_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, array: str, page: str
 ) -> None:
     path = tmp_path / "run.zarr"
     write_pages_run(path, problems=6)
-    for shard in (path / "logit" / "c").rglob("*"):
+    for shard in (path / array / "c").rglob("*"):
         if shard.is_file():
             content = bytearray(shard.read_bytes())
             content[len(content) // 2] ^= 1
             shard.write_bytes(bytes(content))
-    app = visited(monkeypatch, path).run()
+    app = visited(monkeypatch, path)
+    app.switch_page(f"probing/dashboard/pages/{page}.py").run()
+    if page == "carrier" and array != "logit":
+        app.selectbox(key="colored_by").set_value("entropy_kept_nats").run()
     assert not app.exception
     assert [error.value for error in app.error] == ["This page cannot be drawn."]
-    assert "logit" in " ".join(text.value for text in app.text)
+    assert array in " ".join(text.value for text in app.text)
     assert app.sidebar.selectbox(key="other").value == "ssd"
     app.switch_page("probing/dashboard/pages/methods.py").run()
     assert not app.error
+
+
+def test_what_no_page_foresees_is_told_in_the_log_and_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unplugged(location: str) -> None:
+        raise OSError("the cable is out\x1b[2J")
+
+    path = tmp_path / "run.zarr"
+    write_pages_run(path, problems=6)
+    monkeypatch.setattr(loaders, "open_run", unplugged)
+    warming.warm(lambda: {path.name: str(path)})
+    (said,) = [record.message for record in caplog.records if record.name == warming.__name__]
+    assert "the cable is out" in said
+    assert "\x1b" not in said

@@ -106,6 +106,7 @@ def make_ready() -> None:
     statistics(row, decoding=Decoding(top_k=1), rule=KindRule())
     kl_nats(row, row, cross_mean=nothing, temperature_a=1.0, temperature_b=1.0)
     sums_by(np.zeros(1, dtype=np.int64), np.zeros(1), groups=1)
+    sums_by(np.zeros(1, dtype=np.int64), np.broadcast_to(0.0, 1), groups=1)  # Not to write into.
 
 
 def joined(parts: Sequence[Statistics]) -> Statistics:

@@ -188,6 +188,8 @@ def _steady(values, means, mean, weights, found):
 
 def sums_by(group: PositionIds, values: PerPosition, *, groups: int) -> Float[np.ndarray, " group"]:
     """The sum of the values of each group 0 … groups - 1, added in their order."""
+    if len(group) != len(values):
+        raise ValueError(f"group and values must be as many, got {len(group)} and {len(values)}")
     found = np.zeros(groups)
     _added(np.ascontiguousarray(group), np.ascontiguousarray(values, dtype=np.float64), found)
     return found

@@ -68,14 +68,14 @@ def listed_runs(cache: Path, *, page: str) -> dict[str, str]:
 
 
 def split_locations(text: str) -> list[str]:
-    """Split at the separator of PATH, but not inside `s3://`.
+    """Split at the separator of PATH, but not inside `s3://` nor before a port.
 
     Examples:
         >>> split_locations("a.zarr")
         ['a.zarr']
     """
-    parts = re.split(rf"{re.escape(os.pathsep)}(?!//)", text)
-    return [part for part in parts if part]
+    end = re.escape(os.pathsep)
+    return re.findall(rf"(?:\w+://[^/{end}]*(?::\d+)?)?[^{end}]+", text)
 
 
 def open_listed(location: str) -> Run:

@@ -4,13 +4,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 
 from streamlit.runtime import Runtime
 
 from probing.analysis.decoding import make_ready
 from probing.dashboard.freezing import freeze_what_is_there
-from probing.errors import ProbingError
+from probing.reporting.text import plain
+
+LOGGER = logging.getLogger(__name__)
 
 WITHOUT_PAGE = "streamlit.runtime.scriptrunner_utils.script_run_context"
 """Streamlit's logger that warns of controls drawn for nobody, as they are here."""
@@ -49,5 +50,7 @@ def warm(listed: Callable[[], Mapping[str, str]]) -> None:
 
     runs = listed()
     if runs:
-        with suppress(ProbingError):
+        try:
             overview_tables.overview(controls.choose(runs))
+        except Exception as error:
+            LOGGER.warning("The first page was not made beforehand: %s", plain(str(error)))

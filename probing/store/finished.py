@@ -2,8 +2,8 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from typing import Any
+from weakref import ref
 
 import numpy as np
 from jaxtyping import Float, UInt
@@ -32,19 +32,19 @@ class StoredStatistics(Statistics):
     """Statistics of which each array is read when it is asked for.
 
     Args:
-        read: an array by its name.
+        fill: reads an array by its name, and gives each of those read together its own.
     """
 
-    _read: Callable[[str], np.ndarray]
+    _fill: Callable[[str], None]
 
-    def __init__(self, read: Callable[[str], np.ndarray]) -> None:
-        object.__setattr__(self, "_read", read)
+    def __init__(self, fill: Callable[[str], None]) -> None:
+        object.__setattr__(self, "_fill", fill)
 
     def __getattr__(self, name: str) -> np.ndarray:
         if name.startswith("_"):
             raise AttributeError(name)
-        found = self._read(name)
-        object.__setattr__(self, name, found)
+        self._fill(name)
+        found: np.ndarray = vars(self)[name]
         return found
 
     @property
@@ -86,16 +86,22 @@ class Finished:
 
     def statistics(self, measures: Sequence[int]) -> list[Statistics]:
         """Those of some measures; every array is read once, when it is asked for."""
-        read = cache(self._read)
+        together: list[tuple[int, ref[StoredStatistics]]] = []
 
-        def column(measure: int) -> Callable[[str], np.ndarray]:
-            return lambda name: read(name)[:, measure]
+        def fill(name: str) -> None:
+            whole = self._read(name)
+            for measure, one in together:
+                # A copy, or whoever is left would hold on to the arrays of all.
+                if (own := one()) is not None:
+                    object.__setattr__(own, name, whole[:, measure].copy())
 
-        return [StoredStatistics(column(one)) for one in measures]
+        found = [StoredStatistics(fill) for _ in measures]
+        together += zip(measures, map(ref, found), strict=True)
+        return list(found)
 
     def top1_id(self, measure: int) -> PositionIds:
         """The top token of every position by a measure; it hangs on no decoding."""
-        return self._once(TOP)[:, measure]
+        return self._once(TOP)[:, measure].astype(np.int64)
 
     def pair_signs(
         self, pair: int, *, temperature: float, rule: KindRule

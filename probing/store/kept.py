@@ -56,9 +56,10 @@ class Kept(Generic[Thing]):
 
     def keep(self, key: Hashable, thing: Thing) -> None:
         """Keep it, and let go of what was asked for longest ago until there is room."""
+        size = thing.nbytes  # Which may have to be read.
         with self._lock:
-            if key not in self._things and thing.nbytes <= self._budget:
+            if key not in self._things and size <= self._budget:
                 self._things[key] = thing
-                self._bytes += thing.nbytes
+                self._bytes += size
                 while self._bytes > self._budget:
                     self._bytes -= self._things.popitem(last=False)[1].nbytes

@@ -220,6 +220,8 @@ def _cells(form: ShardForm, width: int | None) -> list[Cell]:
 def _edges(content: Bytes, form: ShardForm) -> list[list[int]]:
     """Offset and length of every chunk, from the end of a shard."""
     size = int(np.prod(form.chunks)) * 16 + CHECKSUM_BYTES
+    if len(content) < size:
+        raise ValueError("it is shorter than its index")
     found: list[list[int]] = _summed(content[-size:]).view("<u8").reshape(-1, 2).tolist()
     return found
 

@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from probing.dashboard import labelling, loaders
-from probing.dashboard.controls import PINNED, Choice, chosen
+from probing.dashboard.controls import PINNED, Choice, answered, chosen
 from probing.dashboard.filtering import URL
 from probing.dashboard.pages import EXAMPLES
 from probing.dashboard.parts import column_help, csv_button, downloads, opening
@@ -126,6 +126,11 @@ def _coloured(choice: Choice, positions: pd.DataFrame, by: str, aspect: Aspect, 
         at: where it opened. What is chosen since is kept by the drawing itself: a click sends no
             text again.
     """
+    # A fragment is run by itself: what it raises never comes to whoever draws the page.
+    answered(lambda: _response(choice, positions, by, aspect, at))
+
+
+def _response(choice: Choice, positions: pd.DataFrame, by: str, aspect: Aspect, at: int) -> None:
     carrier_id = str(positions["carrier_id"].iloc[0])
     every = choice.compared([] if by == KIND else [by])[choice.other]
     response(

@@ -70,7 +70,10 @@ def deltas() -> None:
     asked = choice.asked("deltas", by=by, quantities=quantities)
     table = choice.made(asked)
     drawn = choice.result(
-        "charts", asked, lambda: charts.delta_specs(table, quantities=quantities, by=by)
+        "charts",
+        asked,
+        # Made anew here: the drift null may have been drawn since.
+        lambda: charts.delta_specs(choice.made(asked), quantities=quantities, by=by),
     )
     picked = _charts(drawn, table)
     keys = dict(zip(charts.group_labels(table, by), table[by].itertuples(index=False), strict=True))
