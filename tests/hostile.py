@@ -5,14 +5,18 @@ that one look tells whether any did.
 """
 
 import dataclasses
+import logging
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pages_run
 import pytest
-from pages_run import PagesRun, write_pages_run
+from pages_run import PagesRun, hidden, write_pages_run
 
 from probing.carriers.record import Carrier, Skipped
 from probing.carriers.sampling import Cell
+from probing.cli import main
 
 HOST = "evil.invalid"
 RUNS = "window.hacked=1"
@@ -55,6 +59,9 @@ FORMULAS = (
     "＝1+1",
 )
 """Cells that a spreadsheet would run."""
+
+FORGED = "error: forged"
+"""What would pass for a line of ours after a line break."""
 
 TEXTS = (*MARKUP, *HIDDEN, *FORMULAS)
 
@@ -131,3 +138,26 @@ def write_hostile_run(path: Path) -> PagesRun:
         return write_pages_run(
             path, problems=8, models=MODELS, known=known, more=hostile_carriers()
         )
+
+
+Called = Callable[..., str]
+
+
+def calling(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Called:
+    """The command line in this process; what it printed to both streams, nothing hidden."""
+
+    def call(*arguments: str, code: int = 0) -> str:
+        monkeypatch.setattr(sys, "argv", ["probing", *arguments])
+        # What is logged goes where it goes outside of tests.
+        monkeypatch.setattr(logging.getLogger(), "handlers", [])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        text = captured.out + captured.err
+        assert int(ended.value.code or 0) == code, text
+        assert hidden(text) <= {"\n"}, hidden(text)
+        assert not [one for one in text.splitlines() if one.startswith(FORGED)]
+        assert ("Traceback" in text) == ("--debug" in arguments and code > 0)
+        return text
+
+    return call

@@ -4,20 +4,29 @@ import csv
 import dataclasses
 import io
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import browsing
 import pandas as pd
 import pytest
-from hostile import BIG, ESCAPES, FORMULAS, HOST, IMAGE, MODELS, TEXTS, write_hostile_run
+from hostile import (
+    BIG,
+    ESCAPES,
+    FORMULAS,
+    HOST,
+    IMAGE,
+    MODELS,
+    TEXTS,
+    Called,
+    calling,
+    write_hostile_run,
+)
 from labelled import RANKED, label_of
 from pages_run import hidden
 from playwright.sync_api import sync_playwright
 from report_reading import MARKDOWN, asked_of, read
 
-from probing.cli import EXIT_FAULT, EXIT_USAGE, main
+from probing.cli import EXIT_FAULT, EXIT_USAGE
 from probing.reporting import carrier, export, labels, methods, tables
 from probing.reporting.document import Report
 from probing.reporting.examples import Order
@@ -30,7 +39,6 @@ from probing.store.labels import LabelFile
 from probing.store.reader import Run, open_run
 from probing.vocabulary import Stratum
 
-Called = Callable[..., str]
 STRATA = (Stratum.SUBJECT, Stratum.SOURCE, Stratum.GENERATOR)
 
 
@@ -59,20 +67,7 @@ def comparison(run: Run) -> pd.DataFrame:
 
 @pytest.fixture
 def called(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Called:
-    """Run the command line in this process; what it printed to both streams, nothing hidden."""
-
-    def call(*arguments: str, code: int = 0) -> str:
-        monkeypatch.setattr(sys, "argv", ["probing", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        text = captured.out + captured.err
-        assert int(ended.value.code or 0) == code, text
-        assert hidden(text) <= {"\n"}, hidden(text)
-        assert "Traceback" not in text
-        return text
-
-    return call
+    return calling(monkeypatch, capsys)
 
 
 def joined(text: str) -> str:
@@ -95,6 +90,7 @@ COMMANDS = {
     "verdict": ("--control", MODELS[2]),
     "labels": ("--table", "labels", "--other", MODELS[1]),
     "sweep": ("--threshold", "lock_top1", "--values", "0.5"),
+    "multiverse": (),
     "verify": (),
 }
 
@@ -103,7 +99,7 @@ COMMANDS = {
 def test_no_command_gives_the_terminal_a_command(called: Called, run: Run, command: str) -> None:
     text = called(command, run.location, *COMMANDS[command])
     assert len(text) < 200_000
-    if command in ("examples", "verdict", "labels"):
+    if command in ("examples", "verdict", "labels", "multiverse"):
         assert r"\x1b[31m" in text
 
 
@@ -127,6 +123,7 @@ def test_a_token_of_a_megabyte_is_printed_short(called: Called, run: Run, tmp_pa
 @pytest.mark.parametrize("name", ["\x1b[31mgone\u202e.zarr", "[bold]gone[/nothing].zarr"])
 def test_what_is_asked_for_is_told_as_text(called: Called, run: Run, name: str) -> None:
     assert line(name) in called("summary", name, code=EXIT_FAULT)
+    assert line(name) in called("--debug", "summary", name, code=EXIT_FAULT)
     assert line(name) in called("summary", run.location, "--other", name, code=EXIT_USAGE)
     where = ("--where", f"subject={name}")
     assert line(name) in called("summary", run.location, *where, code=EXIT_USAGE)

@@ -6,15 +6,16 @@ from typing import Any
 from urllib.parse import parse_qs, unquote_plus, urlencode, urlsplit
 
 import pytest
-from browsing import CHROMIUM, FLAGS, Site, served, settle, switch
+from browsing import CHROMIUM, FLAGS, Site, downloaded, served, settle, switch
 from hostile import BIDI, BIG, ESCAPES, HOST, IMAGE, MODELS, TEXTS, write_hostile_run
 from labelled import RANKED, label_of
 from pages_run import hidden, write_pages_run
 from playwright.sync_api import Page, expect, sync_playwright
 
-from probing.reporting import carrier, methods, tables
+from probing.reporting import carrier, export, methods, tables
 from probing.reporting.display import stratum_label
 from probing.reporting.formulas import formulas
+from probing.reporting.multiverse import multiverse_table
 from probing.reporting.text import LONGEST_TOKEN, line, plain
 from probing.settings import Decoding, KindRule
 from probing.store.labels import LabelFile
@@ -226,12 +227,14 @@ def test_what_people_note_is_text_beside_the_form(hostile: Site, window: Page) -
 
 def test_the_mechanism_of_models_of_hostile_names(hostile: Site, window: Page) -> None:
     wanted = {"curves_wanted": "true", "either_text": "true", "sweep": "lock_top1"}
-    told = seen(hostile, window, "mechanism", **wanted)
+    told = seen(hostile, window, "mechanism", **wanted, multiverse_wanted="true")
     for name in MODELS[1:]:
         assert f"Verdict on {line(name)}" in "".join(told.split("\n"))
         assert f"comparison: {line(name)}" in told
     for drawn in ("Mass of the likeliest tokens", "On whose text?", "Does it hang on a threshold?"):
         assert drawn in told
+    combined = multiverse_table(hostile.runs[RUN].open(), MODELS[1])
+    assert downloaded(window, "multiverse_csv") == export.csv_text(combined)
 
 
 def test_the_methods_tell_hostile_provenance_as_text(hostile: Site, window: Page) -> None:

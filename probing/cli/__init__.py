@@ -1,7 +1,6 @@
 """The command line: Typer commands over the rooms; the only place that prints."""
 
 import sys
-import traceback
 from typing import Annotated
 
 import typer
@@ -12,6 +11,8 @@ from probing.cli.console import (
     EXIT_INTERRUPTED,
     EXIT_STOPPED,
     EXIT_USAGE,
+    inert_logs,
+    print_traceback,
     report_fault,
     report_refusal,
 )
@@ -62,7 +63,8 @@ def main() -> None:
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        code = app(arguments, prog_name="probing", standalone_mode=False)
+        with inert_logs():
+            code = app(arguments, prog_name="probing", standalone_mode=False)
         if code == EXIT_INTERRUPTED:  # Typer makes this of Ctrl-C, and says nothing.
             report_fault(Interrupted("interrupted"))
         sys.exit(code)
@@ -70,6 +72,6 @@ def main() -> None:
         sys.exit(report_fault(Interrupted("interrupted")))
     except Exception as error:  # the last resort: every fault becomes a message
         if debug:
-            traceback.print_exc()
+            print_traceback()
         refused = isinstance(error, Refusal)
         sys.exit(report_refusal(error) if refused else report_fault(error))

@@ -1,11 +1,15 @@
 """The terminal: what is printed, how a table looks there, and how a fault ends the command."""
 
+import contextlib
 import csv
 import io
+import logging
 import math
 import sys
+import traceback
+import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -19,7 +23,7 @@ from rich.text import Text
 
 from probing.carriers.record import Skipped
 from probing.errors import Interrupted, OutsideContract, ProbingError, StoppedEarly, UsageFault
-from probing.reporting.text import line, plain, shown_token
+from probing.reporting.text import plain, sentence, shown_token
 
 EXIT_FAULT, EXIT_USAGE, EXIT_STOPPED, EXIT_INTERRUPTED = 1, 2, 3, 130
 MOST_ROWS = 60
@@ -30,22 +34,60 @@ NARROWEST = 240
 
 
 class Terminal(Console):
-    """A console to which no text that is printed can give a command, whoever wrote it."""
+    """A console to which no text that is printed can give a command, whoever wrote it.
+
+    Sentences are never cut into lines here: a terminal wraps them, and a pipe gets them whole.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        """As of `Console`; a text is never markup."""
+        super().__init__(highlight=False, markup=False, emoji=False, soft_wrap=True, **options)
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """As of `Console`, with nothing in a text hidden."""
+        """As of `Console`, with nothing hidden: a string is one line, a `Text` may have several."""
         super().print(*map(_inert, objects), **options)
 
 
 def _inert(what: Any) -> Any:
     if isinstance(what, Text):
         return Text(plain(what.plain), style=what.style)
-    return plain(what) if isinstance(what, str) else what
+    return sentence(what) if isinstance(what, str) else what
 
 
-# Sentences are never cut into lines here: a terminal wraps them, and a pipe gets them whole.
-out = Terminal(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else NARROWEST)
-err = Terminal(stderr=True, highlight=False, soft_wrap=True)
+out = Terminal(width=None if sys.stdout.isatty() else NARROWEST)
+err = Terminal(stderr=True)
+
+
+class _InertRecord(logging.LogRecord):
+    """What is logged, as a terminal can be told it."""
+
+    def getMessage(self) -> str:  # noqa: N802, of the standard library
+        """The message with nothing in it hidden."""
+        return sentence(super().getMessage())
+
+
+@contextlib.contextmanager
+def inert_logs() -> Iterator[None]:
+    """Whatever is logged or warned of, here or in a library, gives the terminal no command."""
+    usual = logging.getLogRecordFactory()
+    logging.setLogRecordFactory(_InertRecord)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            yield
+    finally:
+        logging.setLogRecordFactory(usual)
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], *_: object, **__: object
+) -> None:
+    err.print(f"{category.__name__}: {message}")
+
+
+def print_traceback() -> None:
+    """Where the fault came from that is being handled."""
+    err.print(Text(traceback.format_exc().rstrip("\n")))
 
 
 SPEED_OVER_SECONDS = 3600.0
@@ -176,12 +218,12 @@ def print_table(
     for name in frame.columns:
         numeric = name in formats or pd.api.types.is_numeric_dtype(frame[name])
         table.add_column(
-            Text(line(str(name))), justify="right" if numeric else "left", overflow="fold"
+            Text(sentence(str(name))), justify="right" if numeric else "left", overflow="fold"
         )
     for row in frame.itertuples(index=False):
         cells = zip(frame.columns, row, strict=True)
         texts = (formats.get(name, partial(_cell, name))(value) for name, value in cells)
-        table.add_row(*(Text(line(text)) for text in texts))
+        table.add_row(*(Text(sentence(text)) for text in texts))
     out.print(table, soft_wrap=False)
 
 
@@ -225,8 +267,7 @@ def report_refusal(error: Any) -> int:
     message = error.format_message().replace("Value error, ", "").rstrip(".")
     command = error.ctx.command_path if error.ctx is not None else "probing"
     if message:
-        sentence = f"{message[0].lower()}{message[1:]}; see `{command} --help`"
-        err.print(f"error: {sentence}", markup=False)
+        err.print(f"error: {message[0].lower()}{message[1:]}; see `{command} --help`")
     return EXIT_USAGE
 
 

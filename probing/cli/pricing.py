@@ -19,24 +19,13 @@ MOST_CELLS = 20
 def print_cells(cells: Sequence["Cell"], sampling: Sampling) -> None:
     """What every combination of strata was to give, has and gave; nothing where all was kept."""
     from probing.carriers.sampling import cell_rows
-    from probing.reporting.text import line
 
     if not sampling.carriers:
         return
     groups = "problems" if sampling.paired else "carriers"
     names = ", ".join(sampling.by) or "no strata"
     out.print(f"sample of {groups}, {sampling.allocation} over {names}:", markup=False)
-    print_table(
-        pd.DataFrame(
-            [
-                {
-                    name: line(value) if isinstance(value, str) else value
-                    for name, value in row.items()
-                }
-                for row in cell_rows(cells[:MOST_CELLS], by=sampling.by)
-            ]
-        )
-    )
+    print_table(pd.DataFrame(cell_rows(cells[:MOST_CELLS], by=sampling.by)))
     rest = cells[MOST_CELLS:]
     if rest:
         out.print(

@@ -256,7 +256,7 @@ def examples(
     for each in found.found if csv is None else ():
         controls = [name for name in CONTROL_COLUMNS if name in each.table]
         out.rule()
-        out.print(Text(f"{each.event} · {each.place}"))
+        out.print(f"{each.event} · {each.place}")
         out.print(Text(each.context))
         print_table(each.table[[*EXAMPLE_COLUMNS, *controls]])
     if csv is not None and found:

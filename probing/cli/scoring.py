@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.text import Text
 
 from probing.cli.console import EXIT_FAULT, BarProgress, err, out, print_skipped
 from probing.cli.options import RunArgument
@@ -88,7 +87,7 @@ def verify(run: RunArgument) -> None:
 
     report = verify_run(run)
     for fault in report.faults:
-        out.print(Text(str(fault), style="red"))
+        out.print(str(fault), style="red")
     out.print(report.sentence())
     if report.faults:
         raise typer.Exit(EXIT_FAULT)

@@ -11,6 +11,9 @@ MARKS = ("⟦", "⟧")
 LONGEST_TOKEN = 200
 """Characters of one token that are shown."""
 
+LONGEST_SENTENCE = 4_000
+"""Characters of a sentence, or of a cell of a table, that a terminal is told."""
+
 _SHOWN = {" ": "␣", "\n": "↵", "\t": "⇥", "\r": "␍"}
 _HIDDEN = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
 """Unicode categories that a reader cannot see, or that reorder what stands around them."""
@@ -61,6 +64,15 @@ def line(text: str) -> str:
         'a\\nb c'
     """
     return "".join(_escaped(char) for char in text)
+
+
+def sentence(text: str) -> str:
+    """A `line` that a terminal can be told: of a very long one the beginning and the end."""
+    left_out = len(text) - LONGEST_SENTENCE
+    if left_out <= 0:
+        return line(text)
+    half = LONGEST_SENTENCE // 2
+    return f"{line(text[:half])}… ({left_out:,} characters) …{line(text[-half:])}"
 
 
 def _escaped(char: str) -> str:
