@@ -177,16 +177,16 @@ class Shards:
         return found
 
     def _room(self, width: int | None) -> Shaped[np.ndarray, "row ..."]:
-        """For a shard; rows side by side but for the last of several axes after them.
+        """For a shard: models and measures are read one by one, candidates together.
 
-        Models and measures are read one by one, candidates together.
+        So rows lie side by side, but for the last of several axes, or one that is cut itself.
         """
         shape = self._form.shard if width is None else (*self._form.shard[:-1], width)
-        if len(shape) < 2:
-            return np.empty(shape, dtype=self._form.dtype)
-        rows, *others = shape
-        at = max(len(others) - 1, 1)
-        return np.moveaxis(np.empty((*others[:at], rows, *others[at:]), self._form.dtype), at, 0)
+        together = len(shape) - 1 if len(shape) > 2 or self._form.chunks[-1] > 1 else len(shape)
+        rows, *others = range(len(shape))
+        order = [*others[: together - 1], rows, *others[together - 1 :]]
+        found = np.empty([shape[axis] for axis in order], dtype=self._form.dtype)
+        return found.transpose(np.argsort(order))
 
 
 def _numbers(rows: Int[np.ndarray, " row"], whole: int) -> Int[np.ndarray, " shard"]:
