@@ -26,7 +26,6 @@ def begin(listed: Callable[[], Mapping[str, str]]) -> None:
 
     def work() -> None:
         make_ready()
-        freeze_what_is_there()
         while not Runtime.exists():
             time.sleep(0.05)
         warm(listed)
