@@ -168,6 +168,7 @@ def cookies_of(page: Page) -> dict[str, str]:
 
 def address_of_download(page: Page, key: str) -> str:
     """Where a download button gets its file."""
+    settle(page)  # A click while the script runs, after another download, may be lost.
     with page.expect_download() as waiting:
         page.locator(f".st-key-{key} button:visible").click()
     return waiting.value.url
