@@ -209,6 +209,15 @@ def test_whoever_withdraws_has_seen_the_answer(site: Site, file: LabelFile) -> N
         True,
         False,
     ]
+    page.get_by_role("button", name="Withdraw").click()
+    settle(page)
+    page.context.close()
+    # Who comes back another day has seen it all the same.
+    page = opened(site, "examples", "run=pages.zarr")
+    drawn(page)
+    save(page, kind="mixed", who="Ada")
+    *_, before, after = [label for label in file.read().labels if not label.withdrawn]
+    assert (after.position, after.who, after.order.blind) == (before.position, "Ada", False)
     page.context.close()
     assert site.complaints == []
 

@@ -359,7 +359,8 @@ def _save(choice: Choice, name: str, offer: Offer, mark: int) -> None:
             position=name,
             who=labeller(),
             time=now(),
-            order=offer,
+            # Whose name is typed just now may have labelled it another day.
+            order=replace(offer, blind=offer.blind and not _revealed(choice, name)),
             kind=None if kind is None else Kind(kind),
             event=None if event is None else Event(event),
             note=(st.session_state.get(f"label_note_{mark}") or "").strip(),
